@@ -1,0 +1,75 @@
+// The closed set of record kinds, and the table from wire name to Go type.
+
+package events
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+)
+
+// Payload is the data part of a record. The set is closed: every type below
+// stands in the catalogue, and no other package can add one.
+//
+//sumtype:decl
+type Payload interface {
+	// EventType is the wire name, written out and never derived from a Go name.
+	EventType() string
+	// SchemaVersion is the version of the data part that this program writes.
+	SchemaVersion() int
+	payload()
+}
+
+// ErrUnknownType says that a record's type is not in the catalogue.
+var ErrUnknownType = errors.New("unknown record type")
+
+// ErrNewerVersion says that a record was written by a newer program.
+var ErrNewerVersion = errors.New("record has a newer schema version than this program reads")
+
+// v1 is embedded by every payload whose shape never changed.
+type v1 struct{}
+
+func (v1) SchemaVersion() int { return 1 }
+func (v1) payload()           {}
+
+// catalogue maps a wire name to an empty payload of its type.
+var catalogue = table(
+	JobSubmit{}, ClockStageTimeout{}, ClockRetryDue{}, ClockDeadline{},
+	ProfileCreate{}, ProfileRecordConsent{}, ProfileAttachVoice{}, ProfileAttachLora{}, ProfileAttachPortrait{},
+	JobSubmitted{}, JobPlanned{}, JobRejected{}, JobSucceeded{}, JobFailed{},
+	StageScheduled{}, StageStarted{}, StageSucceeded{}, StageFailed{}, StageSkipped{}, ArtifactRegistered{},
+	ProfileCreated{}, ProfileConsentRecorded{}, ProfileVoiceAttached{}, ProfileLoraAttached{}, ProfilePortraitAttached{},
+	TaskRun{}, TaskAccepted{}, TaskSucceeded{}, TaskFailed{}, TaskProgress{},
+	WorkerManifest{},
+)
+
+func table(ps ...Payload) map[string]Payload {
+	t := make(map[string]Payload, len(ps))
+	for _, p := range ps {
+		t[p.EventType()] = p
+	}
+	return t
+}
+
+// Types lists every wire name, sorted.
+func Types() []string {
+	names := make([]string, 0, len(catalogue))
+	for n := range catalogue {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Zero is an empty payload of the named type, or ErrUnknownType.
+func Zero(eventType string) (Payload, error) {
+	p, ok := catalogue[eventType]
+	if !ok {
+		return nil, fmt.Errorf("%w %q", ErrUnknownType, eventType)
+	}
+	return p, nil
+}
+
+// newOf is a pointer to an empty payload, for the decoder to fill.
+func newOf(p Payload) reflect.Value { return reflect.New(reflect.TypeOf(p)) }

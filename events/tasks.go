@@ -1,0 +1,108 @@
+// What the job handler and the lanes say to each other, and what workers announce.
+
+package events
+
+// Error classes. The class decides between another attempt and failure.
+const (
+	ClassOOM               = "oom"
+	ClassTimeout           = "timeout"
+	ClassStalled           = "stalled"
+	ClassEngineUnavailable = "engine_unavailable"
+	ClassEngineRejected    = "engine_rejected"
+	ClassInvalidInput      = "invalid_input"
+	ClassArtifactMissing   = "artifact_missing"
+	ClassPolicy            = "policy"
+	ClassInternal          = "internal"
+)
+
+// TaskRun asks a lane to run one attempt of one stage. The columns hold job,
+// stage, task, attempt, lane and variant; the record's id is the attempt's.
+type TaskRun struct {
+	v1
+	Params     map[string]any   `json:"params,omitempty"`
+	Inputs     map[string]Value `json:"inputs,omitempty"` // by input name of the node
+	Mode       string           `json:"mode"`
+	Workflow   string           `json:"workflow_id"`
+	ProfileID  string           `json:"profile_id,omitempty"`
+	Subject    string           `json:"subject"`     // object folder of the job: tenant/profile or "-"/job
+	DeadlineMS int64            `json:"deadline_ms"` // Unix milliseconds
+}
+
+// EventType implements Payload.
+func (TaskRun) EventType() string { return "task.run" }
+
+// TaskAccepted says that a worker took the attempt.
+type TaskAccepted struct {
+	v1
+	LeaseMS int64  `json:"lease_ms"` // a worker silent for longer has lost the attempt
+	GPU     string `json:"gpu,omitempty"`
+}
+
+// EventType implements Payload.
+func (TaskAccepted) EventType() string { return "task.accepted" }
+
+// TaskSucceeded reports an attempt's result; its objects exist and are verified.
+type TaskSucceeded struct {
+	v1
+	Result
+}
+
+// EventType implements Payload.
+func (TaskSucceeded) EventType() string { return "task.succeeded" }
+
+// TaskFailed reports why an attempt failed; the class is in the columns.
+type TaskFailed struct {
+	v1
+	Message string  `json:"message"` // our own sentence, without user text
+	Hint    string  `json:"hint,omitempty"`
+	LogTail *Sealed `json:"log_tail,omitempty"`
+}
+
+// EventType implements Payload.
+func (TaskFailed) EventType() string { return "task.failed" }
+
+// TaskProgress is a beat of a running attempt, kept for an hour and no fact.
+type TaskProgress struct {
+	v1
+	Percent float64 `json:"percent"` // 0 to 100, never falling within an attempt
+	Step    int     `json:"step,omitempty"`
+	Steps   int     `json:"steps,omitempty"`
+	Message string  `json:"message,omitempty"` // fixed wording, without user text
+	EtaMS   int64   `json:"eta_ms,omitempty"`
+}
+
+// EventType implements Payload.
+func (TaskProgress) EventType() string { return "task.progress" }
+
+// WorkerManifest says what a worker process can run now. The aggregate id is the worker's.
+type WorkerManifest struct {
+	v1
+	Tasks       []TaskCapability `json:"tasks"`
+	Unavailable []TaskGap        `json:"unavailable,omitempty"`
+	Slots       map[string]int   `json:"slots"`   // by lane
+	Running     map[string]int   `json:"running"` // by lane
+	GPU         string           `json:"gpu,omitempty"`
+	VRAMBytes   int64            `json:"vram_bytes,omitempty"`
+	Stopped     bool             `json:"stopped,omitempty"` // said once, at a clean stop
+}
+
+// EventType implements Payload.
+func (WorkerManifest) EventType() string { return "worker.manifest" }
+
+// TaskCapability is one engine for one task.
+type TaskCapability struct {
+	Task     string `json:"task"`
+	Lane     string `json:"lane"`
+	Engine   string `json:"engine"`
+	Model    string `json:"model,omitempty"`
+	Version  string `json:"version,omitempty"`
+	Fidelity string `json:"fidelity"`
+}
+
+// TaskGap is a task that the worker could run if something were mended.
+type TaskGap struct {
+	Task   string `json:"task"`
+	Engine string `json:"engine"`
+	Reason string `json:"reason"`
+	Hint   string `json:"hint"`
+}

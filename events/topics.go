@@ -1,0 +1,35 @@
+// The names of the topics and lanes, without the configurable prefix.
+
+package events
+
+// Topics. Their settings stand in internal/eventlog.
+const (
+	TopicJobCommands     = "jobs.commands"
+	TopicJobEvents       = "jobs.events"
+	TopicJobIndex        = "jobs.index"
+	TopicProfileCommands = "profiles.commands"
+	TopicProfileEvents   = "profiles.events"
+	TopicTaskEvents      = "gpu.events"
+	TopicTaskProgress    = "gpu.progress"
+	TopicWorkers         = "workers"
+	TopicDeadLetters     = "deadletters"
+)
+
+// Lanes, in the order of a job's life.
+const (
+	LaneScript  = "script"
+	LaneTrain   = "train"
+	LaneTTS     = "tts"
+	LaneRender  = "render"
+	LaneLipsync = "lipsync"
+	LaneUpscale = "upscale"
+	LaneMedia   = "media"
+)
+
+// Lanes lists every lane.
+func Lanes() []string {
+	return []string{LaneScript, LaneTrain, LaneTTS, LaneRender, LaneLipsync, LaneUpscale, LaneMedia}
+}
+
+// LaneTopic is the command topic of a lane.
+func LaneTopic(lane string) string { return "gpu." + lane + ".commands" }

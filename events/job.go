@@ -73,9 +73,9 @@ func (JobFailed) EventType() string { return "job.failed" }
 // StageScheduled puts an attempt on its lane.
 type StageScheduled struct {
 	v1
-	Partition  int32  `json:"partition"` // of the lane's command topic
-	InputHash  string `json:"input_hash,omitempty"`
-	DeadlineMS int64  `json:"deadline_ms"` // Unix milliseconds; the attempt times out when it passes
+	Partition int32  `json:"partition"` // of the lane's command topic
+	InputHash string `json:"input_hash,omitempty"`
+	TimeoutMS int64  `json:"timeout_ms"` // of the run itself; waiting in the lane does not count
 }
 
 // EventType implements Payload.
@@ -84,7 +84,8 @@ func (StageScheduled) EventType() string { return "stage.scheduled" }
 // StageStarted says that a worker accepted the attempt.
 type StageStarted struct {
 	v1
-	GPU string `json:"gpu,omitempty"`
+	GPU        string `json:"gpu,omitempty"`
+	DeadlineMS int64  `json:"deadline_ms"` // Unix milliseconds; the attempt times out when it passes
 }
 
 // EventType implements Payload.

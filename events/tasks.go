@@ -19,13 +19,13 @@ const (
 // stage, task, attempt, lane and variant; the record's id is the attempt's.
 type TaskRun struct {
 	v1
-	Params     map[string]any   `json:"params,omitempty"`
-	Inputs     map[string]Value `json:"inputs,omitempty"` // by input name of the node
-	Mode       string           `json:"mode"`
-	Workflow   string           `json:"workflow_id"`
-	ProfileID  string           `json:"profile_id,omitempty"`
-	Subject    string           `json:"subject"`     // object folder of the job: tenant/profile or "-"/job
-	DeadlineMS int64            `json:"deadline_ms"` // Unix milliseconds
+	Params    map[string]any   `json:"params,omitempty"`
+	Inputs    map[string]Value `json:"inputs,omitempty"` // by input name of the node
+	Mode      string           `json:"mode"`
+	Workflow  string           `json:"workflow_id"`
+	ProfileID string           `json:"profile_id,omitempty"`
+	Subject   string           `json:"subject"`    // object folder of the job: tenant/profile or "-"/job
+	TimeoutMS int64            `json:"timeout_ms"` // of the run itself, from its start; waiting in the lane does not count
 }
 
 // EventType implements Payload.

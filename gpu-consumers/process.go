@@ -1,0 +1,261 @@
+// Running a child process: the one place of this package that starts programs.
+
+package gpu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/myspinbot/myspinbot/events"
+)
+
+const (
+	stopGrace     = 3 * time.Second // between SIGTERM and SIGKILL
+	outputLimit   = 4 << 20         // bytes of a child's standard output kept
+	logTailLines  = 20
+	logTailBytes  = 4 << 10
+	logLineLimit  = 1 << 10
+	childTimeout  = 30 * time.Minute // for a child whose caller sets no limit
+	childPathless = "/usr/local/bin:/usr/bin:/bin"
+)
+
+// inheritedEnv are the only variables that a child gets from us: programs that
+// read user files must not see our secrets.
+var inheritedEnv = []string{"PATH", "TZ", "CUDA_VISIBLE_DEVICES"}
+
+// child is one program to run. Arguments are handed over as they are: no shell
+// ever reads them.
+type child struct {
+	name    string // what messages call it, e.g. "ffmpeg"
+	path    string // absolute, or to be found on PATH
+	args    []string
+	dir     string // working directory, home and temporary folder; made by the caller, absolute
+	install string // hint for people who lack the program
+	timeout time.Duration
+	// feed writes the child's standard input, which is closed afterwards; nil
+	// gives an empty one. A child that stops reading is not feed's fault.
+	feed func(io.Writer) error
+	// lines gets each line of standard output as it comes; with nil the output
+	// is collected and returned.
+	lines func(string)
+}
+
+// run starts the child, waits for it and returns its standard output. When ctx
+// ends, the child's whole group gets SIGTERM and after 3 s SIGKILL; nothing of
+// it is left when run returns. Errors are *TaskError of class timeout,
+// engine_unavailable (no such program), oom (killed by someone else) or
+// engine_rejected (non-zero exit), with the end of standard error; a cancelled
+// ctx gives an error that wraps ctx.Err().
+func (c child) run(ctx context.Context) ([]byte, error) {
+	path, err := c.find()
+	if err != nil {
+		return nil, err
+	}
+	limit := c.timeout
+	if limit <= 0 {
+		limit = childTimeout
+	}
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd := exec.CommandContext(limited, path, c.args...)
+	cmd.Dir, cmd.Env = c.dir, c.environment()
+	cmd.SysProcAttr = childAttributes()
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = stopGrace
+	var log logTail
+	var out capture
+	cmd.Stderr = &log
+	cmd.Stdout = &out
+	if c.lines != nil {
+		cmd.Stdout = &lineWriter{to: c.lines}
+	}
+	fed := make(chan error, 1)
+	if c.feed == nil {
+		fed <- nil
+	} else if err := c.startFeeding(cmd, fed); err != nil {
+		return nil, err
+	}
+	err = startAndWait(cmd)
+	// The caller's ctx ends a feed that computes; the pipe's end stops one that writes.
+	if feedErr := <-fed; err == nil && feedErr != nil {
+		return nil, feedErr
+	}
+	return out.buf.Bytes(), c.explain(ctx, limited, err, &log, out.cut)
+}
+
+// find resolves the program's path.
+func (c child) find() (string, error) {
+	path, err := exec.LookPath(c.path)
+	if err == nil {
+		return filepath.Abs(path)
+	}
+	return "", &TaskError{
+		Class: events.ClassEngineUnavailable, Message: fmt.Sprintf("the program %s is not installed here", c.name),
+		Hint: c.install, Err: err,
+	}
+}
+
+// startFeeding prepares the child's standard input. The feeding goroutine ends
+// when feed does, at the latest when the pipe is closed with the child.
+func (c child) startFeeding(cmd *exec.Cmd, fed chan<- error) error {
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("cannot prepare the input of %s: %w", c.name, err)
+	}
+	go func() {
+		err := c.feed(in)
+		if closeErr := in.Close(); err == nil {
+			err = closeErr
+		}
+		// The child tells by its exit whether it minded the end of its input.
+		if errors.Is(err, syscall.EPIPE) || errors.Is(err, fs.ErrClosed) {
+			err = nil
+		}
+		fed <- err
+	}()
+	return nil
+}
+
+// startAndWait keeps the thread for as long as the child lives, because Linux
+// ties the parent-death signal to the thread that started the child
+// (golang.org/issue/27505).
+func startAndWait(cmd *exec.Cmd) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	err := cmd.Wait()
+	// Grandchildren that outlived the leader share its group.
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	return err
+}
+
+// explain turns the end of a child into the error that its caller reports.
+func (c child) explain(ctx, limited context.Context, err error, log *logTail, cut bool) error {
+	switch {
+	case err == nil && !cut:
+		return nil
+	case err == nil:
+		return &TaskError{Class: events.ClassEngineRejected, LogTail: log.String(),
+			Message: fmt.Sprintf("%s printed more than %d bytes, which it never should", c.name, outputLimit)}
+	case errors.Is(ctx.Err(), context.Canceled):
+		return fmt.Errorf("%s was stopped: %w", c.name, ctx.Err())
+	case limited.Err() != nil:
+		return &TaskError{Class: events.ClassTimeout, Message: c.name + " did not finish in time and was stopped",
+			Hint: "use a shorter script or a smaller resolution, or raise the stage's time limit", LogTail: log.String(), Err: limited.Err()}
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
+		return &TaskError{Class: events.ClassEngineUnavailable, Message: c.name + " could not be started", Hint: c.install, LogTail: log.String(), Err: err}
+	}
+	if status, ok := waitStatus(exit); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
+		return &TaskError{Class: events.ClassOOM, Message: c.name + " was killed from outside, most likely because memory ran out",
+			Hint: "use a smaller resolution, or give the worker more memory", LogTail: log.String(), Err: err}
+	}
+	return &TaskError{Class: events.ClassEngineRejected, Message: c.name + " failed", Hint: "the end of its log says why", LogTail: log.String(), Err: err}
+}
+
+func waitStatus(exit *exec.ExitError) (syscall.WaitStatus, bool) {
+	if exit == nil {
+		return 0, false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return status, ok
+}
+
+func (c child) environment() []string {
+	env := []string{"LC_ALL=C.UTF-8", "HOME=" + c.dir, "TMPDIR=" + c.dir}
+	for _, name := range inheritedEnv {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		} else if name == "PATH" {
+			env = append(env, "PATH="+childPathless)
+		}
+	}
+	return env
+}
+
+// capture keeps the first outputLimit bytes and swallows the rest, so that the
+// child is never blocked by us.
+type capture struct {
+	buf bytes.Buffer
+	cut bool
+}
+
+func (w *capture) Write(b []byte) (int, error) {
+	room := outputLimit - w.buf.Len()
+	if len(b) > room {
+		w.cut = true
+	}
+	w.buf.Write(b[:min(len(b), max(0, room))])
+	return len(b), nil
+}
+
+// lineWriter cuts a stream into lines, each of at most logLineLimit bytes.
+type lineWriter struct {
+	partial []byte
+	to      func(string)
+}
+
+func (w *lineWriter) Write(b []byte) (int, error) {
+	for _, ch := range b {
+		switch {
+		case ch == '\n' || ch == '\r': // progress bars end their lines with a carriage return
+			if len(w.partial) > 0 {
+				w.to(string(w.partial))
+			}
+			w.partial = w.partial[:0]
+		case len(w.partial) < logLineLimit:
+			w.partial = append(w.partial, ch)
+		}
+	}
+	return len(b), nil
+}
+
+// logTail keeps the last lines of a child's log.
+type logTail struct {
+	mu    sync.Mutex
+	lines []string
+	split *lineWriter
+}
+
+func (t *logTail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.split == nil {
+		t.split = &lineWriter{to: t.keep}
+	}
+	return t.split.Write(b)
+}
+
+func (t *logTail) keep(line string) {
+	t.lines = append(t.lines, line)
+	if over := len(t.lines) - logTailLines; over > 0 {
+		t.lines = append(t.lines[:0], t.lines[over:]...)
+	}
+}
+
+// String is the last 20 lines, cut to their last 4 KiB, as valid UTF-8.
+func (t *logTail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lines := t.lines
+	if t.split != nil && len(t.split.partial) > 0 {
+		lines = append(lines[max(0, len(lines)-logTailLines+1):len(lines):len(lines)], string(t.split.partial))
+	}
+	text := strings.Join(lines, "\n")
+	return strings.ToValidUTF8(text[max(0, len(text)-logTailBytes):], "�")
+}

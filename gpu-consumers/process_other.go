@@ -1,0 +1,9 @@
+// Attributes of a child on other Unix systems, which have no parent-death signal.
+
+//go:build unix && !linux
+
+package gpu
+
+import "syscall"
+
+func childAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -1,0 +1,269 @@
+// The catalogue: every task with its parameters, every pipeline as data.
+
+package aggregates
+
+import (
+	"slices"
+
+	"github.com/myspinbot/myspinbot/events"
+)
+
+// Modes, variants and workflow ids, as the specification names them.
+const (
+	ModeTrainAndGenerate    = "train_and_generate"
+	ModeGenerateFromProfile = "generate_from_profile"
+
+	VariantSVDWav2Lip = "svd_wav2lip"
+	VariantSadTalker  = "sadtalker"
+
+	WorkflowTrainAndGenerate    = "train_and_generate_v1"
+	WorkflowGenerateFromProfile = "generate_from_profile_v1"
+)
+
+// Tasks.
+const (
+	TaskScript         = "script.generate_script"
+	TaskSafety         = "script.safety_filter"
+	TaskProfileResolve = "profiles.resolve_or_create"
+	TaskProfileLoad    = "profiles.load_existing"
+	TaskTrainLora      = "train_lora"
+	TaskTrainVoice     = "train_voice"
+	TaskRender         = "render_video"
+	TaskSpeech         = "tts.synthesize"
+	TaskLipsync        = "lipsync.apply"
+	TaskUpscale        = "upscale_video"
+	TaskAssemble       = "media.assemble"
+	TaskCheck          = "media.check"
+	TaskRegister       = "artifacts.register_outputs"
+)
+
+// TaskSpec describes a registered task.
+type TaskSpec struct {
+	Name    string
+	Plane   string
+	Lane    string // empty: decided inside the job handler
+	Params  []Param
+	Weight  float64 // relative; a plan scales the weights of its nodes to a sum of 1
+	Timeout int64   // milliseconds of one run
+}
+
+// Pipeline is a graph of tasks as data, before a request fills it.
+type Pipeline struct {
+	Workflow string
+	Mode     string
+	Variant  string
+	Title    string
+	Nodes    []PipelineNode
+	Results  map[string]string // name of a job's output → key of the value
+}
+
+// PipelineNode is one task in a pipeline.
+type PipelineNode struct {
+	ID    string
+	Task  string
+	After []string          // ids it waits for beside the writers of its inputs
+	In    map[string]string // input name → key; a key ending in "?" is optional
+	Out   map[string]string // output name → key
+	Pass  map[string]string // output name → key taken over when skipped
+}
+
+const minute = int64(60_000)
+
+// resolutions are names of the short side in pixels.
+var (
+	resolution = Param{Name: "resolution", Kind: "string", Enum: []string{"576p", "720p", "1080p"}, Default: "720p", Doc: "short side of the picture"}
+	aspect     = Param{Name: "aspect", Kind: "string", Enum: []string{"1:1", "16:9", "9:16"}, Default: "1:1", Doc: "shape of the picture, width to height"}
+	fps        = Param{Name: "fps", Kind: "integer", Min: 10, Max: 60, Default: 25.0, Doc: "frames per second"}
+	language   = Param{Name: "language", Kind: "string", Enum: []string{"en"}, Default: "en", Doc: "language of script and voice"}
+)
+
+var tasks = []TaskSpec{
+	{Name: TaskScript, Plane: events.PlaneControl, Lane: events.LaneScript, Weight: 5, Timeout: 5 * minute, Params: []Param{
+		{Name: "tone", Kind: "string", Enum: []string{"casual", "formal", "playful", "dramatic"}, Default: "casual", Doc: "how the script speaks"},
+		{Name: "seconds", Kind: "integer", Min: 1, Max: 60, Default: 20.0, Doc: "length that a generated script aims at, in seconds"},
+		language,
+	}},
+	{Name: TaskSafety, Plane: events.PlaneControl, Lane: events.LaneScript, Weight: 1, Timeout: 2 * minute, Params: []Param{
+		{Name: "policy", Kind: "string", Enum: []string{"standard", "strict"}, Default: "standard", Doc: "rules the script is held against"},
+	}},
+	{Name: TaskProfileResolve, Plane: events.PlaneControl, Weight: 1},
+	{Name: TaskProfileLoad, Plane: events.PlaneControl, Weight: 1},
+	{Name: TaskTrainLora, Plane: events.PlaneGPU, Lane: events.LaneTrain, Weight: 20, Timeout: 240 * minute, Params: []Param{
+		{Name: "max_steps", Kind: "integer", Min: 1, Max: 10_000, Default: 800.0, Doc: "training steps"},
+		{Name: "rank", Kind: "integer", Min: 1, Max: 256, Default: 16.0, Doc: "rank of the LoRA"},
+		{Name: "scheduler", Kind: "string", Enum: []string{"cosine", "constant", "linear"}, Default: "cosine", Doc: "learning rate schedule"},
+	}},
+	{Name: TaskTrainVoice, Plane: events.PlaneGPU, Lane: events.LaneTrain, Weight: 10, Timeout: 60 * minute, Params: []Param{
+		{Name: "sample_rate", Kind: "integer", Min: 16_000, Max: 48_000, Default: int64(24_000), Doc: "of the reference clip, in Hz"},
+		{Name: "max_seconds", Kind: "integer", Min: 3, Max: 60, Default: 15.0, Doc: "longest reference clip"},
+		language,
+	}},
+	{Name: TaskRender, Plane: events.PlaneGPU, Lane: events.LaneRender, Weight: 25, Timeout: 30 * minute, Params: []Param{
+		{Name: "duration_seconds", Kind: "integer", Min: 1, Max: 60, Default: 8.0, Doc: "length of the scene clip, in seconds"},
+		resolution, aspect, fps,
+		{Name: "seed", Kind: "integer", Min: 0, Max: 1<<31 - 1, Doc: "the same seed gives the same picture; without one it follows from the job"},
+	}},
+	{Name: TaskSpeech, Plane: events.PlaneGPU, Lane: events.LaneTTS, Weight: 10, Timeout: 10 * minute, Params: []Param{
+		{Name: "speed", Kind: "number", Min: 0.5, Max: 2, Default: 1.0, Doc: "of speech; 1 is the voice's own"},
+		{Name: "voice", Kind: "string", Enum: []string{"slt", "rms", "awb", "kal"}, Default: "slt", Doc: "built-in voice, used when no other engine speaks"},
+		{Name: "format", Kind: "string", Enum: []string{"wav", "flac"}, Default: "wav", Doc: "of the speech file"},
+		language,
+	}},
+	{Name: TaskLipsync, Plane: events.PlaneGPU, Lane: events.LaneLipsync, Weight: 30, Timeout: 30 * minute, Params: []Param{
+		{Name: "no_face", Kind: "string", Enum: []string{"fail", "still"}, Default: "fail", Doc: "what to do when no face is found: fail, or a video of the picture itself"},
+		resolution, aspect, fps,
+	}},
+	{Name: TaskUpscale, Plane: events.PlaneGPU, Lane: events.LaneUpscale, Weight: 10, Timeout: 30 * minute, Params: []Param{
+		{Name: "factor", Kind: "integer", Min: 1, Max: 4, Enum: []string{"1", "2", "4"}, Default: 1.0, Doc: "enlargement; 1 leaves the stage out"},
+	}},
+	{Name: TaskAssemble, Plane: events.PlaneControl, Lane: events.LaneMedia, Weight: 8, Timeout: 20 * minute, Params: []Param{
+		{Name: "captions", Kind: "string", Enum: []string{"file", "burned"}, Default: "file", Doc: "captions beside the video, or burnt into it as well"},
+	}},
+	{Name: TaskCheck, Plane: events.PlaneControl, Lane: events.LaneMedia, Weight: 2, Timeout: 10 * minute},
+	{Name: TaskRegister, Plane: events.PlaneControl, Weight: 1},
+}
+
+// pipelines are the four built-in graphs of the specification.
+var pipelines = []Pipeline{
+	{Workflow: WorkflowTrainAndGenerate, Mode: ModeTrainAndGenerate, Variant: VariantSVDWav2Lip, Title: "Scene video from the portrait, speech, lip-sync",
+		Nodes: slices.Concat(opening(resolveProfile), []PipelineNode{trainLora, trainVoice, renderNode("portrait", "lora?", "train_lora"), speechNode("train_voice"), lipsyncOnClip}, closing), Results: results},
+	{Workflow: WorkflowTrainAndGenerate, Mode: ModeTrainAndGenerate, Variant: VariantSadTalker, Title: "Talking head straight from the portrait",
+		Nodes: slices.Concat(opening(resolveProfile), []PipelineNode{trainVoice, speechNode("train_voice"), lipsyncOnPortrait}, closing), Results: results},
+	{Workflow: WorkflowGenerateFromProfile, Mode: ModeGenerateFromProfile, Variant: VariantSVDWav2Lip, Title: "Scene video of a profile, speech, lip-sync",
+		Nodes: slices.Concat(opening(loadProfile), []PipelineNode{renderNode("portrait", "lora?", "profile"), speechNode("profile"), lipsyncOnClip}, closing), Results: results},
+	{Workflow: WorkflowGenerateFromProfile, Mode: ModeGenerateFromProfile, Variant: VariantSadTalker, Title: "Talking head of a profile",
+		Nodes: slices.Concat(opening(loadProfile), []PipelineNode{speechNode("profile"), lipsyncOnPortrait}, closing), Results: results},
+}
+
+var results = map[string]string{"video": "video", "thumbnail": "thumbnail", "captions_srt": "captions_srt", "captions_vtt": "captions_vtt", "speech": "speech"}
+
+var (
+	resolveProfile = PipelineNode{ID: "profile", Task: TaskProfileResolve, After: []string{"safety"}, In: map[string]string{"portrait": "portrait"}}
+	loadProfile    = PipelineNode{ID: "profile", Task: TaskProfileLoad, After: []string{"safety"},
+		Out: map[string]string{"portrait": "portrait", "voice_reference": "voice_reference", "lora": "lora"}}
+	trainLora = PipelineNode{ID: "train_lora", Task: TaskTrainLora, After: []string{"profile"}, In: map[string]string{"images": "images"}, Out: map[string]string{"lora": "lora"}}
+	// A run without a voice sample passes no reference on, and the built-in voice speaks.
+	trainVoice = PipelineNode{ID: "train_voice", Task: TaskTrainVoice, After: []string{"profile"},
+		In: map[string]string{"voice": "voice", "voice_transcript": "voice_transcript?"}, Out: map[string]string{"voice_reference": "voice_reference"}}
+	lipsyncOnClip = PipelineNode{ID: "lipsync", Task: TaskLipsync,
+		In: map[string]string{"clip": "clip", "speech": "speech", "timing": "timing?"}, Out: map[string]string{"talking": "talking"}}
+	lipsyncOnPortrait = PipelineNode{ID: "lipsync", Task: TaskLipsync,
+		In: map[string]string{"portrait": "portrait", "speech": "speech", "timing": "timing?"}, Out: map[string]string{"talking": "talking"}}
+	closing = []PipelineNode{
+		{ID: "upscale", Task: TaskUpscale, In: map[string]string{"video": "talking"}, Out: map[string]string{"video": "upscaled"}, Pass: map[string]string{"video": "talking"}},
+		{ID: "assemble", Task: TaskAssemble, In: map[string]string{"video": "upscaled", "speech": "speech", "timing": "timing?", "narration": "narration"},
+			Out: map[string]string{"video": "video", "thumbnail": "thumbnail", "captions_srt": "captions_srt", "captions_vtt": "captions_vtt"}},
+		{ID: "check", Task: TaskCheck, In: map[string]string{"video": "video", "speech": "speech"}},
+		{ID: "register", Task: TaskRegister, After: []string{"check"}, In: map[string]string{"video": "video"}},
+	}
+)
+
+// opening is how every pipeline starts: script, safety filter, profile.
+func opening(profile PipelineNode) []PipelineNode {
+	return []PipelineNode{
+		{ID: "script", Task: TaskScript, In: map[string]string{"prompt": "prompt?", "script": "script?"}, Out: map[string]string{"narration": "draft_narration", "scene": "draft_scene"}},
+		{ID: "safety", Task: TaskSafety, In: map[string]string{"narration": "draft_narration", "scene": "draft_scene"}, Out: map[string]string{"narration": "narration", "scene": "scene"}},
+		profile,
+	}
+}
+
+func renderNode(portrait, lora, after string) PipelineNode {
+	return PipelineNode{ID: "render", Task: TaskRender, After: []string{after},
+		In: map[string]string{"scene": "scene", "portrait": portrait, "lora": lora}, Out: map[string]string{"scene_image": "scene_image", "clip": "clip"}}
+}
+
+func speechNode(after string) PipelineNode {
+	return PipelineNode{ID: "tts", Task: TaskSpeech, After: []string{after},
+		In: map[string]string{"narration": "narration", "voice_reference": "voice_reference?"}, Out: map[string]string{"speech": "speech", "timing": "timing"}}
+}
+
+// Pipelines lists the catalogue.
+func Pipelines() []Pipeline { return slices.Clone(pipelines) }
+
+// Tasks lists every registered task.
+func Tasks() []TaskSpec { return slices.Clone(tasks) }
+
+// Task finds a registered task.
+func Task(name string) (TaskSpec, bool) {
+	i := slices.IndexFunc(tasks, func(t TaskSpec) bool { return t.Name == name })
+	if i < 0 {
+		return TaskSpec{}, false
+	}
+	return tasks[i], true
+}
+
+// FindPipeline gives the pipeline of a mode and variant.
+func FindPipeline(mode, variant string) (Pipeline, bool) {
+	i := slices.IndexFunc(pipelines, func(p Pipeline) bool { return p.Mode == mode && p.Variant == variant })
+	if i < 0 {
+		return Pipeline{}, false
+	}
+	return pipelines[i], true
+}
+
+// Variants and modes in the catalogue, in its order.
+func Variants() []string { return distinct(func(p Pipeline) string { return p.Variant }) }
+
+// Modes lists the modes in the catalogue's order.
+func Modes() []string { return distinct(func(p Pipeline) string { return p.Mode }) }
+
+func distinct(f func(Pipeline) string) []string {
+	var out []string
+	for _, p := range pipelines {
+		if v := f(p); !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// Options lists the parameters that a pipeline's user may set: those of its
+// tasks, each name once (tasks that share a name share the value).
+func (p Pipeline) Options() []Param {
+	var out []Param
+	for _, n := range p.Nodes {
+		t, _ := Task(n.Task)
+		for _, q := range t.Params {
+			if !slices.ContainsFunc(out, func(o Param) bool { return o.Name == q.Name }) {
+				out = append(out, q)
+			}
+		}
+	}
+	return out
+}
+
+// Inputs lists the keys that the request fills: those that nodes read and none writes.
+func (p Pipeline) Inputs() (required, optional []string) {
+	written := map[string]bool{}
+	for _, n := range p.Nodes {
+		for _, k := range n.Out {
+			written[k] = true
+		}
+	}
+	for _, n := range p.Nodes {
+		for _, k := range n.In {
+			name, opt := optionalKey(k)
+			if written[name] || slices.Contains(required, name) || slices.Contains(optional, name) {
+				continue
+			}
+			if opt || skippable(n.Task) {
+				optional = append(optional, name)
+			} else {
+				required = append(required, name)
+			}
+		}
+	}
+	slices.Sort(required)
+	slices.Sort(optional)
+	return required, optional
+}
+
+// skippable tasks are left out, with a reason, when their samples are missing.
+func skippable(task string) bool { return task == TaskTrainLora || task == TaskTrainVoice }
+
+func optionalKey(k string) (name string, optional bool) {
+	if k != "" && k[len(k)-1] == '?' {
+		return k[:len(k)-1], true
+	}
+	return k, false
+}

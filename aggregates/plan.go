@@ -1,0 +1,309 @@
+// The planner: a request and what is known about profile and workers go in, a
+// graph comes out, or every reason why there is none. Single pass, deterministic.
+//
+//  1. Mode and variant choose the pipeline; defaults are train-and-generate and svd_wav2lip.
+//  2. Every option is known to some task of the pipeline and within its range.
+//  3. Every required input is there; script or prompt, at least one.
+//  4. Training without samples and upscaling by 1 are planned as skipped, with a reason.
+//  5. Every task that will run is announced by some worker.
+//  6. The graph is a DAG with one entry, and its weights add up to 1.
+//
+// A refusal gives all reasons at once.
+
+package aggregates
+
+import (
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/myspinbot/myspinbot/events"
+)
+
+// PlanInput is everything a plan depends on.
+type PlanInput struct {
+	JobID   string // seeds what the request leaves open
+	Request events.Request
+	Profile *events.ProfileSnapshot   // generate-only: nil when the tenant has no such profile
+	Tasks   map[string]bool           // announced by workers; nil: not asked about
+	Gaps    map[string]events.TaskGap // by task: why nobody can run it
+	Limits  Limits
+}
+
+// Limits are an operator's constraints on one job. Zero means the catalogue's own.
+type Limits struct {
+	MaxDurationSeconds int
+	MaxResolution      string
+}
+
+// Defaults fills mode, variant and workflow where the request leaves them open.
+func Defaults(r events.Request) events.Request {
+	if r.Mode == "" {
+		r.Mode = ModeTrainAndGenerate
+	}
+	if r.Variant == "" {
+		r.Variant = VariantSVDWav2Lip
+	}
+	if p, ok := FindPipeline(r.Mode, r.Variant); ok && r.Workflow == "" {
+		r.Workflow = p.Workflow
+	}
+	return r
+}
+
+// Plan makes the job's graph.
+func Plan(in PlanInput) (events.Graph, []events.Reason) {
+	r := Defaults(in.Request)
+	pipe, ok := FindPipeline(r.Mode, r.Variant)
+	if !ok {
+		return events.Graph{}, unknownPipeline(r)
+	}
+	var reasons []events.Reason
+	if r.Workflow != pipe.Workflow {
+		reasons = append(reasons, events.Reason{Code: "workflow_mismatch", Field: "/pipeline",
+			Detail: "mode " + r.Mode + " runs pipeline " + pipe.Workflow})
+	}
+	opts, bad := checkOptions(pipe, r.Options, in.Limits)
+	reasons = append(reasons, bad...)
+	given := inputKeys(r, in.Profile)
+	reasons = append(reasons, checkInputs(pipe, r, in.Profile, given)...)
+	g := events.Graph{Workflow: pipe.Workflow, Variant: r.Variant, Mode: r.Mode, ProfileID: r.ProfileID, Options: opts}
+	if len(reasons) == 0 {
+		g.Nodes = buildNodes(pipe, opts, given, in.JobID)
+		g.Edges = buildEdges(pipe)
+		scaleWeights(g.Nodes)
+		reasons = append(reasons, CheckGraph(g, given)...)
+		reasons = append(reasons, checkCapabilities(g, in)...)
+	}
+	if len(reasons) > 0 {
+		return events.Graph{}, reasons
+	}
+	return g, nil
+}
+
+func unknownPipeline(r events.Request) []events.Reason {
+	var out []events.Reason
+	if !slices.Contains(Modes(), r.Mode) {
+		out = append(out, events.Reason{Code: "mode_unknown", Field: "/mode", Detail: "mode must be one of " + strings.Join(Modes(), ", ")})
+	}
+	if !slices.Contains(Variants(), r.Variant) {
+		out = append(out, events.Reason{Code: "variant_unknown", Field: "/variant", Detail: "variant must be one of " + strings.Join(Variants(), ", ")})
+	}
+	if out == nil {
+		out = append(out, events.Reason{Code: "variant_unknown", Field: "/variant", Detail: "variant " + r.Variant + " has no pipeline for mode " + r.Mode})
+	}
+	return out
+}
+
+// checkOptions gives the options in canonical form, without defaults.
+func checkOptions(pipe Pipeline, given map[string]any, lim Limits) (map[string]any, []events.Reason) {
+	params := pipe.Options()
+	opts := map[string]any{}
+	var reasons []events.Reason
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		i := slices.IndexFunc(params, func(p Param) bool { return p.Name == name })
+		if i < 0 {
+			reasons = append(reasons, events.Reason{Code: "option_unknown", Field: "/options/" + name,
+				Detail: "this pipeline has no such option; it has " + strings.Join(paramNames(params), ", ")})
+			continue
+		}
+		v, bad := params[i].Check(given[name])
+		if bad != nil {
+			reasons = append(reasons, *bad)
+			continue
+		}
+		opts[name] = v
+	}
+	if d, ok := opts["duration_seconds"].(float64); ok && lim.MaxDurationSeconds > 0 && d > float64(lim.MaxDurationSeconds) {
+		reasons = append(reasons, events.Reason{Code: "limit_exceeded", Field: "/options/duration_seconds",
+			Detail: fmt.Sprintf("this installation allows at most %d seconds", lim.MaxDurationSeconds)})
+	}
+	if v, ok := opts["resolution"].(string); ok && lim.MaxResolution != "" &&
+		slices.Index(resolution.Enum, v) > slices.Index(resolution.Enum, lim.MaxResolution) {
+		reasons = append(reasons, events.Reason{Code: "limit_exceeded", Field: "/options/resolution",
+			Detail: "this installation allows at most " + lim.MaxResolution})
+	}
+	return opts, reasons
+}
+
+func paramNames(ps []Param) []string {
+	names := make([]string, len(ps))
+	for i, p := range ps {
+		names[i] = p.Name
+	}
+	slices.Sort(names)
+	return names
+}
+
+// inputKeys are the keys that the request, or the profile, fills.
+func inputKeys(r events.Request, p *events.ProfileSnapshot) map[string]bool {
+	keys := map[string]bool{}
+	for k, v := range r.Inputs {
+		if v.Present() {
+			keys[k] = true
+		}
+	}
+	if r.Mode == ModeGenerateFromProfile {
+		for k := range ProfileValues(p) {
+			keys[k] = true
+		}
+	}
+	return keys
+}
+
+// ProfileValues are the values that a loaded profile hands to the graph.
+func ProfileValues(p *events.ProfileSnapshot) map[string]events.Value {
+	vals := map[string]events.Value{}
+	if p == nil {
+		return vals
+	}
+	for name, a := range map[string]*events.Artifact{"portrait": p.Portrait, "voice_reference": p.Voice, "lora": p.Lora} {
+		if a != nil {
+			vals[name] = events.Value{Artifacts: []events.Artifact{*a}}
+		}
+	}
+	return vals
+}
+
+func checkInputs(pipe Pipeline, r events.Request, profile *events.ProfileSnapshot, given map[string]bool) []events.Reason {
+	var reasons []events.Reason
+	required, optional := pipe.Inputs()
+	if !given["prompt"] && !given["script"] {
+		reasons = append(reasons, events.Reason{Code: "input_missing", Field: "/prompt", Detail: "give a prompt, or a script to be spoken as it is"})
+	}
+	for _, k := range required {
+		if !given[k] {
+			reasons = append(reasons, events.Reason{Code: "input_missing", Field: "/" + k, Detail: "a " + k + " is needed: upload a file and give its id"})
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(r.Inputs)) {
+		if !slices.Contains(required, k) && !slices.Contains(optional, k) {
+			reasons = append(reasons, events.Reason{Code: "input_unused", Field: "/" + k, Detail: "this pipeline takes no " + k})
+		}
+	}
+	if n := len(r.Inputs["images"].Artifacts); n > 60 {
+		reasons = append(reasons, events.Reason{Code: "input_invalid", Field: "/images", Detail: fmt.Sprintf("at most 60 images, %d were given", n)})
+	}
+	if r.Mode != ModeGenerateFromProfile {
+		return reasons
+	}
+	switch {
+	case r.ProfileID == "":
+		reasons = append(reasons, events.Reason{Code: "input_missing", Field: "/profile_id", Detail: "generate-only needs the id of a profile"})
+	case profile == nil:
+		reasons = append(reasons, events.Reason{Code: "profile_unknown", Field: "/profile_id", Detail: "there is no such profile"})
+	case profile.Portrait == nil:
+		reasons = append(reasons, events.Reason{Code: "profile_incomplete", Field: "/profile_id", Detail: "the profile has no portrait"})
+	}
+	return reasons
+}
+
+func buildNodes(pipe Pipeline, opts map[string]any, given map[string]bool, jobID string) []events.Node {
+	nodes := make([]events.Node, 0, len(pipe.Nodes))
+	for _, n := range pipe.Nodes {
+		t, _ := Task(n.Task)
+		node := events.Node{ID: n.ID, Task: n.Task, Plane: t.Plane, Lane: t.Lane, Out: n.Out, Pass: n.Pass,
+			In: n.In, Params: nodeParams(t, opts, jobID), Weight: t.Weight, TimeoutMS: t.Timeout}
+		node.Skip = skipReason(n, node.Params, given)
+		nodes = append(nodes, node)
+	}
+	return nodes
+}
+
+func nodeParams(t TaskSpec, opts map[string]any, jobID string) map[string]any {
+	params := map[string]any{}
+	for _, p := range t.Params {
+		switch v, ok := opts[p.Name]; {
+		case ok:
+			params[p.Name] = v
+		case p.Default != nil:
+			params[p.Name] = p.Default
+		case p.Name == "seed":
+			params[p.Name] = seedOf(jobID)
+		}
+	}
+	if len(params) == 0 {
+		return nil
+	}
+	return params
+}
+
+// seedOf picks a seed that a repeated plan picks again.
+func seedOf(jobID string) float64 {
+	h := fnv.New32a()
+	h.Write([]byte(jobID)) //nolint:errcheck // a hash's Write never fails
+	return float64(h.Sum32() >> 1)
+}
+
+func skipReason(n PipelineNode, params map[string]any, given map[string]bool) string {
+	switch {
+	case n.Task == TaskTrainLora && !given["images"]:
+		return "no training images were given"
+	case n.Task == TaskTrainVoice && !given["voice"]:
+		return "no voice sample was given; the built-in voice speaks"
+	case n.Task == TaskUpscale && params["factor"] == 1.0:
+		return "factor 1 leaves the picture as it is"
+	}
+	return ""
+}
+
+// buildEdges joins a node to the writers of its inputs and to the nodes it waits for.
+func buildEdges(pipe Pipeline) []events.Edge {
+	writer := map[string]string{}
+	for _, n := range pipe.Nodes {
+		for _, k := range n.Out {
+			writer[k] = n.ID
+		}
+	}
+	var edges []events.Edge
+	for _, n := range pipe.Nodes {
+		froms := slices.Clone(n.After)
+		for _, k := range n.In {
+			name, _ := optionalKey(k)
+			if w := writer[name]; w != "" {
+				froms = append(froms, w)
+			}
+		}
+		slices.Sort(froms)
+		for _, f := range slices.Compact(froms) {
+			edges = append(edges, events.Edge{From: f, To: n.ID})
+		}
+	}
+	return edges
+}
+
+// scaleWeights makes the weights of the nodes that will run add up to 1.
+func scaleWeights(nodes []events.Node) {
+	sum := 0.0
+	for _, n := range nodes {
+		if n.Skip == "" {
+			sum += n.Weight
+		}
+	}
+	for i := range nodes {
+		if nodes[i].Skip != "" {
+			nodes[i].Weight = 0
+			continue
+		}
+		nodes[i].Weight /= sum
+	}
+}
+
+func checkCapabilities(g events.Graph, in PlanInput) []events.Reason {
+	if in.Tasks == nil {
+		return nil
+	}
+	var reasons []events.Reason
+	for _, n := range g.Nodes {
+		if n.Lane == "" || n.Skip != "" || in.Tasks[n.Task] {
+			continue
+		}
+		detail := "no worker runs " + n.Task + " now"
+		if gap, ok := in.Gaps[n.Task]; ok {
+			detail += ": " + gap.Reason + "; " + gap.Hint
+		}
+		reasons = append(reasons, events.Reason{Code: "capability_missing", Field: "/variant", Detail: detail})
+	}
+	return reasons
+}

@@ -1,0 +1,103 @@
+// The profile: rules, state, Decide and Evolve.
+//
+//  1. A profile is created once; nothing can be attached to one that does not exist.
+//  2. An attachment with the digest that is attached already changes nothing.
+//  3. Every recorded consent is kept; the latest is the one in force.
+
+package aggregates
+
+import (
+	"time"
+
+	"github.com/myspinbot/myspinbot/events"
+)
+
+// Profile is the state of one profile.
+type Profile struct {
+	Chain      events.Chain
+	ID, Tenant string
+	Name       events.Sealed
+	Consent    *events.Consent
+	Portrait   *events.Artifact
+	Voice      *events.Artifact
+	Transcript *events.Sealed
+	Lora       *events.Artifact
+}
+
+// Apply is Job.Apply for a profile.
+func (p Profile) Apply(m events.Message) (Profile, error) {
+	if p.Chain.Seen(m) {
+		return p, nil
+	}
+	if err := p.Chain.Check(m); err != nil {
+		return p, err
+	}
+	return EvolveProfile(p, m), nil
+}
+
+// EvolveProfile gives the state after a fact that continues the chain.
+func EvolveProfile(p Profile, m events.Message) Profile {
+	p.Chain = p.Chain.Next(m)
+	switch d := m.Data.(type) {
+	case events.ProfileCreated:
+		p.ID, p.Tenant, p.Name = m.AggregateID, m.Tenant, d.Name
+	case events.ProfileConsentRecorded:
+		p.Consent = &d.Consent
+	case events.ProfileVoiceAttached:
+		p.Voice, p.Transcript = &d.Artifact, d.Transcript
+	case events.ProfileLoraAttached:
+		p.Lora = &d.Artifact
+	case events.ProfilePortraitAttached:
+		p.Portrait = &d.Artifact
+	}
+	return p
+}
+
+// Snapshot is the part that jobs depend on.
+func (p Profile) Snapshot() *events.ProfileSnapshot {
+	if p.Chain.Version == 0 {
+		return nil
+	}
+	return &events.ProfileSnapshot{ID: p.ID, Version: p.Chain.Version, Portrait: p.Portrait, Voice: p.Voice,
+		Transcript: p.Transcript, Lora: p.Lora, Consented: p.Consent != nil}
+}
+
+// DecideProfile gives the facts that follow from a command to a profile.
+func DecideProfile(p Profile, m events.Message, at time.Time) []events.Message {
+	var fact events.Payload
+	exists := p.Chain.Version > 0
+	switch c := m.Data.(type) {
+	case events.ProfileCreate:
+		if !exists {
+			fact = events.ProfileCreated{Name: c.Name}
+		}
+	case events.ProfileRecordConsent:
+		if exists {
+			fact = events.ProfileConsentRecorded{Consent: c.Consent}
+		}
+	case events.ProfileAttachVoice:
+		if exists && !same(p.Voice, c.Artifact) {
+			fact = events.ProfileVoiceAttached{Attachment: c.Attachment, Transcript: c.Transcript}
+		}
+	case events.ProfileAttachLora:
+		if exists && !same(p.Lora, c.Artifact) {
+			fact = events.ProfileLoraAttached{Attachment: c.Attachment}
+		}
+	case events.ProfileAttachPortrait:
+		if exists && !same(p.Portrait, c.Artifact) {
+			fact = events.ProfilePortraitAttached{Attachment: c.Attachment}
+		}
+	}
+	if fact == nil {
+		return nil
+	}
+	return []events.Message{{
+		ID: events.EventID(at, m.ID, 0), SchemaVersion: fact.SchemaVersion(),
+		AggregateType: events.AggregateProfile, AggregateID: m.AggregateID,
+		Version: p.Chain.Version + 1, PrevID: p.Chain.LastID, OccurredAt: at,
+		CommandID: m.CommandID, CausationID: m.ID, CorrelationID: m.CorrelationID, Tenant: m.Tenant, Actor: m.Actor,
+		Columns: events.Columns{JobID: m.JobID}, Data: fact,
+	}}
+}
+
+func same(have *events.Artifact, a events.Artifact) bool { return have != nil && have.SHA256 == a.SHA256 }

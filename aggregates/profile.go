@@ -100,4 +100,6 @@ func DecideProfile(p Profile, m events.Message, at time.Time) []events.Message {
 	}}
 }
 
-func same(have *events.Artifact, a events.Artifact) bool { return have != nil && have.SHA256 == a.SHA256 }
+func same(have *events.Artifact, a events.Artifact) bool {
+	return have != nil && have.SHA256 == a.SHA256
+}

@@ -1,0 +1,111 @@
+// The engines that need no GPU and no model server, and what they share.
+
+package gpu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/myspinbot/myspinbot/events"
+)
+
+// EngineConfig says where the built-in engines find their programs and weights.
+type EngineConfig struct {
+	FFmpeg      string // path of ffmpeg; empty: found on PATH
+	FFprobe     string // path of ffprobe; empty: found on PATH
+	Flite       string // path of flite; empty: found on PATH
+	FaceWeights string // folder of the face networks; empty: lip-sync announces a gap
+}
+
+// asInvalidInput turns a child's refusal of a user's file into invalid_input;
+// other errors pass.
+func asInvalidInput(err error, message, hint string) error {
+	var te *TaskError
+	if errors.As(err, &te) && te.Class == events.ClassEngineRejected {
+		return &TaskError{Class: events.ClassInvalidInput, Message: message, Hint: hint, LogTail: te.LogTail, Err: te.Err}
+	}
+	return err
+}
+
+// oneFile is the file of an input that must be there once.
+func (a *Attempt) oneFile(input string) (File, error) {
+	files := a.Files[input]
+	if len(files) == 0 {
+		return File{}, &TaskError{Class: events.ClassInvalidInput, Message: fmt.Sprintf("the input %q is missing", input),
+			Hint: "the stage before it made no such file"}
+	}
+	if !filepath.IsAbs(files[0].Path) {
+		return File{}, fmt.Errorf("the path of input %q is not absolute", input)
+	}
+	return files[0], nil
+}
+
+// report is Progress, for callers that have none.
+func (a *Attempt) report(percent float64, message string) {
+	if a.Progress != nil {
+		a.Progress(percent, message)
+	}
+}
+
+// text is a parameter that is a word; a missing one is def.
+func (a *Attempt) text(name, def string) string {
+	if s, ok := a.Params[name].(string); ok && s != "" {
+		return s
+	}
+	return def
+}
+
+// number is a parameter that is a number; a missing one is def. JSON gives
+// float64, tests and defaults give int.
+func (a *Attempt) number(name string, def float64) float64 {
+	switch v := a.Params[name].(type) {
+	case float64:
+		return v
+	case int:
+		return float64(v)
+	case int64:
+		return float64(v)
+	}
+	return def
+}
+
+// span is a number within limits; one outside is invalid_input.
+func (a *Attempt) span(name string, lo, hi, def float64) (float64, error) {
+	v := a.number(name, def)
+	if !(v >= lo && v <= hi) {
+		return 0, &TaskError{Class: events.ClassInvalidInput, Message: fmt.Sprintf("the parameter %s is %g, outside %g to %g", name, v, lo, hi),
+			Hint: fmt.Sprintf("choose %s from %g to %g", name, lo, hi)}
+	}
+	return v, nil
+}
+
+// frameSize is the picture's size in pixels for the parameters resolution and
+// aspect; both sides are even.
+func (a *Attempt) frameSize() (w, h int, err error) {
+	resolution, aspect := a.text("resolution", "720p"), a.text("aspect", "1:1")
+	short, ok := map[string]int{"576p": 576, "720p": 720, "1080p": 1080}[resolution]
+	if !ok {
+		return 0, 0, &TaskError{Class: events.ClassInvalidInput, Message: "the resolution is unknown", Hint: "choose 576p, 720p or 1080p"}
+	}
+	long := short * 16 / 9
+	switch aspect {
+	case "1:1":
+		return short, short, nil
+	case "16:9":
+		return long, short, nil
+	case "9:16":
+		return short, long, nil
+	}
+	return 0, 0, &TaskError{Class: events.ClassInvalidInput, Message: "the aspect is unknown", Hint: "choose 16:9, 9:16 or 1:1"}
+}
+
+// capability is the announcement of an engine that runs ffmpeg.
+func (m *mediaTool) capability(ctx context.Context, task, lane, engine, fidelity string) (events.TaskCapability, *events.TaskGap) {
+	version, err := m.able(ctx)
+	if err != nil {
+		return events.TaskCapability{}, &events.TaskGap{Task: task, Engine: engine, Reason: err.Error(), Hint: ffmpegInstall}
+	}
+	return events.TaskCapability{Task: task, Lane: lane, Engine: engine, Version: version, Fidelity: fidelity}, nil
+}

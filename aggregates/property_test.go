@@ -1,0 +1,151 @@
+// Whatever arrives in whatever order, a job's history stays legal and it ends.
+
+package aggregates_test
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/events"
+)
+
+// TestAnyOrderIsLegal feeds a job random answers, late, doubled and foreign ones
+// too, and checks after each: contiguous versions, one submission, one terminal
+// fact and nothing after it, at most one counted result per attempt, attempts
+// within the bound, progress that never falls, and a fold over the wire that
+// equals the state.
+func TestAnyOrderIsLegal(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		env := aggregates.Surroundings{At: start, Policy: aggregates.DefaultPolicy(), Tasks: everyTask(), Profile: snapshot, Place: func(string, string) int32 { return 0 }}
+		r := trainRequest()
+		r.Variant = rapid.SampledFrom(aggregates.Variants()).Draw(t, "variant")
+		h := history{seen: map[string]int{}}
+		var job aggregates.Job
+		step := 0
+		decide := func(p events.Payload, c events.Columns) {
+			step++
+			env.At = env.At.Add(time.Millisecond)
+			m := events.Message{ID: fmt.Sprint("m", step), CommandID: fmt.Sprint("m", step), AggregateID: "j", Tenant: "default", Columns: c, Data: p}
+			for _, f := range aggregates.Decide(job, m, env) {
+				h.check(t, f)
+				next, err := job.Apply(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				job = next
+			}
+			progress := 0.0
+			for i, s := range job.Stages {
+				if s.State == aggregates.StageSucceeded || s.State == aggregates.StageSkipped {
+					progress += job.Graph.Nodes[i].Weight
+				}
+				if s.Attempt > env.Policy.MaxAttempts {
+					t.Fatalf("attempt %d", s.Attempt)
+				}
+			}
+			if progress < h.progress-1e-9 || progress > 1+1e-9 {
+				t.Fatalf("progress went from %g to %g", h.progress, progress)
+			}
+			h.progress = progress
+		}
+		decide(events.JobSubmit{Request: r}, events.Columns{})
+		for range rapid.IntRange(0, 60).Draw(t, "steps") {
+			c := events.Columns{Stage: rapid.SampledFrom([]string{"script", "safety", "render", "tts", "lipsync", "upscale", "assemble", "check", "x"}).Draw(t, "stage"),
+				Attempt: rapid.IntRange(0, 4).Draw(t, "attempt"), ErrorClass: rapid.SampledFrom([]string{events.ClassInternal, events.ClassInvalidInput}).Draw(t, "class")}
+			switch rapid.IntRange(0, 5).Draw(t, "kind") {
+			case 0:
+				decide(events.TaskAccepted{}, c)
+			case 1, 2:
+				decide(events.TaskSucceeded{Result: events.Result{Verdict: &events.Verdict{Allowed: true}}}, c)
+			case 3:
+				decide(events.TaskFailed{Message: "no"}, c)
+			case 4:
+				decide(events.JobSubmit{Request: r}, events.Columns{})
+			case 5:
+				if ds := job.Deadlines(); len(ds) > 1 {
+					d := rapid.SampledFrom(ds[1:]).Draw(t, "deadline")
+					decide(d.Command, events.Columns{Stage: d.Stage, Attempt: d.Attempt})
+				}
+			}
+		}
+		// Once the noise stops, answering what is open always ends the job.
+		for i := 0; !job.Terminal() && i < 100; i++ {
+			for _, d := range job.Deadlines()[1:] {
+				decide(d.Command, events.Columns{Stage: d.Stage, Attempt: d.Attempt})
+			}
+			for j, s := range job.Stages {
+				if s.State == aggregates.StageQueued {
+					decide(events.TaskSucceeded{}, events.Columns{Stage: job.Graph.Nodes[j].ID, Attempt: s.Attempt})
+				}
+			}
+		}
+		if !job.Terminal() {
+			t.Fatalf("the job never ends: %+v", job.Stages)
+		}
+		h.refold(t, job)
+	})
+}
+
+// history checks facts one after another.
+type history struct {
+	facts    []events.Message
+	seen     map[string]int
+	progress float64
+}
+
+func (h *history) check(t *rapid.T, f events.Message) {
+	if n := len(h.facts); n > 0 {
+		last := h.facts[n-1]
+		switch last.Type() {
+		case "job.succeeded", "job.failed", "job.rejected":
+			t.Fatalf("%s after the end", f.Type())
+		}
+		if f.OccurredAt.Before(last.OccurredAt) {
+			t.Fatal("time went backwards")
+		}
+	}
+	if f.Version != int64(len(h.facts)+1) {
+		t.Fatalf("version %d after %d facts", f.Version, len(h.facts))
+	}
+	switch f.Data.(type) {
+	case events.JobSubmitted, events.StageSucceeded, events.StageScheduled, events.StageStarted, events.StageFailed:
+		key := fmt.Sprint(f.Type(), f.Stage, f.Attempt)
+		if h.seen[key]++; h.seen[key] > 1 {
+			t.Fatalf("%s twice", key)
+		}
+	}
+	h.facts = append(h.facts, f)
+}
+
+func (h *history) refold(t *rapid.T, want aggregates.Job) {
+	var got aggregates.Job
+	for _, f := range h.facts {
+		value, err := events.Encode(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := events.Decode(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // a duplicate changes nothing
+			if got, err = got.Apply(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, pair := range map[string][2]any{
+		"chain": {got.Chain, want.Chain}, "state": {got.State, want.State}, "stages": {got.Stages, want.Stages}, "graph": {got.Graph, want.Graph},
+		"values": {got.Values, want.Values}, "request": {got.Request, want.Request}, "profile": {got.Profile, want.Profile},
+	} {
+		if !reflect.DeepEqual(pair[0], pair[1]) {
+			t.Fatalf("the fold of the log has another %s:\n%+v\nthe state has\n%+v", name, pair[0], pair[1])
+		}
+	}
+}

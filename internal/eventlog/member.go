@@ -1,0 +1,253 @@
+// One session of a transactional group member, which runner and lanes share: from
+// joining the group to leaving it, or to the first trouble that only a new session
+// heals.
+
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// errSession is a trouble that a new session may heal.
+type errSession struct{ error }
+
+func (e errSession) Unwrap() error { return e.error }
+
+// resumeFunc finds positions for the inputs without a committed one.
+type resumeFunc func(context.Context, map[int32]*committed) (Offsets, error)
+
+type member struct {
+	log    *Log
+	group  string
+	sess   *kgo.GroupTransactSession
+	resume resumeFunc // or nil
+	waker  *waker     // interrupts poll
+
+	mu       sync.Mutex
+	fetched  map[int32]*committed // of an assignment in the making
+	assigned map[int32]*committed // nil between two assignments
+	changed  bool                 // since poll last looked
+}
+
+// join makes a session. The waker outlives it and belongs to the caller.
+func (l *Log) join(ctx context.Context, group string, topics []string, w *waker, resume resumeFunc) (*member, error) {
+	m := &member{log: l, group: group, waker: w, resume: resume}
+	self := l.cfg.Instance
+	opts := append(l.member(group, self, topics),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(func(ctx context.Context, _ *kgo.Client, _ map[string][]int32) { l.fenceDead(ctx, group, self) }),
+		kgo.OnPartitionsRevoked(m.onRevoked),
+		kgo.OnPartitionsLost(m.onRevoked),
+		kgo.OnOffsetsFetched(m.onFetched),
+		kgo.AdjustFetchOffsetsFn(m.onAdjust),
+	)
+	sess, err := kgo.NewGroupTransactSession(l.options(opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a transaction session: %w", err)
+	}
+	m.sess = sess
+	// At once: it ends what a predecessor of this name left open. Otherwise the
+	// group's offsets stay unstable, and nothing is assigned, until that times out.
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if _, _, err := sess.Client().ProducerID(ctx); err != nil {
+		sess.Close()
+		return nil, m.trouble(fmt.Errorf("cannot get a producer id: %w", unavailable(err)))
+	}
+	return m, nil
+}
+
+// close ends the session. A member that leaves gives its partitions away at once;
+// one that does not keeps them until its session times out, for a successor of its name.
+func (m *member) close(leave bool) {
+	m.sess.AllowRebalance()
+	if leave {
+		m.log.leave(m.group, m.log.cfg.Instance, m.sess.Client())
+	}
+	m.sess.Close()
+}
+
+func (m *member) onRevoked(context.Context, *kgo.Client, map[string][]int32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.assigned, m.changed = nil, true
+}
+
+func (m *member) onFetched(_ context.Context, _ *kgo.Client, resp *kmsg.OffsetFetchResponse) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fetched = m.log.committedOffsets(resp)
+	return nil
+}
+
+// onAdjust follows onFetched; here the assignment is complete.
+func (m *member) onAdjust(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	m.mu.Lock()
+	fetched := m.fetched
+	m.mu.Unlock()
+	if m.resume != nil {
+		found, err := m.resume(ctx, fetched)
+		if err != nil {
+			return nil, err
+		}
+		for tp, o := range found {
+			offsets[m.log.cfg.Prefix+tp.Topic][tp.Partition] = kgo.NewOffset().At(o)
+			fetched[tp.Partition].offsets[tp] = o
+		}
+	}
+	m.mu.Lock()
+	m.assigned, m.changed = fetched, true
+	m.mu.Unlock()
+	m.waker.wake() // state is recovered also where no input waits: clocks need it
+	return offsets, nil
+}
+
+// assignment is the outcome of a rebalance.
+type assignment struct{ parts map[int32]*committed } // nil: between two
+
+// poll waits for inputs, a wake or a rebalance. After a rebalance it returns the new
+// assignment and no inputs: those are polled again. Until the next call of
+// AllowRebalance none begins.
+func (m *member) poll(ctx context.Context, most int) ([]Record, *assignment, error) {
+	pollCtx, done := m.waker.context(ctx)
+	fetches := m.sess.PollRecords(pollCtx, most)
+	done()
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	if err := m.inputError(ctx, fetches); err != nil {
+		return nil, nil, err
+	}
+	m.mu.Lock()
+	changed, parts := m.changed, m.assigned
+	m.changed = false
+	m.mu.Unlock()
+	if changed {
+		return nil, &assignment{parts}, m.settle(ctx)
+	}
+	var in []Record
+	fetches.EachRecord(func(k *kgo.Record) { in = append(in, m.log.incoming(k)) })
+	m.log.metrics.consumedBatch(in)
+	return in, nil, nil
+}
+
+// settle takes the abort that the session owes: it remembers a rebalance until the
+// next End, which it then turns into an abort. An empty transaction takes it.
+func (m *member) settle(ctx context.Context) error {
+	if err := m.sess.Begin(); err != nil {
+		return m.trouble(err)
+	}
+	if _, err := m.sess.End(ctx, kgo.TryAbort); err != nil {
+		return m.trouble(err)
+	}
+	return nil
+}
+
+func (m *member) inputError(ctx context.Context, fetches kgo.Fetches) error {
+	err := m.log.fetchError(ctx, fetches)
+	var group *kgo.ErrGroupSession
+	switch {
+	case err == nil, errors.Is(err, ErrDataLoss), fenced(err):
+		return err
+	case errors.As(err, &group):
+		// The client joins again by itself; lost partitions are told to onRevoked.
+		m.log.cfg.Logger.Warn("the group session was lost", "group", m.group, "error", err)
+		return nil
+	}
+	return errSession{err}
+}
+
+// transact writes the records and commits offsets in one transaction. Commit fills
+// the request; it runs when the records are written and their offsets known.
+// After an error nothing of it may count: whether it did commit is for the group's
+// offsets to say, which the next session reads.
+func (m *member) transact(ctx context.Context, out []*kgo.Record, commit func(*kmsg.TxnOffsetCommitRequest) error) error {
+	// Ending is never cancelled from outside: that would leave the outcome open.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.log.cfg.TransactionTimeout+5*time.Second)
+	defer cancel()
+	if err := m.sess.Begin(); err != nil {
+		return m.trouble(err)
+	}
+	if err := m.write(ctx, out); err != nil {
+		m.count("aborted")
+		_, abortErr := m.sess.End(ctx, kgo.TryAbort)
+		return m.trouble(errors.Join(err, abortErr))
+	}
+	ok, err := m.sess.End(kgo.PreTxnCommitFnContext(ctx, commit), kgo.TryCommit)
+	switch {
+	case err != nil:
+		m.count("unknown")
+		return m.trouble(fmt.Errorf("it is not known whether a transaction has committed: %w", unavailable(err)))
+	case !ok:
+		m.count("aborted")
+		return errSession{errors.New("the group has moved on before a transaction could commit")}
+	}
+	m.count("committed")
+	return nil
+}
+
+func (m *member) count(outcome string) {
+	m.log.metrics.transactions.WithLabelValues(m.group, outcome).Inc()
+}
+
+// write produces all records and waits for all.
+func (m *member) write(ctx context.Context, out []*kgo.Record) error {
+	var mu sync.Mutex
+	var failed error
+	for _, r := range out {
+		m.sess.Produce(ctx, r, func(r *kgo.Record, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil && failed == nil {
+				failed = fmt.Errorf("cannot write to %s: %w", r.Topic, unavailable(err))
+			}
+		})
+	}
+	if err := m.sess.Client().Flush(ctx); err != nil {
+		return fmt.Errorf("cannot write a transaction's records: %w", unavailable(err))
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return failed
+}
+
+// trouble sorts the errors of a session: fenced and hopeless ones end the member.
+func (m *member) trouble(err error) error {
+	if fenced(err) || errors.Is(err, kerr.MessageTooLarge) {
+		return err
+	}
+	return errSession{err}
+}
+
+// sessions runs one session after the other until ctx ends (nil) or one ends with
+// an error that a new one would not heal.
+func (l *Log) sessions(ctx context.Context, group string, run func(context.Context) error) error {
+	const shortest = 50 * time.Millisecond
+	for delay := shortest; ; delay = min(2*delay, 2*time.Second) {
+		began := time.Now()
+		err := run(ctx)
+		var again errSession
+		switch {
+		case fenced(err):
+			return fmt.Errorf("cannot go on in group %q as %q: %w: %w", group, l.cfg.Instance, ErrFenced, err)
+		case ctx.Err() != nil:
+			return nil
+		case !errors.As(err, &again):
+			return fmt.Errorf("group %q stopped: %w", group, err)
+		case time.Since(began) > 5*time.Second:
+			delay = shortest
+		}
+		l.cfg.Logger.Warn("a group session is made anew", "group", group, "error", err, "in", delay)
+		if wait(ctx, delay) != nil {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,299 @@
+// The transaction runner of the deciding path: inputs, the records decided from
+// them and the consumed offsets commit together or not at all.
+
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// State is what a decider remembers per partition number. The runner calls it,
+// and Decide, from one goroutine.
+type State interface {
+	// Recover builds the state of partition p from nothing: meta is the text of the
+	// newest commit among its inputs, "" without one. It comes with the assignment,
+	// before p's first decision, when Replay misses nothing of a previous owner's.
+	// An error that wraps ErrUnavailable is tried again, any other ends the runner.
+	Recover(ctx context.Context, p int32, meta string) error
+	// Meta is the text to commit for p. out are the records of the transaction
+	// that were decided from p's inputs, written, with their offsets.
+	Meta(p int32, out []Record) string
+	// Committed: what was decided for p since the last call is now on the log.
+	Committed(p int32, out []Record)
+	// Drop forgets p, with what was decided and not committed: it is another
+	// process's now, or will be recovered again before its next decision.
+	Drop(p int32)
+}
+
+// Decider turns inputs into records.
+type Decider interface {
+	State
+	// Decide handles the next input of its partition and returns the records to
+	// write. An error that wraps ErrUndecodable sends the input to the dead letters
+	// (nothing may have been decided then); any other ends the runner.
+	Decide(ctx context.Context, in Record) ([]Record, error)
+}
+
+// RunnerConfig says what a runner consumes.
+type RunnerConfig struct {
+	Group    string   // also names the transactions
+	Topics   []string // inputs, all with the same number of partitions
+	Journals []string // outputs whose source headers show how far inputs were decided, should the group's offsets be lost
+	MaxPoll  int      // most inputs in a transaction; default 1000
+	Decider  Decider
+}
+
+// Runner is one member of the deciding group, by the name of Config.Instance.
+type Runner struct {
+	log    *Log
+	cfg    RunnerConfig
+	waker  waker
+	member *member
+	known  map[int32]*committed // partitions whose state the decider holds, and as of which commit
+}
+
+// NewRunner checks the configuration. Run does the work.
+func (l *Log) NewRunner(cfg RunnerConfig) (*Runner, error) {
+	def(&cfg.MaxPoll, 1000)
+	if cfg.Group == "" || len(cfg.Topics) == 0 || cfg.Decider == nil {
+		return nil, errors.New("cannot make a runner without a group, topics and a decider")
+	}
+	first := cfg.Topics[0]
+	for _, t := range slices.Concat(cfg.Topics, cfg.Journals) {
+		if l.Partitions(t) != l.Partitions(first) {
+			return nil, fmt.Errorf("cannot run group %q: %s has %d partitions and %s has %d; they must be the same",
+				cfg.Group, first, l.Partitions(first), t, l.Partitions(t))
+		}
+	}
+	return &Runner{log: l, cfg: cfg, known: make(map[int32]*committed)}, nil
+}
+
+// Run decides until ctx ends, then finishes the batch in hand, leaves the group
+// and returns nil. It survives broker outages and transactions of unknown
+// outcome. It returns ErrFenced when another process has taken over its name,
+// ErrDataLoss, or the decider's error; the process should then exit.
+func (r *Runner) Run(ctx context.Context) error {
+	return r.log.sessions(ctx, r.cfg.Group, r.session)
+}
+
+func (r *Runner) session(ctx context.Context) (err error) {
+	if r.member, err = r.log.join(ctx, r.cfg.Group, r.cfg.Topics, &r.waker, r.resume); err != nil {
+		return err
+	}
+	defer func() {
+		r.member.close(err == nil)
+		for p := range r.known { // the next session recovers what it is assigned
+			r.drop(p)
+		}
+	}()
+	for {
+		in, assigned, err := r.member.poll(ctx, r.cfg.MaxPoll)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		case assigned != nil:
+			err = r.reassign(ctx, assigned.parts)
+		case len(in) > 0:
+			err = r.handle(ctx, in)
+		}
+		if err != nil {
+			return err
+		}
+		r.member.sess.AllowRebalance()
+	}
+}
+
+func (r *Runner) drop(p int32) {
+	r.cfg.Decider.Drop(p)
+	delete(r.known, p)
+}
+
+// reassign recovers what is new in the assignment and drops what is gone.
+func (r *Runner) reassign(ctx context.Context, assigned map[int32]*committed) error {
+	if assigned == nil {
+		return nil // between two assignments: what stays ours is known after it
+	}
+	for p, k := range r.known {
+		// Every transaction moves an offset: where none has moved, nobody else decided.
+		if now := assigned[p]; now == nil || !maps.Equal(now.offsets, k.offsets) {
+			r.drop(p)
+		}
+	}
+	for _, p := range slices.Sorted(maps.Keys(assigned)) {
+		if r.known[p] != nil {
+			continue
+		}
+		if err := r.cfg.Decider.Recover(ctx, p, assigned[p].meta); err != nil {
+			err = fmt.Errorf("cannot recover partition %d: %w", p, err)
+			if errors.Is(err, ErrUnavailable) {
+				return errSession{err}
+			}
+			return err
+		}
+		r.known[p] = assigned[p]
+	}
+	return nil
+}
+
+// batch is one transaction's worth of decisions.
+type batch struct {
+	moved Offsets            // the inputs consumed
+	out   map[int32][]Record // by the input's partition number
+	sent  map[int32][]*kgo.Record
+	all   []*kgo.Record
+}
+
+// handle decides the inputs and commits the outcome in one transaction.
+func (r *Runner) handle(ctx context.Context, in []Record) error {
+	b, err := r.decide(ctx, in)
+	if err != nil {
+		return err
+	}
+	if err := r.member.transact(ctx, b.all, func(req *kmsg.TxnOffsetCommitRequest) error { return r.setMeta(req, b) }); err != nil {
+		return err
+	}
+	for tp, o := range b.moved {
+		r.known[tp.Partition].offsets[tp] = o
+	}
+	for p := range b.out {
+		r.known[p].seq++
+		r.cfg.Decider.Committed(p, b.out[p])
+	}
+	return nil
+}
+
+// decide runs the inputs through the decider, partition by partition.
+func (r *Runner) decide(ctx context.Context, in []Record) (*batch, error) {
+	slices.SortStableFunc(in, func(a, b Record) int { return int(a.Partition) - int(b.Partition) })
+	b := &batch{moved: make(Offsets), out: make(map[int32][]Record), sent: make(map[int32][]*kgo.Record)}
+	for _, input := range in {
+		p := input.Partition
+		if r.known[p] == nil {
+			return nil, errSession{fmt.Errorf("an input of partition %d came without its assignment", p)}
+		}
+		decided, err := r.cfg.Decider.Decide(ctx, input)
+		if errors.Is(err, ErrUndecodable) {
+			decided, err = []Record{r.log.deadLetter(input, err)}, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot decide the record at %s offset %d: %w", input.At(), input.Offset, err)
+		}
+		b.moved[input.At()] = input.Offset + 1
+		if b.out[p] == nil {
+			b.out[p] = []Record{}
+		}
+		for _, rec := range decided {
+			rec.Headers = withSource(rec.Headers, input)
+			sent, err := r.log.outgoing(rec)
+			if err != nil {
+				return nil, err
+			}
+			b.out[p] = append(b.out[p], rec)
+			b.sent[p] = append(b.sent[p], sent)
+			b.all = append(b.all, sent)
+		}
+	}
+	return b, nil
+}
+
+// setMeta runs when the records are written and their offsets known.
+func (r *Runner) setMeta(req *kmsg.TxnOffsetCommitRequest, b *batch) error {
+	for p, sent := range b.sent {
+		for i, s := range sent {
+			out := &b.out[p][i]
+			out.Partition, out.Offset, out.Time = s.Partition, s.Offset, s.Timestamp
+		}
+	}
+	texts := make(map[int32]*string)
+	for i := range req.Topics {
+		for j := range req.Topics[i].Partitions {
+			part := &req.Topics[i].Partitions[j]
+			p := part.Partition
+			if b.out[p] == nil {
+				return fmt.Errorf("an offset of partition %d is due without a decision on it", p)
+			}
+			if texts[p] == nil {
+				texts[p] = formatMeta(r.known[p].seq+1, r.cfg.Decider.Meta(p, b.out[p]))
+			}
+			part.Metadata = texts[p]
+		}
+	}
+	return nil
+}
+
+// resume finds where to go on for inputs without a committed offset: after the
+// last one that the journals show as decided, or at the start without any.
+func (r *Runner) resume(ctx context.Context, assigned map[int32]*committed) (Offsets, error) {
+	found := make(Offsets)
+	for p, c := range assigned {
+		lost := make(Offsets)
+		for tp, o := range c.offsets {
+			if o < 0 {
+				lost[tp] = 0
+			}
+		}
+		if len(lost) == 0 {
+			continue
+		}
+		for _, journal := range r.cfg.Journals {
+			if _, err := r.log.Replay(ctx, TopicPartition{journal, p}, 0, lost.raise); err != nil {
+				return nil, fmt.Errorf("cannot find the last decided input: %w", err)
+			}
+		}
+		for tp, o := range lost {
+			if o > 0 {
+				found[tp] = o
+				r.log.cfg.Logger.Warn("the group has no offset; going on after the last decided input", "input", tp.String(), "offset", o)
+			}
+		}
+	}
+	return found, nil
+}
+
+// raise lifts the positions to behind every source that the records name.
+func (o Offsets) raise(records []Record) error {
+	for _, r := range records {
+		p, err := strconv.ParseInt(r.Header(HeaderSourcePartition), 10, 32)
+		if err != nil {
+			continue // not decided from an input
+		}
+		tp := TopicPartition{r.Header(HeaderSourceTopic), int32(p)}
+		offset, err := strconv.ParseInt(r.Header(HeaderSourceOffset), 10, 64)
+		if have, wanted := o[tp]; wanted && err == nil {
+			o[tp] = max(have, offset+1)
+		}
+	}
+	return nil
+}
+
+// deadLetter is the record as it came, with the reason.
+func (l *Log) deadLetter(in Record, reason error) Record {
+	l.metrics.deadLetters.WithLabelValues(in.Topic).Inc()
+	l.cfg.Logger.Error("a record goes to the dead letters", "at", in.At().String(), "offset", in.Offset, "reason", reason)
+	headers := append(slices.Clip(in.Headers), Header{HeaderReason, reason.Error()})
+	return Record{Topic: topicDeadLetters, Key: in.Key, Value: in.Value, Headers: headers}
+}
+
+// withSource names the input in the headers, replacing what the input itself came from.
+func withSource(headers []Header, in Record) []Header {
+	out := make([]Header, 0, len(headers)+3)
+	for _, h := range headers {
+		if h.Key != HeaderSourceTopic && h.Key != HeaderSourcePartition && h.Key != HeaderSourceOffset {
+			out = append(out, h)
+		}
+	}
+	return append(out,
+		Header{HeaderSourceTopic, in.Topic},
+		Header{HeaderSourcePartition, strconv.Itoa(int(in.Partition))},
+		Header{HeaderSourceOffset, strconv.FormatInt(in.Offset, 10)})
+}

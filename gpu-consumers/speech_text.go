@@ -1,0 +1,158 @@
+// From a narration to what the voice can say: words as they are shown and as
+// they are spoken, grouped into sentences.
+
+package gpu
+
+import (
+	"strings"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+const (
+	maxSpokenChars   = 5000 // characters; about five minutes
+	maxSentenceWords = 40   // longer ones are cut at a comma, or there
+)
+
+// spokenWord is one word of the narration.
+type spokenWord struct {
+	shown  string // as the user wrote it, for captions
+	spoken string // in the letters that the voice knows; empty: it cannot be said
+}
+
+// utterance is a run of words that is spoken in one breath.
+type utterance struct {
+	words []spokenWord
+	pause float64 // seconds of silence after it
+}
+
+// Pauses after a sentence in seconds.
+const (
+	pauseShort     = 0.25 // inside a long sentence that was cut
+	pauseSentence  = 0.30
+	pauseQuestion  = 0.34
+	pauseParagraph = 0.45
+)
+
+// spelling replaces what no accent rule resolves.
+var spelling = strings.NewReplacer("ß", "ss", "æ", "ae", "Æ", "Ae", "œ", "oe", "Œ", "Oe", "ø", "o", "Ø", "O", "đ", "d", "Đ", "D", "ł", "l", "Ł", "L",
+	"’", "'", "‘", "'", "“", `"`, "”", `"`, "„", `"`, "«", `"`, "»", `"`, "–", " - ", "—", " - ", "…", "...", "€", " euros ", "£", " pounds ", "°", " degrees ", "\u00a0", " ")
+
+// speakable writes a word in ASCII: accents are dropped, signs spelt out, and
+// what remains unknown is left out.
+func speakable(word string) string {
+	var b strings.Builder
+	for _, r := range norm.NFD.String(spelling.Replace(norm.NFC.String(word))) {
+		if r < unicode.MaxASCII && unicode.IsPrint(r) {
+			b.WriteRune(r)
+		}
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
+}
+
+// sayable says whether there is anything in a spoken form to pronounce.
+func sayable(spoken string) bool {
+	return strings.ContainsFunc(spoken, func(r rune) bool { return r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' })
+}
+
+// splitNarration cuts a text into sentences. unsaid counts the words that hold
+// letters, none of which the voice knows. Words that cannot be said are shown
+// together with the word before them.
+func splitNarration(text string) (sentences []utterance, unsaid int) {
+	for _, paragraph := range paragraphs(text) {
+		var current utterance
+		flush := func(pause float64) {
+			if len(current.words) > 0 {
+				current.pause = pause
+				sentences = append(sentences, current)
+			}
+			current = utterance{}
+		}
+		fields := strings.Fields(paragraph)
+		for i, shown := range fields {
+			spoken := speakable(shown)
+			if !sayable(spoken) {
+				if strings.ContainsFunc(shown, unicode.IsLetter) {
+					unsaid++
+				}
+				if n := len(current.words); n > 0 {
+					current.words[n-1].shown += " " + shown
+				}
+				continue
+			}
+			current.words = append(current.words, spokenWord{shown: shown, spoken: spoken})
+			switch mark := sentenceEnd(spoken, fields[i+1:]); {
+			case mark != 0 && mark != '.':
+				flush(pauseQuestion)
+			case mark == '.':
+				flush(pauseSentence)
+			case len(current.words) >= maxSentenceWords, len(current.words) >= maxSentenceWords/2 && strings.HasSuffix(spoken, ","):
+				flush(pauseShort)
+			}
+		}
+		flush(pauseSentence)
+		if n := len(sentences); n > 0 {
+			sentences[n-1].pause = pauseParagraph
+		}
+	}
+	return sentences, unsaid
+}
+
+// paragraphs are the parts between blank lines.
+func paragraphs(text string) []string {
+	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n")
+	var out []string
+	var lines []string
+	for line := range strings.SplitSeq(text+"\n\n", "\n") {
+		if strings.TrimSpace(line) != "" {
+			lines = append(lines, line)
+			continue
+		}
+		if len(lines) > 0 {
+			out = append(out, strings.Join(lines, " "))
+			lines = nil
+		}
+	}
+	return out
+}
+
+// abbreviations end with a full stop that ends no sentence.
+var abbreviations = map[string]bool{"dr": true, "mr": true, "mrs": true, "ms": true, "prof": true, "st": true, "vs": true,
+	"e.g": true, "i.e": true, "jr": true, "sr": true, "inc": true, "approx": true, "fig": true, "vol": true}
+
+// sentenceEnd is the mark that ends a sentence at this word, or 0. What follows
+// decides about full stops: an abbreviation or an initial goes on, and so does
+// a word in lower case.
+func sentenceEnd(spoken string, next []string) rune {
+	bare := strings.TrimRight(spoken, `"')]`)
+	if bare == "" {
+		return 0
+	}
+	mark := rune(bare[len(bare)-1])
+	if !strings.ContainsRune(".!?", mark) {
+		return 0
+	}
+	if len(next) > 0 {
+		if unicode.IsLower(firstLetter(next[0])) || mark == '.' && abbreviated(strings.Trim(bare, `."'([`)) {
+			return 0
+		}
+	}
+	return mark
+}
+
+// abbreviated says whether a word without its full stop is an abbreviation or
+// an initial. "I" is a word.
+func abbreviated(stem string) bool {
+	return abbreviations[strings.ToLower(stem)] || len(stem) == 1 && stem != "I" && unicode.IsUpper(rune(stem[0]))
+}
+
+// firstLetter is the first letter or digit of a word, or 0.
+func firstLetter(word string) rune {
+	for _, r := range word {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return r
+		}
+	}
+	return 0
+}

@@ -88,7 +88,7 @@ func (d *decision) emit(p events.Payload, c events.Columns) {
 		c.Variant = d.job.Graph.Variant
 	}
 	m := events.Message{
-		ID: events.EventID(d.s.At, d.cause.ID, len(d.facts)), SchemaVersion: p.SchemaVersion(),
+		ID: events.EventID(d.cause.OccurredAt, d.cause.ID, len(d.facts)), SchemaVersion: p.SchemaVersion(),
 		AggregateType: events.AggregateJob, AggregateID: id,
 		Version: d.job.Chain.Version + 1, PrevID: d.job.Chain.LastID,
 		OccurredAt: d.s.At, CommandID: d.cause.CommandID, CausationID: d.cause.ID,

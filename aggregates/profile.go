@@ -92,7 +92,7 @@ func DecideProfile(p Profile, m events.Message, at time.Time) []events.Message {
 		return nil
 	}
 	return []events.Message{{
-		ID: events.EventID(at, m.ID, 0), SchemaVersion: fact.SchemaVersion(),
+		ID: events.EventID(m.OccurredAt, m.ID, 0), SchemaVersion: fact.SchemaVersion(),
 		AggregateType: events.AggregateProfile, AggregateID: m.AggregateID,
 		Version: p.Chain.Version + 1, PrevID: p.Chain.LastID, OccurredAt: at,
 		CommandID: m.CommandID, CausationID: m.ID, CorrelationID: m.CorrelationID, Tenant: m.Tenant, Actor: m.Actor,

@@ -31,7 +31,7 @@ func TestAnyOrderIsLegal(t *testing.T) {
 		decide := func(p events.Payload, c events.Columns) {
 			step++
 			env.At = env.At.Add(time.Millisecond)
-			m := events.Message{ID: fmt.Sprint("m", step), CommandID: fmt.Sprint("m", step), AggregateID: "j", Tenant: "default", Columns: c, Data: p}
+			m := events.Message{ID: fmt.Sprint("m", step), OccurredAt: env.At, CommandID: fmt.Sprint("m", step), AggregateID: "j", Tenant: "default", Columns: c, Data: p}
 			for _, f := range aggregates.Decide(job, m, env) {
 				h.check(t, f)
 				next, err := job.Apply(f)

@@ -1,0 +1,62 @@
+// The workers: which tasks can run now, and why the others cannot.
+
+package aggregates
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/myspinbot/myspinbot/events"
+)
+
+// WorkerSilence is how long a worker may say nothing before its tasks no longer count.
+const WorkerSilence = 45 * time.Second
+
+// Workers is the fold of the manifests: the latest of each worker. The zero value is ready.
+type Workers struct {
+	latest map[string]events.Message
+}
+
+// Apply takes a manifest; other records and older manifests change nothing.
+func (w *Workers) Apply(m events.Message) {
+	if _, ok := m.Data.(events.WorkerManifest); !ok {
+		return
+	}
+	if have, ok := w.latest[m.AggregateID]; ok && m.OccurredAt.Before(have.OccurredAt) {
+		return
+	}
+	if w.latest == nil {
+		w.latest = map[string]events.Message{}
+	}
+	w.latest[m.AggregateID] = m
+}
+
+// Alive lists the manifests of workers that are at work, by worker id.
+func (w *Workers) Alive(now time.Time) []events.Message {
+	var out []events.Message
+	for _, id := range slices.Sorted(maps.Keys(w.latest)) {
+		m := w.latest[id]
+		if !m.Data.(events.WorkerManifest).Stopped && now.Sub(m.OccurredAt) <= WorkerSilence {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// Tasks are the tasks that some worker at work announces, and for the others why
+// a worker cannot run them.
+func (w *Workers) Tasks(now time.Time) (map[string]bool, map[string]events.TaskGap) {
+	can, gaps := map[string]bool{}, map[string]events.TaskGap{}
+	for _, m := range w.Alive(now) {
+		d := m.Data.(events.WorkerManifest)
+		for _, t := range d.Tasks {
+			can[t.Task] = true
+		}
+		for _, g := range d.Unavailable {
+			gaps[g.Task] = g
+		}
+	}
+	maps.DeleteFunc(gaps, func(task string, _ events.TaskGap) bool { return can[task] })
+	return can, gaps
+}

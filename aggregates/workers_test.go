@@ -1,0 +1,44 @@
+// What the manifests say together.
+
+package aggregates_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/events"
+)
+
+func TestWorkers(t *testing.T) {
+	t.Parallel()
+	say := func(w *aggregates.Workers, id string, at time.Time, m events.WorkerManifest) {
+		w.Apply(events.Message{AggregateID: id, OccurredAt: at, Data: m})
+	}
+	speaks := events.WorkerManifest{Tasks: []events.TaskCapability{{Task: aggregates.TaskSpeech}}, Unavailable: []events.TaskGap{{Task: aggregates.TaskLipsync, Reason: "no weights"}}}
+	var w aggregates.Workers
+	if can, _ := w.Tasks(start); len(can) > 0 {
+		t.Fatal("nobody can do anything")
+	}
+	w.Apply(events.Message{AggregateID: "x", Data: events.JobSucceeded{}}) // no manifest
+	say(&w, "a", start, speaks)
+	can, gaps := w.Tasks(start)
+	if !can[aggregates.TaskSpeech] || can[aggregates.TaskLipsync] || gaps[aggregates.TaskLipsync].Reason != "no weights" {
+		t.Errorf("one worker: %v, %v", can, gaps)
+	}
+	say(&w, "b", start, events.WorkerManifest{Tasks: []events.TaskCapability{{Task: aggregates.TaskLipsync}}})
+	if can, gaps = w.Tasks(start); !can[aggregates.TaskLipsync] || len(gaps) > 0 {
+		t.Errorf("another worker fills the gap: %v, %v", can, gaps)
+	}
+	say(&w, "b", start.Add(-time.Second), events.WorkerManifest{})
+	if can, _ = w.Tasks(start); !can[aggregates.TaskLipsync] {
+		t.Error("an older manifest won")
+	}
+	say(&w, "b", start.Add(time.Second), events.WorkerManifest{Tasks: []events.TaskCapability{{Task: aggregates.TaskLipsync}}, Stopped: true})
+	if can, _ = w.Tasks(start); can[aggregates.TaskLipsync] {
+		t.Error("a stopped worker still counts")
+	}
+	if alive := w.Alive(start.Add(aggregates.WorkerSilence + time.Second)); len(alive) > 0 {
+		t.Errorf("a silent worker still counts: %v", alive)
+	}
+}

@@ -1,0 +1,229 @@
+// The configuration: every key that any role reads, declared once. A field's
+// comment is what `myspinbot config schema` prints about its key, its tags hold
+// the key's name, default and limits.
+
+package main
+
+import (
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+//go:embed config.go
+var configSource string // the comments below, for the schema
+
+// Config is everything that the roles can be told. loadConfig fills it.
+type Config struct {
+	// Name of this process among its peers, the same after every restart; the log knows its group members by it. Default: the host's name. Set it when two processes of one role share a host name.
+	Instance string `key:"instance"`
+	// Roles that `myspinbot run` plays in this process. Leave it alone on one machine; in a cluster give each process its own.
+	Roles []string `key:"roles" default:"api,handler,projector,gpu" oneof:"api handler projector gpu"`
+
+	Kafka    KafkaConfig    `key:"kafka"`
+	Postgres PostgresConfig `key:"postgres"`
+	S3       S3Config       `key:"s3"`
+	Secrets  SecretsConfig  `key:"secrets"`
+	HTTP     HTTPConfig     `key:"http"`
+	GPU      GPUConfig      `key:"gpu"`
+	Lanes    LanesConfig    `key:"lanes"`
+	Engines  EnginesConfig  `key:"engines"`
+	Job      JobConfig      `key:"job"`
+	Limits   LimitsConfig   `key:"limits"`
+	Log      LogConfig      `key:"log"`
+}
+
+// KafkaConfig reaches the log: Redpanda, or any other Kafka-compatible broker.
+type KafkaConfig struct {
+	// Addresses of some brokers, each host:port; the others are found through them. No default. `myspinbot dev` brings a log of its own.
+	Brokers []string `key:"brokers"`
+	// Put before every topic, group and transactional id. Change it only to let two systems share one cluster, and never afterwards: another prefix is another, empty log.
+	Prefix string `key:"prefix" default:"myspinbot."`
+	// Partitions of the topics keyed by job or profile, which bound how many handlers and projectors can share the work. It never changes in place: a log made with another number is refused at start.
+	Partitions int `key:"partitions" default:"12" min:"1" max:"1000"`
+	// Copies of every topic, -1 for the broker's own default. With three brokers or more choose 3.
+	Replication int `key:"replication" default:"-1" min:"-1" max:"9"`
+}
+
+// PostgresConfig reaches the tables, which can be rebuilt from the log.
+type PostgresConfig struct {
+	// Address of the database, postgres://user:password@host:port/name. No default. `myspinbot dev` brings a database of its own.
+	URL Secret `key:"url"`
+}
+
+// S3Config reaches the object store that holds every file.
+type S3Config struct {
+	// Address of the store, host:port without a scheme. No default. `myspinbot dev` brings a store of its own.
+	Endpoint string `key:"endpoint"`
+	// Access key of the store. No default.
+	AccessKey Secret `key:"access_key"`
+	// Secret key of the store. No default.
+	SecretKey Secret `key:"secret_key"`
+	// The one private bucket; it is made when missing. Change it only when the name is taken.
+	Bucket string `key:"bucket" default:"myspinbot"`
+	// Region that requests are signed for. Most stores of one's own accept the default.
+	Region string `key:"region" default:"us-east-1"`
+	// Speak TLS with the store. Switch it on unless the store is on a private network.
+	Secure bool `key:"secure" default:"false"`
+}
+
+// SecretsConfig holds the key that protects all free text on the log.
+type SecretsConfig struct {
+	// Master key that wraps the key of every job: 32 bytes in base64. No default; make one with `head -c 32 /dev/urandom | base64`. Whoever loses it loses every prompt and script.
+	MasterKey Secret `key:"master_key"`
+	// File that holds the master key in base64, in place of secrets.master_key. Use it where secrets are mounted as files.
+	MasterKeyFile string `key:"master_key_file"`
+}
+
+// HTTPConfig is where the API listens.
+type HTTPConfig struct {
+	// Address of the API, host:port. Port 0 takes a free one. Leave it on loopback unless a proxy on another machine must reach it.
+	Listen string `key:"listen" default:"127.0.0.1:8080"`
+	// Allow an address that other machines can reach, although the API asks for no key. Set it only where a private network or a proxy keeps strangers away.
+	Unguarded bool `key:"unguarded" default:"false"`
+}
+
+// GPUConfig says what the gpu role of this process works on.
+type GPUConfig struct {
+	// Lanes that this process works on; empty means all of them. Set it to keep a machine for the work that its card is for.
+	Lanes []string `key:"lanes" flag:"lanes" oneof:"script train tts render lipsync upscale media"`
+}
+
+// LanesConfig has one table per lane.
+type LanesConfig struct {
+	Script  LaneConfig `key:"script"`
+	Train   LaneConfig `key:"train"`
+	TTS     LaneConfig `key:"tts"`
+	Render  LaneConfig `key:"render"`
+	Lipsync LaneConfig `key:"lipsync"`
+	Upscale LaneConfig `key:"upscale"`
+	Media   LaneConfig `key:"media"`
+}
+
+// LaneConfig bounds one lane.
+type LaneConfig struct {
+	// How many of the lane's commands run at once in the whole cluster: the partitions of its topic. Like kafka.partitions it never changes in place.
+	Partitions int `key:"partitions" default:"2" min:"1" max:"1000"`
+	// How many of the lane's commands this process runs at once. Leave it at 1 for work that fills a card or all cores.
+	Slots int `key:"slots" default:"1" min:"1" max:"100"`
+}
+
+// EnginesConfig finds the programs, weights and servers that do the work.
+type EnginesConfig struct {
+	// Path of ffmpeg. Empty: the one on PATH.
+	FFmpeg string `key:"ffmpeg"`
+	// Path of ffprobe. Empty: the one on PATH.
+	FFprobe string `key:"ffprobe"`
+	// Path of flite, the built-in voice. Empty: the one on PATH.
+	Flite  string       `key:"flite"`
+	Face   FaceConfig   `key:"face"`
+	Ollama OllamaConfig `key:"ollama"`
+}
+
+// FaceConfig is for the built-in talking photo.
+type FaceConfig struct {
+	// Folder with the weights of the face networks. Empty: the one that `make deps` fills, .deps/face in the checkout. Without weights the talking photo is announced as missing.
+	Weights string `key:"weights"`
+}
+
+// OllamaConfig reaches the language model that writes scripts from prompts.
+type OllamaConfig struct {
+	// Base URL of an Ollama server. Empty: no language model; scripts come from the user's own text or a template.
+	URL string `key:"url"`
+	// Model that Ollama has pulled. Set it to whatever `ollama list` shows.
+	Model string `key:"model" default:"llama3.2"`
+	// How freely the model writes, 0 to 2. Lower it when scripts wander.
+	Temperature float64 `key:"temperature" default:"0.7" min:"0" max:"2"`
+}
+
+// JobConfig is how stubborn and how patient jobs are.
+type JobConfig struct {
+	// Attempts of one stage before its job fails. 1 never repeats.
+	MaxAttempts int `key:"max_attempts" default:"3" min:"1" max:"20"`
+	// Wait before the second attempt; it doubles with every further one.
+	BackOff time.Duration `key:"back_off" default:"2s" min:"0s" max:"1h"`
+	// Longest life of a job, waiting included; then it ends as failed.
+	Deadline time.Duration `key:"deadline" default:"24h" min:"1m" max:"720h"`
+}
+
+// LimitsConfig is what one job may ask for.
+type LimitsConfig struct {
+	// Longest scene that a job may ask for, in seconds.
+	MaxDurationSeconds int `key:"max_duration_seconds" default:"60" min:"1" max:"60"`
+	// Largest picture that a job may ask for, by its short side.
+	MaxResolution string `key:"max_resolution" default:"1080p" oneof:"576p 720p 1080p"`
+}
+
+// LogConfig is about the lines that the program writes on standard error.
+type LogConfig struct {
+	// Least important lines that are written.
+	Level string `key:"level" default:"info" oneof:"debug info warn error"`
+	// text for people, json for collectors.
+	Format string `key:"format" default:"text" oneof:"text json"`
+}
+
+// Secret is a value that is never printed: every way of formatting it says so.
+type Secret string
+
+// hidden stands for a secret wherever one would be printed.
+const hidden = "(secret)"
+
+// Reveal gives the secret itself, for the one place that needs it.
+func (s Secret) Reveal() string { return string(s) }
+
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return hidden
+}
+
+// Format hides the secret from every verb, %q, %x and %#v included.
+func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) } //nolint:errcheck // a fmt.State keeps its own error
+
+// MarshalText hides the secret from encoders.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// LogValue hides the secret from slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MasterKeyBytes is the master key, 32 bytes, or nil when none was given.
+func (c SecretsConfig) MasterKeyBytes() []byte {
+	key, err := base64.StdEncoding.DecodeString(c.MasterKey.Reveal())
+	if err != nil || len(key) == 0 {
+		return nil // loadConfig refuses what does not decode
+	}
+	return key
+}
+
+// byLane gives each lane's table by the lane's name.
+func (c LanesConfig) byLane() map[string]LaneConfig {
+	return map[string]LaneConfig{
+		"script": c.Script, "train": c.Train, "tts": c.TTS, "render": c.Render,
+		"lipsync": c.Lipsync, "upscale": c.Upscale, "media": c.Media,
+	}
+}
+
+// Partitions gives the bound of each lane by its name.
+func (c LanesConfig) Partitions() map[string]int {
+	out := map[string]int{}
+	for name, lane := range c.byLane() {
+		out[name] = lane.Partitions
+	}
+	return out
+}
+
+// Slots gives the slots that this process has for each of its lanes, by name;
+// only is the list of its lanes, empty for all.
+func (c LanesConfig) Slots(only []string) map[string]int {
+	out := map[string]int{}
+	for name, lane := range c.byLane() {
+		if len(only) == 0 || slices.Contains(only, name) {
+			out[name] = lane.Slots
+		}
+	}
+	return out
+}

@@ -1,0 +1,124 @@
+// What no single key can say: addresses, keys, and values that must fit together.
+
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/myspinbot/myspinbot/events"
+)
+
+// finish fills what depends on the machine and holds the values against each other.
+func (l *loader) finish() {
+	c := &l.config
+	if c.Instance == "" {
+		c.Instance = "local"
+		if host, err := os.Hostname(); err == nil && host != "" {
+			c.Instance = host
+		}
+	}
+	for _, address := range c.Kafka.Brokers {
+		l.checkAddress("kafka.brokers", address)
+	}
+	if c.S3.Endpoint != "" {
+		l.checkAddress("s3.endpoint", c.S3.Endpoint)
+	}
+	l.checkAddress("http.listen", c.HTTP.Listen)
+	if host, _, err := net.SplitHostPort(c.HTTP.Listen); err == nil && !isLoopback(host) && !c.HTTP.Unguarded {
+		l.failKey("http.listen", strconv.Quote(c.HTTP.Listen), "an address of this machine alone, such as 127.0.0.1:8080, since the API asks for no key; or set http.unguarded when something else keeps strangers away")
+	}
+	l.checkURL("postgres.url", c.Postgres.URL.Reveal(), true, "postgres", "postgresql")
+	l.checkURL("engines.ollama.url", c.Engines.Ollama.URL, false, "http", "https")
+	l.masterKey()
+}
+
+func (l *loader) failKey(key, found, allowed string) {
+	if from := l.from[key]; from != "" {
+		key += " (" + from + ")"
+	}
+	l.fail(key, found, allowed)
+}
+
+func (l *loader) checkAddress(key, address string) {
+	host, port, err := net.SplitHostPort(address)
+	n, portErr := strconv.Atoi(port)
+	if err != nil || portErr != nil || n < 0 || n > 65535 || strings.ContainsAny(host, "/ ") {
+		l.failKey(key, strconv.Quote(address), "host:port without a scheme, such as localhost:9092")
+	}
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (l *loader) checkURL(key, text string, secret bool, schemes ...string) {
+	if text == "" {
+		return
+	}
+	u, err := url.Parse(text)
+	if err == nil && u.Host != "" && slices.Contains(schemes, u.Scheme) {
+		return
+	}
+	found := strconv.Quote(text)
+	if secret {
+		found = fmt.Sprintf("a secret of %d characters", len(text))
+	}
+	l.failKey(key, found, "a URL that begins with "+schemes[0]+":// and a host")
+}
+
+// masterKey takes the key from its file if one is named, and checks it.
+func (l *loader) masterKey() {
+	s := &l.config.Secrets
+	key := "secrets.master_key"
+	if s.MasterKeyFile != "" {
+		if s.MasterKey != "" {
+			l.failKey(key, "a key here and another in secrets.master_key_file", "one of the two")
+			return
+		}
+		key = "secrets.master_key_file"
+		data, err := os.ReadFile(s.MasterKeyFile)
+		if err != nil {
+			l.failKey(key, err.Error(), "a readable file")
+			return
+		}
+		s.MasterKey = Secret(strings.TrimSpace(string(data)))
+	} else if s.MasterKey == "" {
+		return
+	}
+	if raw, err := base64.StdEncoding.DecodeString(s.MasterKey.Reveal()); err != nil || len(raw) != events.KeySize {
+		l.failKey(key, fmt.Sprintf("a secret of %d characters", len(s.MasterKey)), "32 bytes in base64, as `head -c 32 /dev/urandom | base64` makes them")
+	}
+}
+
+// require names every key that the roles need and that nobody gave.
+func (c Config) require(roles []string) error {
+	type need struct{ key, value, example string }
+	needs := []need{{"kafka.brokers", strings.Join(c.Kafka.Brokers, ","), "localhost:9092"}}
+	tables, files := slices.Contains(roles, "api") || slices.Contains(roles, "projector"), slices.Contains(roles, "api") || slices.Contains(roles, "gpu")
+	if tables {
+		needs = append(needs, need{"postgres.url", c.Postgres.URL.Reveal(), "postgres://user:password@localhost:5432/myspinbot"})
+	}
+	if files {
+		needs = append(needs, need{"s3.endpoint", c.S3.Endpoint, "localhost:9000"}, need{"s3.access_key", c.S3.AccessKey.Reveal(), "the store's access key"},
+			need{"s3.secret_key", c.S3.SecretKey.Reveal(), "the store's secret key"},
+			need{"secrets.master_key", c.Secrets.MasterKey.Reveal(), "32 bytes in base64, as `head -c 32 /dev/urandom | base64` makes them; or secrets.master_key_file"})
+	}
+	var faults configError
+	for _, n := range needs {
+		if n.value == "" {
+			faults = append(faults, fault{n.key, "nothing, and the roles " + strings.Join(roles, ", ") + " need it", n.example})
+		}
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	return nil
+}

@@ -78,8 +78,8 @@ func StartHelper(ctx context.Context, c Helper) (*HelperServer, error) {
 	s.within, s.begin = helperWithin, s.run
 	s.probe = func(context.Context) error { return s.ready.arrived() }
 	err = s.startOnFreePort(ctx, func() (err error) {
-		if s.config.LogAddr, err = addrOr(c.LogAddr); err == nil {
-			s.config.S3Addr, err = addrOr(c.S3Addr)
+		if s.config.LogAddr, err = s.addrOr(c.LogAddr); err == nil {
+			s.config.S3Addr, err = s.addrOr(c.S3Addr)
 		}
 		return err
 	})
@@ -90,11 +90,11 @@ func StartHelper(ctx context.Context, c Helper) (*HelperServer, error) {
 }
 
 // addrOr returns given, or an address with a free port when that is empty.
-func addrOr(given string) (string, error) {
+func (s *server) addrOr(given string) (string, error) {
 	if given != "" {
 		return given, nil
 	}
-	port, err := freePort()
+	port, err := s.freePort()
 	return localAddr(port), err
 }
 

@@ -82,11 +82,11 @@ func StartKafka(ctx context.Context, c Kafka) (*KafkaServer, error) {
 	s.begin = func() (*process, error) { return start(c.broker(java, classPath)) }
 	s.probe = func(ctx context.Context) error { return kafkaReady(ctx, s.Addr()) }
 	err = s.startOnFreePort(ctx, func() (err error) {
-		if s.client, err = freePort(); err != nil {
+		if s.client, err = s.freePort(); err != nil {
 			return err
 		}
 		for s.controller = s.client; s.controller == s.client; {
-			if s.controller, err = freePort(); err != nil {
+			if s.controller, err = s.freePort(); err != nil {
 				return err
 			}
 		}

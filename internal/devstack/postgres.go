@@ -80,7 +80,7 @@ func StartPostgres(ctx context.Context, c Postgres) (*PostgresServer, error) {
 	s.probe = func(ctx context.Context) error { return postgresReady(ctx, localAddr(s.port), postgresUser) }
 	err = s.startOnFreePort(ctx, func() (err error) {
 		if c.Port == 0 {
-			s.port, err = freePort()
+			s.port, err = s.freePort()
 		}
 		return err
 	})

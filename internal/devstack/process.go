@@ -166,21 +166,32 @@ func (p *process) err() error {
 const pollEvery = 20 * time.Millisecond
 
 // await asks probe until it answers nil. It gives up when the child ends, when ctx ends, or after
-// within. A probe gets a context of its own, so that a connection that hangs is no reason to wait.
+// within. A probe's context ends with the child too, so that a connection that hangs (to whoever
+// holds the child's port) is no reason to wait.
 func (p *process) await(ctx context.Context, within time.Duration, probe func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	asking, stopAsking := context.WithCancel(ctx)
+	defer stopAsking()
+	go func() {
+		select {
+		case <-p.ended:
+			stopAsking()
+		case <-asking.Done():
+		}
+	}()
+
 	again := time.NewTicker(pollEvery)
 	defer again.Stop()
 	last := errors.New("it has not been asked yet")
 	for {
-		one, done := context.WithTimeout(ctx, 2*time.Second)
+		one, done := context.WithTimeout(asking, 2*time.Second)
 		err := probe(one)
 		done()
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() == nil {
+		if asking.Err() == nil {
 			last = err
 		}
 		select {

@@ -5,7 +5,6 @@ package devstack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -20,6 +19,8 @@ type server struct {
 	begin  func() (*process, error)    // starts the child anew, always at the same address
 	probe  func(context.Context) error // answers nil when it is ready for work
 	within time.Duration               // the longest start
+
+	reserved []net.PacketConn // see freePort
 
 	mu   sync.Mutex
 	proc *process
@@ -141,20 +142,29 @@ const (
 	highestPort = 32000
 )
 
-// freePort returns a port of 127.0.0.1 on which nobody listens at the moment.
-func freePort() (int, error) {
+// freePort returns a port of 127.0.0.1 on which nobody listens at the moment, and reserves it for
+// this server against every other program that chooses its ports here: two servers of parallel
+// tests must never take each other for themselves. The mark of a reservation is the UDP port of
+// the same number, held as long as the server is reachable or until this process ends.
+func (s *server) freePort() (int, error) {
 	for range 200 {
 		port := lowestPort + rand.IntN(highestPort-lowestPort)
-		l, err := net.Listen("tcp", localAddr(port))
+		mark, err := net.ListenPacket("udp", localAddr(port))
 		if err != nil {
 			continue
 		}
-		if err := l.Close(); err != nil {
-			return 0, fmt.Errorf("cannot close the listener that tried port %d: %w", port, err)
+		l, err := net.Listen("tcp", localAddr(port))
+		if err == nil {
+			err = l.Close()
 		}
+		if err != nil {
+			_ = mark.Close() // nothing was sent over it
+			continue
+		}
+		s.reserved = append(s.reserved, mark)
 		return port, nil
 	}
-	return 0, errors.New("cannot find a free port on 127.0.0.1 between 20000 and 32000")
+	return 0, fmt.Errorf("cannot find a free port on 127.0.0.1 between %d and %d", lowestPort, highestPort)
 }
 
 func localAddr(port int) string {

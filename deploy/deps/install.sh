@@ -83,7 +83,7 @@ need_go() {
 
 # maven runs Maven silently; what it says is shown when it fails.
 maven() {
-  mvn -B "$@" >"$scratch/mvn.log" 2>&1 || fail "Maven failed: $(tail -n 15 "$scratch/mvn.log")"
+  mvn -B "$@" >"$scratch/mvn.log" 2>&1 || fail "Maven failed: $(grep -m 3 -F '[ERROR]' "$scratch/mvn.log" || tail -n 5 "$scratch/mvn.log")"
 }
 
 # PostgreSQL's server programs: those of the distribution if it has any, else the ones that a

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -47,6 +48,9 @@ func (c *Config) fill() error {
 	var faults []error
 	if len(c.Brokers) == 0 {
 		faults = append(faults, errors.New("brokers: none given; name at least one host:port"))
+	}
+	if strings.ContainsAny(c.Instance, " \t\n/") {
+		faults = append(faults, fmt.Errorf("instance: %q; no spaces and no slashes", c.Instance))
 	}
 	if c.Partitions < 1 {
 		faults = append(faults, fmt.Errorf("partitions: %d; at least 1", c.Partitions))

@@ -120,7 +120,8 @@ func (l *Log) leave(group, instance string, cl *kgo.Client) {
 type committed struct {
 	offsets Offsets // by input; -1: none
 	seq     uint64  // counts the commits for this partition number
-	meta    string  // of the newest commit
+	by      string  // the instance that made the newest commit
+	meta    string  // its text
 }
 
 // committedOffsets reads an offset fetch, by partition number. Inputs are
@@ -134,8 +135,8 @@ func (l *Log) committedOffsets(resp *kmsg.OffsetFetchResponse) map[int32]*commit
 			out[partition] = c
 		}
 		c.offsets[TopicPartition{strings.TrimPrefix(topic, l.cfg.Prefix), partition}] = offset
-		if seq, text, ok := parseMeta(meta); ok && seq >= c.seq {
-			c.seq, c.meta = seq, text
+		if seq, by, text, ok := parseMeta(meta); ok && seq >= c.seq {
+			c.seq, c.by, c.meta = seq, by, text
 		}
 	}
 	for _, t := range resp.Topics { // before version 8 of the request
@@ -153,19 +154,22 @@ func (l *Log) committedOffsets(resp *kmsg.OffsetFetchResponse) map[int32]*commit
 	return out
 }
 
-// Commit metadata is "<count of commits> <text of the caller>".
-func formatMeta(seq uint64, text string) *string {
-	s := strconv.FormatUint(seq, 10) + " " + text
+// Commit metadata is "<count of commits> <instance> <text of the caller>".
+func (l *Log) formatMeta(seq uint64, text string) *string {
+	s := strconv.FormatUint(seq, 10) + " " + l.cfg.Instance + " " + text
 	return &s
 }
 
-func parseMeta(meta *string) (seq uint64, text string, ok bool) {
+func parseMeta(meta *string) (seq uint64, by, text string, ok bool) {
 	if meta == nil {
-		return 0, "", false
+		return 0, "", "", false
 	}
-	number, text, found := strings.Cut(*meta, " ")
-	seq, err := strconv.ParseUint(number, 10, 64)
-	return seq, text, found && err == nil
+	parts := strings.SplitN(*meta, " ", 3)
+	if len(parts) < 3 {
+		return 0, "", "", false
+	}
+	seq, err := strconv.ParseUint(parts[0], 10, 64)
+	return seq, parts[1], parts[2], err == nil
 }
 
 // FetchCommitted reads what a group has committed: the position of each of its
@@ -182,7 +186,7 @@ func (l *Log) FetchCommitted(ctx context.Context, group string) (Offsets, map[To
 	resps.Each(func(o kadm.OffsetResponse) {
 		tp := TopicPartition{strings.TrimPrefix(o.Topic, l.cfg.Prefix), o.Partition}
 		offsets[tp] = o.At
-		_, texts[tp], _ = parseMeta(&o.Metadata)
+		_, _, texts[tp], _ = parseMeta(&o.Metadata)
 	})
 	return offsets, texts, nil
 }

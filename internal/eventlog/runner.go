@@ -223,7 +223,7 @@ func (r *Runner) setMeta(req *kmsg.TxnOffsetCommitRequest, b *batch) error {
 				return fmt.Errorf("an offset of partition %d is due without a decision on it", p)
 			}
 			if texts[p] == nil {
-				texts[p] = formatMeta(r.known[p].seq+1, r.cfg.Decider.Meta(p, b.out[p]))
+				texts[p] = r.log.formatMeta(r.known[p].seq+1, r.cfg.Decider.Meta(p, b.out[p]))
 			}
 			part.Metadata = texts[p]
 		}

@@ -182,7 +182,7 @@ func (s Secret) String() string {
 }
 
 // Format hides the secret from every verb, %q, %x and %#v included.
-func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) } //nolint:errcheck // a fmt.State keeps its own error
+func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
 
 // MarshalText hides the secret from encoders.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -29,7 +29,7 @@ func (l *loader) readFile(byFlag, byEnv string) {
 	if path == "" {
 		path, optional = defaultConfigFile, true
 	}
-	data, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	data, err := os.ReadFile(path)
 	if err != nil {
 		if !optional || !errors.Is(err, fs.ErrNotExist) {
 			l.fail("file "+path, err.Error(), "a readable TOML file")

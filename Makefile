@@ -1,0 +1,58 @@
+# MySpinBot. `make help` lists what can be done here; every target sets up what it needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+GOLANGCI := .deps/bin/golangci-lint-v2.15.0
+MODULES := . cmd/myspinbot-devstack
+ARGS ?=
+TESTFLAGS ?=
+# The demo's inputs go through the environment as they are: neither make nor a shell reads them.
+override PORTRAIT := $(value PORTRAIT)
+override TEXT := $(value TEXT)
+export PORTRAIT TEXT
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: deps build ## two talking videos from a photo, in demo-output/ (PORTRAIT=me.jpg TEXT="…" for your own)
+	@bin/myspinbot demo $(ARGS)
+
+.PHONY: dev
+dev: deps build ## the whole system on this machine until Ctrl-C (ARGS="…" goes to myspinbot dev)
+	@bin/myspinbot dev $(ARGS)
+
+.PHONY: build
+build: ## bin/myspinbot, and bin/myspinbot-devstack for development
+	go build -trimpath -o bin/ ./cmd/myspinbot
+	go -C cmd/myspinbot-devstack build -trimpath -o ../../bin/ .
+
+.PHONY: deps
+deps: ## programs and files that running needs: ffmpeg, flite, PostgreSQL, face weights
+	@deploy/deps/install.sh runtime
+
+.PHONY: deps-test
+deps-test: ## what the tests need as well: Apache Kafka, a speech recogniser
+	@deploy/deps/install.sh test
+
+.PHONY: test
+test: deps deps-test build ## every test (TESTFLAGS="-run …" narrows them)
+	@set -e; for m in $(MODULES); do go -C $$m test -p 2 -timeout 20m $(TESTFLAGS) ./...; done
+
+.PHONY: lint
+lint: $(GOLANGCI) ## go vet, golangci-lint, and the proof that the import fences hold
+	@set -e; for m in $(MODULES); do \
+	  (cd $$m && go vet ./... && $(CURDIR)/$(GOLANGCI) run --config $(CURDIR)/.golangci.yml ./...); done
+	@.ci/fences $(CURDIR)/$(GOLANGCI)
+
+$(GOLANGCI):
+	GOBIN=$(CURDIR)/.deps/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	@mv .deps/bin/golangci-lint $@
+
+.PHONY: bench
+bench: deps ## measure: talking photo against real time, the log, the tables
+	go test -run '^$$' -bench . -benchtime 1x ./...
+
+.PHONY: fmt
+fmt: ## format the Go code
+	gofmt -w $$(git ls-files '*.go')

@@ -1,0 +1,135 @@
+// render_video without a GPU: the portrait framed to the picture's size, with a
+// slow camera move over it (Ken Burns).
+
+package gpu
+
+import (
+	"context"
+	"fmt"
+	"image"
+	"io"
+	"math"
+	"path/filepath"
+	"time"
+
+	"github.com/myspinbot/myspinbot/events"
+)
+
+// kenBurns is the built-in renderer.
+type kenBurns struct{ media *mediaTool }
+
+// Capability implements engine.
+func (k *kenBurns) Capability(ctx context.Context) (events.TaskCapability, *events.TaskGap) {
+	return k.media.capability(ctx, "render_video", events.LaneRender, "ken-burns", events.FidelityPreview)
+}
+
+// Run implements engine: portrait in; scene_image and clip out. The scene's
+// description and a LoRA are not used, which the notes say.
+func (k *kenBurns) Run(ctx context.Context, a *Attempt) (*Output, error) {
+	portrait, err := a.oneFile("portrait")
+	if err != nil {
+		return nil, err
+	}
+	shot, err := shotOf(a)
+	if err != nil {
+		return nil, err
+	}
+	photo, err := loadPicture(portrait.Path)
+	if err != nil {
+		return nil, err
+	}
+	still := scaleCrop(photo, frameCrop(photo.Rect.Dx(), photo.Rect.Dy(), shot.w, shot.h), shot.w, shot.h)
+	scene, clip := filepath.Join(a.Dir, "scene.jpg"), filepath.Join(a.Dir, "clip.mp4")
+	if err := savePicture(scene, still, true); err != nil {
+		return nil, err
+	}
+	a.report(10, "portrait framed")
+	if err := shot.film(ctx, k.media, a, still, clip); err != nil {
+		return nil, err
+	}
+	version, err := k.media.able(ctx)
+	if err != nil {
+		return nil, &TaskError{Class: events.ClassEngineUnavailable, Message: "ffmpeg cannot be used", Hint: ffmpegInstall, Err: err}
+	}
+	notes := []string{"the built-in renderer moves a camera over the portrait and does not draw the scene"}
+	if len(a.Files["lora"]) > 0 {
+		notes = append(notes, "the LoRA was not used: the built-in renderer shows the photo itself")
+	}
+	return &Output{
+		Files: map[string][]File{
+			"scene_image": {{Path: scene, Artifact: events.Artifact{Name: "scene.jpg", Type: "image", MediaType: "image/jpeg", Width: shot.w, Height: shot.h}}},
+			"clip":        {{Path: clip, Artifact: shot.artifact("clip.mp4")}},
+		},
+		Fidelity: events.FidelityPreview, Engine: "ken-burns", Version: version, Notes: notes,
+	}, nil
+}
+
+// shot is what to film: size in pixels, length in seconds, and the seed that
+// chooses the camera's way.
+type shot struct {
+	w, h, fps int
+	seconds   float64
+	seed      int64
+}
+
+func shotOf(a *Attempt) (shot, error) {
+	w, h, err := a.frameSize()
+	if err != nil {
+		return shot{}, err
+	}
+	fps, err := a.span("fps", 10, 60, 25)
+	if err != nil {
+		return shot{}, err
+	}
+	seconds, err := a.span("duration_seconds", 1, 60, 8)
+	if err != nil {
+		return shot{}, err
+	}
+	return shot{w: w, h: h, fps: int(math.Round(fps)), seconds: seconds, seed: int64(a.number("seed", 0))}, nil
+}
+
+func (s shot) frames() int { return max(1, int(math.Round(s.seconds*float64(s.fps)))) }
+
+func (s shot) artifact(name string) events.Artifact {
+	return events.Artifact{Name: name, Type: "video", MediaType: "video/mp4", Width: s.w, Height: s.h,
+		DurationMS: int64(math.Round(float64(s.frames()) / float64(s.fps) * 1000))}
+}
+
+// rect is a part of a picture in shares of its sides: left, top, and the side's
+// length, which is the same share both ways.
+type rect struct{ x, y, side float64 }
+
+// move is where the camera starts and ends. It goes in or out, drifting to one
+// side, always around the upper part; 1.5 % a second keeps it slow.
+func (s shot) move() (from, to rect) {
+	depth := max(0.05, min(0.16, 0.015*s.seconds))
+	way := uint64(s.seed) // any seed, negative ones too
+	drift := []float64{0, -0.35, 0.35}[way/2%3]
+	wide := rect{0, 0, 1}
+	near := rect{depth * (0.5 + drift), depth * faceHeight, 1 - depth}
+	if way%2 == 1 {
+		return near, wide
+	}
+	return wide, near
+}
+
+// film encodes the camera move over the still. The perspective filter samples
+// between pixels, so that the slow move does not tremble as zoompan's whole
+// pixels do; it eases in and out, so that the clip can also be played backwards.
+func (s shot) film(ctx context.Context, media *mediaTool, a *Attempt, still *image.RGBA, out string) error {
+	from, to := s.move()
+	ease := fmt.Sprintf("((1-cos(PI*min(1,on/%d)))/2)", max(1, s.frames()-1))
+	between := func(side string, a, b float64) string { return fmt.Sprintf("%s*(%.6f+(%.6f)*%s)", side, a, b-a, ease) }
+	left, right := between("W", from.x, to.x), between("W", from.x+from.side, to.x+to.side)
+	top, bottom := between("H", from.y, to.y), between("H", from.y+from.side, to.y+to.side)
+	filter := fmt.Sprintf("loop=loop=-1:size=1,fps=%d,scale=out_color_matrix=bt709:out_range=tv,format=yuv444p,"+
+		"perspective=x0='%s':y0='%s':x1='%s':y1='%s':x2='%s':y2='%s':x3='%s':y3='%s':sense=source:eval=frame:interpolation=cubic,format=yuv420p",
+		s.fps, left, top, right, top, left, bottom, right, bottom)
+	return media.run(ctx, transcode{
+		dir: a.Dir, inputs: []mediaInput{rawFrames(s.w, s.h, s.fps)}, output: out, seconds: s.seconds,
+		args:     append([]string{"-vf", filter, "-frames:v", fmt.Sprint(s.frames()), "-an"}, h264Args("18")...),
+		feed:     func(w io.Writer) error { _, err := w.Write(still.Pix); return err },
+		progress: func(f float64) { a.report(10+88*f, "rendering") },
+		timeout:  20 * time.Minute,
+	})
+}

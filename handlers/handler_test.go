@@ -63,6 +63,14 @@ func (m *memory) read(_ context.Context, at eventlog.TopicPartition, from int64,
 	return int64(len(all)), nil
 }
 
+// drop is what the runner does when a transaction does not commit.
+func (m *memory) drop() {
+	m.h.Drop(0)
+	if err := m.h.Recover(context.Background(), 0, m.meta); err != nil {
+		panic(err)
+	}
+}
+
 // input makes a record of the next message.
 func (m *memory) input(topic, id string, p events.Payload, c events.Columns) eventlog.Record {
 	m.n++
@@ -85,13 +93,13 @@ func (m *memory) transact(commit bool, inputs ...eventlog.Record) ([]eventlog.Re
 	for _, in := range inputs {
 		records, err := m.h.decide(in)
 		if err != nil {
-			m.h.Aborted(0)
+			m.drop()
 			return nil, err
 		}
 		out = append(out, records...)
 	}
 	if !commit {
-		m.h.Aborted(0)
+		m.drop()
 		return nil, nil
 	}
 	for i, r := range out {

@@ -1,5 +1,5 @@
-// eventlog.State: recovering a partition's state, and committing or dropping
-// what was decided over it.
+// eventlog.State: recovering a partition's state, committing what was decided
+// over it, or dropping it all.
 
 package handlers
 
@@ -197,14 +197,8 @@ func (h *Handler) Committed(n int32, out []eventlog.Record) {
 	p.open = overlay{}
 }
 
-// Aborted drops what was decided: it never happened.
-func (h *Handler) Aborted(n int32) {
-	if p := h.parts[n]; p != nil {
-		p.open = overlay{}
-	}
-}
-
-// Drop forgets a partition that another process owns now.
+// Drop forgets a partition, with what was decided and not committed: another
+// process owns it now, or it is recovered again before its next decision.
 func (h *Handler) Drop(n int32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

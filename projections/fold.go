@@ -1,0 +1,211 @@
+// Folding: facts in, changed rows out, in memory.
+
+package projections
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+)
+
+// fact is one decoded record of jobs.events or profiles.events.
+type fact struct {
+	at      eventlog.TopicPartition
+	offset  int64
+	message events.Message
+}
+
+// decode reads a record; the error says what and where, and what to do.
+func decode(r eventlog.Record) (fact, error) {
+	m, err := events.Decode(r.Value)
+	switch {
+	case errors.Is(err, events.ErrNewerVersion), errors.Is(err, events.ErrUnknownType):
+		return fact{}, fmt.Errorf("cannot read the record at %s offset %d: %w; update this program, then start it again", r.At(), r.Offset, err)
+	case err != nil:
+		return fact{}, fmt.Errorf("cannot read the record at %s offset %d: %w; only the job and profile handlers may write there", r.At(), r.Offset, err)
+	}
+	return fact{at: r.At(), offset: r.Offset, message: m}, nil
+}
+
+// Counts tells what became of the facts of a fold.
+type Counts struct {
+	Applied    int64
+	Duplicates int64 // applied before, skipped
+	Rejected   int64 // did not continue their chain; stays 0 while all is well
+}
+
+func (c *Counts) add(d Counts) {
+	c.Applied += d.Applied
+	c.Duplicates += d.Duplicates
+	c.Rejected += d.Rejected
+}
+
+// fold holds the rows that its facts belong to, and which of them have changed.
+type fold struct {
+	jobs      map[string]*foldedJob
+	profiles  map[string]*foldedProfile
+	artifacts map[[2]string]*Artifact // by job and id
+	events    []*JobEvent
+	counts    Counts
+	rejected  []error // why, one for each rejected fact
+}
+
+type foldedJob struct {
+	row     Job
+	changed bool
+	stages  []*Stage
+	touched map[*Stage]bool
+}
+
+type foldedProfile struct {
+	row     Profile
+	changed bool
+}
+
+func newFold() *fold {
+	return &fold{
+		jobs: make(map[string]*foldedJob), profiles: make(map[string]*foldedProfile),
+		artifacts: make(map[[2]string]*Artifact),
+	}
+}
+
+// apply folds one fact. The error is a fault of this program, never of the fact.
+func (f *fold) apply(x fact) error {
+	if x.at.Topic == events.TopicProfileEvents {
+		f.applyProfile(x)
+		return nil
+	}
+	return f.applyJob(x)
+}
+
+// accept decides whether a fact counts, and counts it.
+func (f *fold) accept(c events.Chain, aggregate string, x fact) bool {
+	m := x.message
+	err := c.Check(m)
+	switch {
+	case m.AggregateType != aggregate:
+		err = fmt.Errorf("a fact about a %s does not belong here", m.AggregateType)
+	case err == nil:
+		f.counts.Applied++
+		return true
+	case c.Seen(m) && (m.Version < c.Version || m.ID == c.LastID):
+		f.counts.Duplicates++
+		return false
+	}
+	f.counts.Rejected++
+	f.rejected = append(f.rejected, fmt.Errorf("rejected %s %s at %s offset %d: %w", m.Type(), m.ID, x.at, x.offset, err))
+	return false
+}
+
+func (f *fold) applyJob(x fact) error {
+	m := x.message
+	j := f.jobs[m.AggregateID]
+	if j == nil {
+		j = &foldedJob{}
+	}
+	if !f.accept(j.row.Chain(), events.AggregateJob, x) {
+		return nil
+	}
+	f.jobs[m.AggregateID] = j
+	j.changed = true
+	j.row.Apply(m, x.at.Partition, x.offset)
+	j.applyToStages(m)
+	if _, ok := m.Data.(events.ArtifactRegistered); ok {
+		a := &Artifact{}
+		a.Apply(m)
+		f.artifacts[[2]string{a.JobID, a.ID}] = a
+	}
+	e := &JobEvent{}
+	if err := e.Apply(m, x.at.Partition, x.offset); err != nil {
+		return err
+	}
+	f.events = append(f.events, e)
+	return nil
+}
+
+func (j *foldedJob) applyToStages(m events.Message) {
+	switch d := m.Data.(type) {
+	case events.JobPlanned:
+		j.stages = newStages(m, d.Graph)
+		for _, s := range j.stages {
+			j.touch(s)
+		}
+	case events.StageScheduled, events.StageStarted, events.StageSucceeded, events.StageFailed, events.StageSkipped:
+		for _, s := range j.stages {
+			if s.ID == m.Stage {
+				s.Apply(m)
+				j.touch(s)
+			}
+		}
+		j.row.Progress = max(j.row.Progress, progress(j.stages))
+	case events.JobSucceeded, events.JobFailed, events.JobRejected:
+		for _, s := range j.stages {
+			if s.cancel(j.row.FinishedAt) {
+				j.touch(s)
+			}
+		}
+	}
+}
+
+func (j *foldedJob) touch(s *Stage) {
+	if j.touched == nil {
+		j.touched = make(map[*Stage]bool)
+	}
+	j.touched[s] = true
+}
+
+func (f *fold) applyProfile(x fact) {
+	m := x.message
+	p := f.profiles[m.AggregateID]
+	if p == nil {
+		p = &foldedProfile{}
+	}
+	if !f.accept(p.row.Chain(), events.AggregateProfile, x) {
+		return
+	}
+	f.profiles[m.AggregateID] = p
+	p.changed = true
+	p.row.Apply(m)
+}
+
+// changes are the rows to write, each key once, in the order of their keys, so
+// that two writers lock rows in one order and a table fills the same way each time.
+type changes struct {
+	jobs      []*Job
+	stages    []*Stage
+	artifacts []*Artifact
+	profiles  []*Profile
+	events    []*JobEvent
+}
+
+func (f *fold) changes() changes {
+	c := changes{events: f.events}
+	for _, id := range slices.Sorted(maps.Keys(f.jobs)) {
+		j := f.jobs[id]
+		if j.changed {
+			c.jobs = append(c.jobs, &j.row)
+		}
+		for _, s := range j.stages {
+			if j.touched[s] {
+				c.stages = append(c.stages, s)
+			}
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(f.profiles)) {
+		if p := f.profiles[id]; p.changed {
+			c.profiles = append(c.profiles, &p.row)
+		}
+	}
+	keys := slices.SortedFunc(maps.Keys(f.artifacts), func(a, b [2]string) int {
+		return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1]))
+	})
+	for _, k := range keys {
+		c.artifacts = append(c.artifacts, f.artifacts[k])
+	}
+	return c
+}

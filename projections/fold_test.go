@@ -1,0 +1,437 @@
+// Tests of the fold: each Apply as given, when, then, and what holds for every history.
+
+package projections
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/myspinbot/myspinbot/events"
+)
+
+func at(seconds int) time.Time {
+	return micro(start.Add(time.Duration(seconds) * (time.Second + 321*time.Nanosecond)))
+}
+
+func jobAfter(t *testing.T, s *story) (Job, map[string]*Stage) {
+	t.Helper()
+	f := foldAll(t, facts(s))
+	if f.counts.Rejected != 0 {
+		t.Fatalf("the history is not legal: %v", f.rejected)
+	}
+	byID := make(map[string]*Stage)
+	for _, st := range f.jobs[s.id].stages {
+		byID[st.ID] = st
+	}
+	return f.jobs[s.id].row, byID
+}
+
+func TestJobApply(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name  string
+		story *story
+		want  func(*Job)
+	}{
+		{"submitted", jobStory("j").submitted(), func(j *Job) {}},
+		{"planned", jobStory("j").submitted().planned(), func(j *Job) {
+			j.Graph, j.ProfileID = &testGraph, "p1"
+		}},
+		{"a stage waits on its lane", jobStory("j").submitted().planned().scheduled("script", 1), func(j *Job) {
+			j.Graph, j.ProfileID = &testGraph, "p1"
+		}},
+		{"a stage runs", jobStory("j").submitted().planned().scheduled("script", 1).started("script", 1), func(j *Job) {
+			j.Graph, j.ProfileID, j.Status, j.StartedAt = &testGraph, "p1", JobRunning, at(4)
+		}},
+		{"stages ended", jobStory("j").submitted().planned().scheduled("script", 1).started("script", 1).succeeded("script", 1).succeeded("profile", 0), func(j *Job) {
+			j.Graph, j.ProfileID, j.Status, j.StartedAt, j.Progress = &testGraph, "p1", JobRunning, at(4), 0.2
+		}},
+		{"succeeded", jobStory("j").submitted().planned().jobSucceeded(), func(j *Job) {
+			j.Graph, j.ProfileID, j.Status, j.FinishedAt, j.Progress = &testGraph, "p1", JobSucceeded, at(3), 1
+			j.Outputs = map[string]events.Value{"video": {Artifacts: []events.Artifact{{ID: "a", Name: "v.mp4"}}}}
+		}},
+		{"failed", jobStory("j").submitted().planned().jobFailed("tts"), func(j *Job) {
+			j.Graph, j.ProfileID, j.Status, j.FinishedAt = &testGraph, "p1", JobFailed, at(3)
+			j.Error = &Failure{Stage: "tts", Class: events.ClassStalled, Message: "it broke", Hint: "mend it", LogTail: ptr(sealed("tail"))}
+		}},
+		{"rejected", jobStory("j").submitted().rejected(), func(j *Job) {
+			j.Status, j.FinishedAt = JobRejected, at(2)
+			reasons := []events.Reason{{Code: "missing", Field: "/prompt", Detail: "a prompt is missing"}, {Code: "range", Detail: "too long"}}
+			j.Error = &Failure{Class: events.ClassInvalidInput, Message: "a prompt is missing; too long", Reasons: reasons}
+		}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			got, _ := jobAfter(t, c.story)
+			last := c.story.messages[len(c.story.messages)-1]
+			request := c.story.messages[0].Data.(events.JobSubmitted).Request
+			want := Job{
+				ID: "j", Tenant: "default", Version: last.Version, LastEventID: last.ID, Status: JobQueued,
+				Pipeline: "train_and_generate_v1", Variant: "sadtalker", Mode: "train_and_generate",
+				CreatedAt: at(1), Request: &request, Partition: place(last).Partition, LastOffset: last.Version - 1,
+			}
+			c.want(&want)
+			equal(t, got, want)
+		})
+	}
+}
+
+func TestStageApply(t *testing.T) {
+	t.Parallel()
+	begun := func() *story { return jobStory("j").submitted().planned() }
+	tts := func(change func(*Stage)) Stage {
+		s := Stage{
+			JobID: "j", ID: "tts", Tenant: "default", Position: 2, Task: "tts.synthesize", Plane: events.PlaneGPU,
+			Lane: events.LaneTTS, Weight: 0.3, Status: StagePending,
+		}
+		change(&s)
+		return s
+	}
+	broken := &Failure{Class: events.ClassStalled, Message: "it broke", Hint: "mend it", LogTail: ptr(sealed("tail"))}
+	cases := []struct {
+		name  string
+		story *story
+		want  Stage
+	}{
+		{"planned", begun(), tts(func(s *Stage) {})},
+		{"scheduled", begun().scheduled("tts", 1), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt = StageQueued, 1, at(3)
+		})},
+		{"started", begun().scheduled("tts", 1).started("tts", 1), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt, s.StartedAt, s.Worker = StageRunning, 1, at(3), at(4), "worker-1"
+		})},
+		{"succeeded", begun().scheduled("tts", 1).started("tts", 1).succeeded("tts", 1), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt, s.StartedAt, s.FinishedAt, s.Worker = StageSucceeded, 1, at(3), at(4), at(5), "worker-1"
+			s.Engine, s.Model, s.Fidelity, s.DurationMS, s.Notes = "flite", "model-7", events.FidelityPreview, 1234, []string{"a note"}
+		})},
+		{"failed, another try follows", begun().scheduled("tts", 1).started("tts", 1).failed("tts", 1, 9), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt, s.StartedAt, s.FinishedAt, s.Worker = StagePending, 1, at(3), at(4), at(5), "worker-1"
+			s.DurationMS, s.Error = 77, broken
+		})},
+		{"scheduled again keeps the reason", begun().scheduled("tts", 1).started("tts", 1).failed("tts", 1, 9).scheduled("tts", 2), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt, s.Error = StageQueued, 2, at(6), broken
+		})},
+		{"the second try succeeds", begun().scheduled("tts", 1).failed("tts", 1, 9).scheduled("tts", 2).started("tts", 2).succeeded("tts", 2), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt, s.StartedAt, s.FinishedAt, s.Worker = StageSucceeded, 2, at(5), at(6), at(7), "worker-1"
+			s.Engine, s.Model, s.Fidelity, s.DurationMS, s.Notes = "flite", "model-7", events.FidelityPreview, 1234, []string{"a note"}
+		})},
+		{"failed for good", begun().scheduled("tts", 1).failed("tts", 1, 0), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt, s.FinishedAt, s.DurationMS, s.Error = StageFailed, 1, at(3), at(4), 77, broken
+		})},
+		{"skipped", begun().skipped("tts"), tts(func(s *Stage) {
+			s.Status, s.FinishedAt, s.Notes = StageSkipped, at(3), []string{"factor 1"}
+		})},
+		{"running when the job failed", begun().scheduled("tts", 1).started("tts", 1).jobFailed("script"), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt, s.StartedAt, s.FinishedAt, s.Worker = StageCancelled, 1, at(3), at(4), at(5), "worker-1"
+		})},
+		{"not yet run when the job failed", begun().jobFailed("script"), tts(func(s *Stage) { s.Status = StageCancelled })},
+		{"another stage's event", begun().scheduled("script", 1), tts(func(s *Stage) {})},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			_, got := jobAfter(t, c.story)
+			equal(t, *got["tts"], c.want)
+		})
+	}
+}
+
+func TestArtifactApply(t *testing.T) {
+	t.Parallel()
+	s := jobStory("j").submitted().planned().artifact("lipsync", "v.mp4")
+	f := foldAll(t, facts(s))
+	id := events.ArtifactID("j", "lipsync", 1, "v.mp4")
+	equal(t, *f.artifacts[[2]string{"j", id}], Artifact{
+		JobID: "j", ID: id, Tenant: "default", Stage: "lipsync", Attempt: 1, Output: "video", Name: "v.mp4", Type: "video",
+		MediaType: "video/mp4", URI: "s3://b/v.mp4", SHA256: "abc", Size: 99, Width: 720, Height: 480, DurationMS: 4000,
+		Engine: "ffmpeg", Fidelity: events.FidelityFull, CreatedAt: at(3),
+	})
+	var other Artifact
+	other.Apply(s.messages[0])
+	equal(t, other, Artifact{})
+}
+
+func TestProfileApply(t *testing.T) {
+	t.Parallel()
+	s := person("p")
+	last := s.messages[4]
+	full := Profile{
+		ID: "p", Tenant: "default", Version: 5, LastEventID: last.ID, Name: ptr(sealed("Ada")),
+		Consent:  &events.Consent{By: sealed("Ada"), Statement: sealed("yes")},
+		Portrait: ptr(attachment("portrait")), Voice: ptr(attachment("voice")), Lora: ptr(attachment("lora")),
+		Transcript: ptr(sealed("hello")), CreatedAt: at(1), UpdatedAt: at(5),
+	}
+	equal(t, foldAll(t, facts(s)).profiles["p"].row, full)
+
+	s.add(events.ProfileVoiceAttached{Attachment: attachment("voice2")}, events.Columns{})
+	full.Version, full.LastEventID, full.UpdatedAt = 6, s.messages[5].ID, at(6)
+	full.Voice, full.Transcript = ptr(attachment("voice2")), nil // the old words do not belong to the new voice
+	equal(t, foldAll(t, facts(s)).profiles["p"].row, full)
+}
+
+func TestJobEventKeepsTheWholeMessage(t *testing.T) {
+	t.Parallel()
+	s := whole("j")
+	f := foldAll(t, facts(s))
+	if len(f.events) != len(s.messages) {
+		t.Fatalf("%d events in the audit trail, want %d", len(f.events), len(s.messages))
+	}
+	for i, e := range f.events {
+		got, err := e.Message()
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, encoded(t, got), encoded(t, s.messages[i]))
+	}
+}
+
+func TestFoldRejectsWhatDoesNotContinueTheChain(t *testing.T) {
+	t.Parallel()
+	change := func(i int, change func(*events.Message)) *story {
+		s := whole("j")
+		change(&s.messages[i])
+		s.messages = s.messages[:i+1]
+		return s
+	}
+	command := jobStory("c").add(events.JobSubmit{}, events.Columns{})
+	command.messages[0].Version = 0
+	cases := []struct {
+		name  string
+		story *story
+		want  Counts
+	}{
+		{"all is well", whole("j"), Counts{Applied: 19}},
+		{"a hole", change(4, func(m *events.Message) { m.Version++ }), Counts{Applied: 4, Rejected: 1}},
+		{"another predecessor", change(4, func(m *events.Message) { m.PrevID = "x" }), Counts{Applied: 4, Rejected: 1}},
+		{"a second truth of the last version", change(4, func(m *events.Message) { m.Version--; m.ID = "x" }), Counts{Applied: 4, Rejected: 1}},
+		{"the last one again", change(4, func(m *events.Message) { *m = whole("j").messages[3] }), Counts{Applied: 4, Duplicates: 1}},
+		{"an old one again", change(4, func(m *events.Message) { *m = whole("j").messages[1] }), Counts{Applied: 4, Duplicates: 1}},
+		{"a profile's fact among jobs", change(4, func(m *events.Message) { m.AggregateType = events.AggregateProfile }), Counts{Applied: 4, Rejected: 1}},
+		{"a command", command, Counts{Rejected: 1}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			all := facts(c.story)
+			for i := range all {
+				all[i].at.Topic = events.TopicJobEvents
+			}
+			f := foldAll(t, all)
+			equal(t, f.counts, c.want)
+			if len(f.rejected) != int(c.want.Rejected) || len(f.events) != int(c.want.Applied) {
+				t.Errorf("%d reasons and %d rows for %+v", len(f.rejected), len(f.events), c.want)
+			}
+		})
+	}
+}
+
+func TestProgressNeverFallsAndEndsAtOne(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawJob(t, "j")
+		f, before := newFold(), 0.0
+		for _, x := range facts(s) {
+			if err := f.apply(x); err != nil {
+				t.Fatal(err)
+			}
+			now := f.jobs["j"].row.Progress
+			if now < before || now > 1 {
+				t.Fatalf("progress went from %v to %v at %s", before, now, x.message.Type())
+			}
+			before = now
+		}
+		if f.jobs["j"].row.Status == JobSucceeded && before != 1 {
+			t.Fatalf("a job succeeded with progress %v", before)
+		}
+	})
+}
+
+// memory is what PostgreSQL keeps between batches.
+type memory struct {
+	jobs      map[string]Job
+	stages    map[string][]Stage
+	artifacts map[[2]string]Artifact
+	profiles  map[string]Profile
+	events    []JobEvent
+	counts    Counts
+}
+
+// batch folds facts over the memory, as a transaction does.
+func (m *memory) batch(t *rapid.T, batch []fact) {
+	f := newFold()
+	for id, j := range m.jobs {
+		graph, request, outputs := j.Graph, j.Request, j.Outputs
+		j.Graph, j.Request, j.Outputs = nil, nil, nil // not loaded
+		fj := &foldedJob{row: j}
+		for _, s := range m.stages[id] {
+			fj.stages = append(fj.stages, &s)
+		}
+		f.jobs[id] = fj
+		defer func() {
+			j := m.jobs[id]
+			if j.Graph == nil {
+				j.Graph = graph
+			}
+			if j.Request == nil {
+				j.Request = request
+			}
+			if j.Outputs == nil {
+				j.Outputs = outputs
+			}
+			m.jobs[id] = j
+		}()
+	}
+	for id, p := range m.profiles {
+		f.profiles[id] = &foldedProfile{row: p}
+	}
+	for _, x := range batch {
+		if err := f.apply(x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := f.changes()
+	for _, j := range c.jobs {
+		m.jobs[j.ID] = *j
+	}
+	for _, s := range c.stages {
+		have := m.stages[s.JobID]
+		if i := slices.IndexFunc(have, func(h Stage) bool { return h.ID == s.ID }); i >= 0 {
+			have[i] = *s
+		} else {
+			m.stages[s.JobID] = append(have, *s)
+		}
+	}
+	for _, a := range c.artifacts {
+		m.artifacts[[2]string{a.JobID, a.ID}] = *a
+	}
+	for _, p := range c.profiles {
+		m.profiles[p.ID] = *p
+	}
+	for _, e := range c.events {
+		m.events = append(m.events, *e)
+	}
+	m.counts.add(f.counts)
+}
+
+func foldInBatches(t *rapid.T, all []fact, size func() int) *memory {
+	m := &memory{jobs: map[string]Job{}, stages: map[string][]Stage{}, artifacts: map[[2]string]Artifact{}, profiles: map[string]Profile{}}
+	for len(all) > 0 {
+		n := min(len(all), max(1, size()))
+		m.batch(t, all[:n])
+		all = all[n:]
+	}
+	return m
+}
+
+func TestFoldInAnyBatchesIsTheSame(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		all := drawLog(t)
+		once := foldInBatches(t, all, func() int { return len(all) })
+		split := foldInBatches(t, all, func() int { return rapid.IntRange(1, 7).Draw(t, "batch") })
+		if !reflect.DeepEqual(once, split) {
+			t.Fatalf("at once:\n%s\nin batches:\n%s", asJSON(once), asJSON(split))
+		}
+		if once.counts.Rejected != 0 {
+			t.Fatalf("%d facts rejected of a legal log", once.counts.Rejected)
+		}
+	})
+}
+
+func TestDuplicatesChangeNothing(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		all := drawLog(t)
+		seen := make(map[string]bool)
+		clean := slices.DeleteFunc(slices.Clone(all), func(x fact) bool {
+			twice := seen[x.message.ID]
+			seen[x.message.ID] = true
+			return twice
+		})
+		whole := func() int { return len(all) }
+		with, without := foldInBatches(t, all, whole), foldInBatches(t, clean, whole)
+		if with.counts.Duplicates != int64(len(all)-len(clean)) {
+			t.Fatalf("%d duplicates counted, want %d", with.counts.Duplicates, len(all)-len(clean))
+		}
+		with.counts.Duplicates = 0
+		if !reflect.DeepEqual(with, without) {
+			t.Fatalf("with duplicates:\n%s\nwithout:\n%s", asJSON(with), asJSON(without))
+		}
+	})
+}
+
+func TestChangesHaveEachKeyOnce(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		f := newFold()
+		for _, x := range drawLog(t) {
+			if err := f.apply(x); err != nil {
+				t.Fatal(err)
+			}
+		}
+		seen := make(map[string]bool)
+		c := f.changes()
+		once := func(key string) {
+			if seen[key] {
+				t.Fatalf("%s is written twice in one statement", key)
+			}
+			seen[key] = true
+		}
+		for _, j := range c.jobs {
+			once("job " + j.ID)
+		}
+		for _, s := range c.stages {
+			once("stage " + s.JobID + "/" + s.ID)
+		}
+		for _, a := range c.artifacts {
+			once("artifact " + a.JobID + "/" + a.ID)
+		}
+		if len(c.jobs) != len(slices.Collect(maps.Keys(f.jobs))) {
+			t.Fatalf("%d of %d jobs are written", len(c.jobs), len(f.jobs))
+		}
+	})
+}
+
+func TestCleanText(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		`"plain"`: `"plain"`, `"a\u0000b"`: `"a\ufffdb"`, `"a\\u0000b"`: `"a\\u0000b"`, `"\\\u0000"`: `"\\\ufffd"`, `"\u0000\u0000"`: `"\ufffd\ufffd"`,
+	} {
+		if got := string(cleanJSON([]byte(in))); got != want {
+			t.Errorf("cleanJSON(%s) = %s, want %s", in, got, want)
+		}
+	}
+	equal(t, clean("a\x00b"), "a\uFFFDb")
+}
+
+func equal(t *testing.T, got, want any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", asJSON(got), asJSON(want))
+	}
+}
+
+func asJSON(v any) string {
+	b, err := json.MarshalIndent(v, "", " ")
+	if err != nil {
+		return fmt.Sprintf("%+v", v)
+	}
+	return string(b)
+}
+
+func encoded(t *testing.T, m events.Message) string {
+	t.Helper()
+	b, err := events.Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

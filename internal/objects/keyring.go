@@ -92,7 +92,10 @@ func (k *Keyring) Create(ctx context.Context, tenant, profile, job string) (id s
 		return "", nil, fmt.Errorf("cannot store content key %s: %w", id, err)
 	}
 	if !created {
-		key, err = k.Key(ctx, id)
+		err = settled(ctx, func() (err error) {
+			key, err = k.Key(ctx, id)
+			return err
+		})
 		return id, key, err
 	}
 	k.remember(id, key)

@@ -28,14 +28,14 @@ func Subject(tenant, profile, job string) (string, error) {
 		profile = NoProfile
 	}
 	subject := tenant + "/" + profile + "/" + job
-	return subject, checkSubject(subject)
+	return subject, CheckSubject(subject)
 }
 
 // KeyID is the id of the content key of a subject: the name of its key object.
 func KeyID(subject string) string { return keyRoot + "/" + subject }
 
-// checkSubject refuses what Subject would not make.
-func checkSubject(subject string) error {
+// CheckSubject refuses what Subject would not make.
+func CheckSubject(subject string) error {
 	parts := strings.Split(subject, "/")
 	if len(parts) != 3 {
 		return fmt.Errorf("cannot use %q as an object folder: want tenant/profile/job", subject)
@@ -60,7 +60,7 @@ func checkKeyID(id string) error {
 	if !found {
 		return fmt.Errorf("cannot use %q as a key id: want keys/tenant/profile/job", id)
 	}
-	return checkSubject(subject)
+	return CheckSubject(subject)
 }
 
 // uri is the address of a key in events.
@@ -71,7 +71,7 @@ func (s *Store) uri(key string) string { return scheme + s.bucket + "/" + key }
 func (s *Store) key(uri string) (string, error) {
 	key, found := strings.CutPrefix(uri, scheme+s.bucket+"/")
 	folder, name := key[:max(strings.LastIndexByte(key, '/'), 0)], key[strings.LastIndexByte(key, '/')+1:]
-	if !found || !partForm.MatchString(name) || checkSubject(folder) != nil {
+	if !found || !partForm.MatchString(name) || CheckSubject(folder) != nil {
 		return "", fmt.Errorf("%w: %q, want %s%s/tenant/profile/job/file", ErrForeign, uri, scheme, s.bucket)
 	}
 	return key, nil

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 
@@ -65,7 +66,7 @@ type source struct {
 }
 
 func (s *Store) put(ctx context.Context, from source, subject, ext, mediaType string) (events.Artifact, error) {
-	if err := checkSubject(subject); err != nil {
+	if err := CheckSubject(subject); err != nil {
 		return events.Artifact{}, err
 	}
 	if !extForm.MatchString(ext) {
@@ -96,7 +97,12 @@ func (s *Store) put(ctx context.Context, from source, subject, ext, mediaType st
 	if err != nil && !exists(err) {
 		return events.Artifact{}, fmt.Errorf("cannot store object %s: %w", key, classify(ctx, err))
 	}
-	if err := s.verify(ctx, key, from); err != nil {
+	if exists(err) {
+		err = settled(ctx, func() error { return s.verify(ctx, key, from) })
+	} else {
+		err = s.verify(ctx, key, from)
+	}
+	if err != nil {
 		return events.Artifact{}, fmt.Errorf("cannot verify object %s after storing it: %w", key, err)
 	}
 	return a, nil
@@ -113,6 +119,32 @@ func (s *Store) verify(ctx context.Context, key string, from source) error {
 		return fmt.Errorf("%w: %d bytes with digest %q, want %d with %q", ErrCorrupt, info.Size, info.SHA256, from.size, from.digest)
 	}
 	return nil
+}
+
+// settleTime is how long the winner of two writers may take to become visible.
+const settleTime = 2 * time.Second
+
+// settled repeats look after a lost race. A server that keeps metadata in files of
+// its own (versitygw's sidecar) refuses the second writer a moment before the first
+// one's object can be read.
+func settled(ctx context.Context, look func() error) error {
+	give := time.NewTimer(settleTime)
+	defer give.Stop()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := look()
+		if !errors.Is(err, ErrMissing) && !errors.Is(err, ErrErased) && !errors.Is(err, ErrCorrupt) {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-give.C:
+			return err
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // putOnce writes a small object unless the key is taken; created says which.

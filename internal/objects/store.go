@@ -150,13 +150,18 @@ func (s *Store) Check(ctx context.Context) error {
 }
 
 // classify adds ErrMissing or ErrUnavailable to what the client said. A context
-// that ended stays recognisable as such.
+// that ended stays recognisable; only a cancelled one says nothing about the store.
 func classify(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
-		err = fmt.Errorf("%w: %w", cause, err)
+	if cause := ctx.Err(); cause != nil {
+		if !errors.Is(err, cause) {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		if errors.Is(cause, context.Canceled) {
+			return err
+		}
 	}
 	var answer minio.ErrorResponse
 	if !errors.As(err, &answer) {

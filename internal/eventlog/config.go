@@ -106,12 +106,14 @@ func (l *Log) options(more ...kgo.Opt) []kgo.Opt {
 		kgo.RecordPartitioner(kgo.BasicConsistentPartitioner(l.partitioner)),
 		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
 		// kgo retries for ever by default; nothing here does.
-		kgo.RecordDeliveryTimeout(l.cfg.ProduceTimeout),
+		kgo.RecordDeliveryTimeout(max(l.cfg.ProduceTimeout, time.Second)),
 		kgo.RetryTimeout(max(l.cfg.SessionTimeout, 5*time.Second)),
 		kgo.DialTimeout(5 * time.Second),
 
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxPartitionBytes(4 << 20),
+		// A partition that joins while a fetch is under way waits for its end.
+		kgo.FetchMaxWait(500 * time.Millisecond),
 		// A bare NoResetOffset starts at the end (franz-go 1.22.2). This one starts at
 		// the start without a position and reports an impossible position as an error.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset().AtStart()),
@@ -140,7 +142,7 @@ func (l *Log) member(group, instance string, topics []string) []kgo.Opt {
 		kgo.RequireStableFetchOffsets(),
 		kgo.TransactionalID(l.transactionalID(group, instance)),
 		kgo.TransactionTimeout(l.cfg.TransactionTimeout),
-		kgo.RecordDeliveryTimeout(l.cfg.TransactionTimeout),
+		kgo.RecordDeliveryTimeout(max(l.cfg.TransactionTimeout, time.Second)),
 		// The flush at the end of a transaction sends full batches.
 		kgo.ProducerLinger(time.Second),
 	}

@@ -142,11 +142,11 @@ func (l *Log) Ranges(ctx context.Context, topics ...string) (map[TopicPartition]
 
 // unavailable marks the errors that say nothing about the request itself.
 func unavailable(err error) error {
-	var dial net.Error
+	var network net.Error
 	switch {
 	case err == nil, errors.Is(err, ErrUnavailable):
 		return err
-	case kerr.IsRetriable(err), errors.As(err, &dial), errors.Is(err, context.DeadlineExceeded),
+	case kerr.IsRetriable(err), kgo.IsRetryableBrokerErr(err), errors.As(err, &network), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, kgo.ErrRecordTimeout), errors.Is(err, kgo.ErrRecordRetries), errors.Is(err, kgo.ErrMaxBuffered),
 		errors.Is(err, net.ErrClosed), errors.Is(err, kgo.ErrClientClosed):
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)

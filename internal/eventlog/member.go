@@ -21,8 +21,9 @@ type errSession struct{ error }
 
 func (e errSession) Unwrap() error { return e.error }
 
-// resumeFunc finds positions for the inputs without a committed one.
-type resumeFunc func(context.Context, map[int32]*committed) (Offsets, error)
+// resumeFunc lifts the positions of inputs that have no committed one, from the
+// starts of their partitions.
+type resumeFunc func(context.Context, Offsets) error
 
 type member struct {
 	log    *Log
@@ -88,19 +89,28 @@ func (m *member) onFetched(_ context.Context, _ *kgo.Client, resp *kmsg.OffsetFe
 	return nil
 }
 
-// onAdjust follows onFetched; here the assignment is complete.
-func (m *member) onAdjust(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+// onAdjust follows onFetched; here the assignment is complete. It gives the client
+// an exact offset for every input: those that it had to look up would join the
+// others' fetches only when one of these comes back empty-handed.
+func (m *member) onAdjust(ctx context.Context, _ map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	m.mu.Lock()
 	fetched := m.fetched
 	m.mu.Unlock()
-	if m.resume != nil {
-		found, err := m.resume(ctx, fetched)
-		if err != nil {
-			return nil, err
-		}
-		for tp, o := range found {
-			offsets[m.log.cfg.Prefix+tp.Topic][tp.Partition] = kgo.NewOffset().At(o)
-			fetched[tp.Partition].offsets[tp] = o
+	starts, err := m.starts(ctx, fetched)
+	if err != nil {
+		return nil, err
+	}
+	offsets := make(map[string]map[int32]kgo.Offset)
+	for _, c := range fetched {
+		for tp, o := range c.offsets {
+			if o < 0 {
+				o = starts[tp]
+			}
+			name := m.log.cfg.Prefix + tp.Topic
+			if offsets[name] == nil {
+				offsets[name] = make(map[int32]kgo.Offset)
+			}
+			offsets[name][tp.Partition] = kgo.NewOffset().At(o)
 		}
 	}
 	m.mu.Lock()
@@ -108,6 +118,32 @@ func (m *member) onAdjust(ctx context.Context, offsets map[string]map[int32]kgo.
 	m.mu.Unlock()
 	m.waker.wake() // state is recovered also where no input waits: clocks need it
 	return offsets, nil
+}
+
+// starts finds where to begin the inputs without a committed offset.
+func (m *member) starts(ctx context.Context, fetched map[int32]*committed) (Offsets, error) {
+	from := make(Offsets)
+	for _, c := range fetched {
+		for tp, o := range c.offsets {
+			if o < 0 {
+				from[tp] = 0
+			}
+		}
+	}
+	if len(from) == 0 {
+		return from, nil
+	}
+	ranges, err := m.log.Ranges(ctx, from.topics()...)
+	if err != nil {
+		return nil, err
+	}
+	for tp := range from {
+		from[tp] = ranges[tp].Start
+	}
+	if m.resume != nil {
+		err = m.resume(ctx, from)
+	}
+	return from, err
 }
 
 // assignment is the outcome of a rebalance.

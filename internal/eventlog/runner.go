@@ -231,33 +231,26 @@ func (r *Runner) setMeta(req *kmsg.TxnOffsetCommitRequest, b *batch) error {
 	return nil
 }
 
-// resume finds where to go on for inputs without a committed offset: after the
-// last one that the journals show as decided, or at the start without any.
-func (r *Runner) resume(ctx context.Context, assigned map[int32]*committed) (Offsets, error) {
-	found := make(Offsets)
-	for p, c := range assigned {
-		lost := make(Offsets)
-		for tp, o := range c.offsets {
-			if o < 0 {
-				lost[tp] = 0
-			}
-		}
-		if len(lost) == 0 {
-			continue
-		}
+// resume goes on after the last input that the journals show as decided.
+func (r *Runner) resume(ctx context.Context, from Offsets) error {
+	before := maps.Clone(from)
+	partitions := make(map[int32]bool)
+	for tp := range from {
+		partitions[tp.Partition] = true
+	}
+	for p := range partitions {
 		for _, journal := range r.cfg.Journals {
-			if _, err := r.log.Replay(ctx, TopicPartition{journal, p}, 0, lost.raise); err != nil {
-				return nil, fmt.Errorf("cannot find the last decided input: %w", err)
-			}
-		}
-		for tp, o := range lost {
-			if o > 0 {
-				found[tp] = o
-				r.log.cfg.Logger.Warn("the group has no offset; going on after the last decided input", "input", tp.String(), "offset", o)
+			if _, err := r.log.Replay(ctx, TopicPartition{journal, p}, 0, from.raise); err != nil {
+				return fmt.Errorf("cannot find the last decided input: %w", err)
 			}
 		}
 	}
-	return found, nil
+	for tp, o := range from {
+		if o > before[tp] {
+			r.log.cfg.Logger.Warn("the group has no offset; going on after the last decided input", "input", tp.String(), "offset", o)
+		}
+	}
+	return nil
 }
 
 // raise lifts the positions to behind every source that the records name.

@@ -1,0 +1,164 @@
+// Which engine runs what: the roster of the worker's engines and their health.
+
+package gpu
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/myspinbot/myspinbot/events"
+)
+
+// taskLanes says where each task runs.
+var taskLanes = map[string]string{
+	taskScript: events.LaneScript, taskSafety: events.LaneScript,
+	"train_lora": events.LaneTrain, "train_voice": events.LaneTrain,
+	"tts.synthesize": events.LaneTTS, "render_video": events.LaneRender,
+	"lipsync.apply": events.LaneLipsync, "upscale_video": events.LaneUpscale,
+	"media.assemble": events.LaneMedia, "media.check": events.LaneMedia,
+}
+
+// chooser is an engine that cannot take every attempt of its task.
+type chooser interface {
+	takes(a *Attempt) bool
+}
+
+// roster knows what each engine said when it was last asked.
+type roster struct {
+	engines []engine
+	slots   map[string]int
+
+	mu      sync.Mutex
+	states  []engineState // one per engine
+	running map[string]int
+	asked   chan struct{} // closed and replaced after each look
+	changed chan struct{} // holds one when the manifest is out of date
+	recheck chan struct{} // holds one when an engine should be looked at early
+}
+
+type engineState struct {
+	can events.TaskCapability
+	gap *events.TaskGap // nil: can
+}
+
+// capabilityTime bounds one engine's answer about itself.
+const capabilityTime = 10 * time.Second
+
+func newRoster(engines []engine, slots map[string]int) *roster {
+	return &roster{
+		engines: engines, slots: maps.Clone(slots), running: map[string]int{},
+		asked: make(chan struct{}), changed: make(chan struct{}, 1), recheck: make(chan struct{}, 1),
+	}
+}
+
+// lanes are the lanes that this worker hosts.
+func (r *roster) lanes() []string { return slices.Sorted(maps.Keys(r.slots)) }
+
+// refresh asks every engine what it can do now.
+func (r *roster) refresh(ctx context.Context) {
+	states := make([]engineState, len(r.engines))
+	var wait sync.WaitGroup
+	for i, e := range r.engines {
+		wait.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, capabilityTime)
+			defer cancel()
+			states[i].can, states[i].gap = e.Capability(ctx)
+		})
+	}
+	wait.Wait()
+	if ctx.Err() != nil {
+		return // the answers are about the end, not about the engines
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.EqualFunc(r.states, states, sameState) {
+		signal(r.changed)
+	}
+	r.states = states
+	close(r.asked)
+	r.asked = make(chan struct{})
+}
+
+func sameState(a, b engineState) bool {
+	if a.gap == nil || b.gap == nil {
+		return a.gap == b.gap && a.can == b.can
+	}
+	return *a.gap == *b.gap
+}
+
+// signal leaves at most one message, and never waits.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// await waits until some engine of the lane can run; false when ctx ended first.
+func (r *roster) await(ctx context.Context, lane string) bool {
+	for {
+		r.mu.Lock()
+		ready := slices.ContainsFunc(r.states, func(s engineState) bool { return s.gap == nil && taskLanes[s.can.Task] == lane })
+		asked := r.asked
+		r.mu.Unlock()
+		if ready {
+			return ctx.Err() == nil
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-asked:
+		}
+	}
+}
+
+// pick is the first engine that can run the attempt, and what it said of itself.
+// Without one the error says what to mend.
+func (r *roster) pick(a *Attempt) (engine, events.TaskCapability, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var reasons, hints []string
+	served := false
+	for i, s := range r.states {
+		if s.gap != nil {
+			if s.gap.Task == a.Task {
+				reasons, hints = append(reasons, s.gap.Engine+": "+s.gap.Reason), append(hints, s.gap.Hint)
+			}
+			continue
+		}
+		if s.can.Task != a.Task {
+			continue
+		}
+		served = true
+		if c, picky := r.engines[i].(chooser); !picky || c.takes(a) {
+			return r.engines[i], s.can, nil
+		}
+	}
+	if served && len(reasons) == 0 {
+		return nil, events.TaskCapability{}, &TaskError{
+			Class: events.ClassInvalidInput, Message: "no engine for " + a.Task + " takes these inputs", Hint: "is a required input empty?",
+		}
+	}
+	e := &TaskError{Class: events.ClassEngineUnavailable, Message: "this worker has no engine for " + a.Task, Hint: "configure one, or leave its lane to other workers"}
+	if len(reasons) > 0 {
+		e.Message += ": " + strings.Join(reasons, "; ")
+		e.Hint = strings.Join(slices.Compact(hints), "; ")
+	}
+	return nil, events.TaskCapability{}, e
+}
+
+// began and ended count the running attempts of a lane.
+func (r *roster) began(lane string) { r.count(lane, 1) }
+
+func (r *roster) ended(lane string) { r.count(lane, -1) }
+
+func (r *roster) count(lane string, by int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running[lane] += by
+	signal(r.changed)
+}

@@ -1,0 +1,98 @@
+// The manifest: what this worker can run, told at start, on change, every ten
+// seconds and once at the end.
+
+package gpu
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+)
+
+// announce keeps the roster and the manifest current until ctx ends; then it says
+// that the worker stops.
+func (w *Worker) announce(ctx context.Context) {
+	look := time.NewTicker(w.pace.manifest)
+	defer look.Stop()
+	w.roster.refresh(ctx)
+	for ctx.Err() == nil {
+		w.tell(ctx, false)
+		select { // changes come in bursts
+		case <-time.After(w.pace.manifestGap):
+		case <-ctx.Done():
+		}
+		select {
+		case <-ctx.Done():
+		case <-w.roster.changed:
+		case <-w.roster.recheck:
+			w.roster.refresh(ctx)
+		case <-look.C:
+			w.roster.refresh(ctx)
+		}
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.pace.lastWord)
+	defer cancel()
+	w.tell(last, true)
+}
+
+// tell writes the manifest. A failure is no news: the log says so elsewhere, and
+// the next manifest is at most ten seconds away.
+func (w *Worker) tell(ctx context.Context, stopped bool) {
+	select { // what changed so far is in this manifest
+	case <-w.roster.changed:
+	default:
+	}
+	now := time.Now().UTC()
+	id := events.EventID(now, w.cfg.Worker+"/manifest", 0)
+	m := events.Message{
+		ID: id, AggregateType: events.AggregateWorker, AggregateID: w.cfg.Worker, OccurredAt: now,
+		CommandID: id, CausationID: id, CorrelationID: id, Actor: w.cfg.Worker,
+		Columns: events.Columns{Worker: w.cfg.Worker}, Data: w.manifest(stopped),
+	}
+	r, err := record(events.TopicWorkers, m)
+	if err == nil {
+		err = w.cfg.Log.Produce(ctx, r)
+	}
+	if err != nil && (stopped || ctx.Err() == nil) {
+		w.log.Warn("the worker's manifest was not written", "error", err)
+	}
+}
+
+func (w *Worker) manifest(stopped bool) events.WorkerManifest {
+	r := w.roster
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := events.WorkerManifest{
+		Tasks: []events.TaskCapability{}, Slots: maps.Clone(r.slots), Running: map[string]int{},
+		GPU: w.cfg.GPU, VRAMBytes: w.cfg.VRAMBytes, Stopped: stopped,
+	}
+	for lane := range r.slots {
+		m.Running[lane] = r.running[lane]
+	}
+	for _, s := range r.states {
+		switch {
+		case s.gap != nil && r.slots[taskLanes[s.gap.Task]] > 0:
+			m.Unavailable = append(m.Unavailable, *s.gap)
+		case s.gap == nil && r.slots[taskLanes[s.can.Task]] > 0:
+			m.Tasks = append(m.Tasks, s.can)
+		}
+	}
+	return m
+}
+
+// record is a message as it goes to the log.
+func record(topic string, m events.Message) (eventlog.Record, error) {
+	value, err := events.Encode(m)
+	if err != nil {
+		return eventlog.Record{}, fmt.Errorf("cannot encode %s: %w", m.Type(), err)
+	}
+	r := eventlog.Record{Topic: topic, Key: m.AggregateID, Value: value}
+	for _, h := range events.Headers(m) {
+		r.Headers = append(r.Headers, eventlog.Header{Key: h.Key, Value: h.Value})
+	}
+	return r, nil
+}

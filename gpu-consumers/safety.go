@@ -1,0 +1,189 @@
+// The safety filter: text made plain, bounded, and held against a short list of rules.
+
+package gpu
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/myspinbot/myspinbot/events"
+)
+
+const taskSafety = "script.safety_filter"
+
+// safetyRules judges by rules alone. They catch the plain cases and are no
+// replacement for a person's judgement; every reason has a code, and none repeats
+// the user's words.
+type safetyRules struct{}
+
+func (safetyRules) Capability(context.Context) (events.TaskCapability, *events.TaskGap) {
+	return events.TaskCapability{
+		Task: taskSafety, Lane: events.LaneScript, Engine: "rules", Version: "1", Fidelity: events.FidelityFull,
+	}, nil
+}
+
+func (safetyRules) Run(_ context.Context, a *Attempt) (*Output, error) {
+	policy := a.text("policy", "standard")
+	if policy != "standard" && policy != "strict" {
+		return nil, &TaskError{Class: events.ClassInvalidInput, Message: "the policy is unknown", Hint: "choose standard or strict"}
+	}
+	texts := map[string]string{"narration": plainText(a.Texts["narration"]), "scene": plainText(a.Texts["scene"])}
+	var reasons []events.Reason
+	for _, f := range []struct {
+		name  string
+		limit int
+	}{{"narration", maxScriptRunes}, {"scene", maxSceneRunes * 2}} {
+		reasons = append(reasons, judge(f.name, texts[f.name], f.limit, policy == "strict")...)
+	}
+	if texts["narration"] == "" {
+		reasons = append(reasons, events.Reason{
+			Code: "narration_empty", Field: "/narration", Detail: "Nothing is left to be spoken once markup and control characters are removed.",
+		})
+	}
+	a.report(100, "script checked")
+	return &Output{
+		Texts: texts, Fidelity: events.FidelityFull, Engine: "rules", Version: "1",
+		Verdict: &events.Verdict{Allowed: len(reasons) == 0, Reasons: reasons},
+	}, nil
+}
+
+// rule forbids texts that match every pattern. Several patterns make a rule
+// narrow: a topic together with an instruction, say.
+type rule struct {
+	code   string
+	detail string
+	strict bool // only under the strict policy
+	all    []*regexp.Regexp
+}
+
+func anyOf(pattern string) *regexp.Regexp { return regexp.MustCompile(`\b(?:` + pattern + `)\b`) }
+
+var (
+	instruct = anyOf(`how to|how you can|ways? to|steps? to|instructions?|recipe|guide|tutorial|you should|go ahead and|here is how|the best way`)
+	minors   = anyOf(`child|children|kids?|minors?|under ?age|preteens?|toddlers?|school ?girls?|school ?boys?|(?:[1-9]|1[0-7]) year olds?|lolis?|shota`)
+	sexual   = anyOf(`sex|sexual|sexually|sexy|porn|porno|pornographic|nude|nudes|naked|erotic|orgasm|intercourse|genitals?|fetish`)
+	groups   = `jews?|muslims?|christians?|black people|white people|asians?|immigrants?|refugees?|gays?|lesbians?|gay people|trans people|women|men|disabled people|roma`
+)
+
+var rules = []rule{
+	{
+		code: "sexual_minors", detail: "Sexual content that involves minors is never allowed.",
+		all: []*regexp.Regexp{minors, sexual},
+	},
+	{
+		code: "self_harm", detail: "Encouragement of, or instructions for, self-harm are not allowed.",
+		all: []*regexp.Regexp{anyOf(`(?:go )?kill yourself|end your (?:own )?life|you should (?:die|not be alive)|kys`)},
+	},
+	{
+		code: "self_harm", detail: "Encouragement of, or instructions for, self-harm are not allowed.",
+		all: []*regexp.Regexp{instruct, anyOf(`kill yourself|commit suicide|hang yourself|cut yourself|harm yourself|hurt yourself|overdose|take your (?:own )?life`)},
+	},
+	{
+		code: "hate", detail: "Calls for violence against, or contempt of, groups of people are not allowed.",
+		all: []*regexp.Regexp{anyOf(`(?:kill|gas|exterminate|eradicate|get rid of|deport|hang|burn|shoot) (?:all |every |the )+(?:` + groups + `)|(?:death to|i hate|we hate) (?:all |the )*(?:` + groups + `)|(?:` + groups + `) (?:are|is) (?:vermin|subhuman|parasites?|animals|cockroaches|filth|scum)`)},
+	},
+	{
+		code: "hate", detail: "Slurs against groups of people are not allowed.",
+		all: []*regexp.Regexp{anyOf(`n[i1]gg(?:er|a)s?|k[i1]kes?|f[a4]gg?[o0]ts?|sp[i1]cs|ch[i1]nks|tr[a4]nn(?:y|ies)|sieg heil|heil hitler|white power`)},
+	},
+	{
+		code: "weapons", detail: "Instructions for building weapons of harm are not allowed.",
+		all: []*regexp.Regexp{instruct, anyOf(`(?:build|make|assemble|mix|cook) (?:a |an |your own |some )?(?:pipe bombs?|bombs?|explosives?|nerve gas|sarin|ricin|napalm|molotov(?: cocktails?)?|ghost guns?)`)},
+	},
+	{
+		code: "payment_scam", detail: "Messages that pretend to be someone in order to get money or secrets are not allowed.",
+		all: []*regexp.Regexp{
+			anyOf(`(?:this is|i am|i m|calling from|on behalf of) (?:your |the )?(?:\w+ ){0,2}(?:bank|tax office|irs|police|microsoft|apple|amazon|paypal|support team|customer service|fraud department|son|daughter|grandson|granddaughter|boss|ceo)`),
+			anyOf(`gift cards?|wire (?:the |me )?(?:money|transfer)|send (?:me |us )?(?:the )?(?:money|bitcoins?|crypto)|transfer (?:the )?(?:money|funds)|bitcoins?|your (?:pin|password|passcode|one time code|card number|account number|social security number)`),
+		},
+	},
+	{
+		code: "sexual", strict: true, detail: "The strict policy allows no sexual content.",
+		all: []*regexp.Regexp{sexual},
+	},
+	{
+		code: "violence", strict: true, detail: "The strict policy allows no graphic violence.",
+		all: []*regexp.Regexp{anyOf(`behead(?:ed|ing)?|decapitat\w*|dismember\w*|torture[ds]?|torturing|massacre[ds]?|gore|blood ?bath|slaughter(?:ed|ing)?`)},
+	},
+	{
+		code: "profanity", strict: true, detail: "The strict policy allows no profanity.",
+		all: []*regexp.Regexp{anyOf(`fuck\w*|motherfuck\w*|shit\w*|bullshit|cunts?|bitch(?:es)?|assholes?|bastards?|dickheads?`)},
+	},
+}
+
+// judge gives each code at most once per field.
+func judge(field, text string, limit int, strict bool) []events.Reason {
+	var reasons []events.Reason
+	if n := utf8.RuneCountInString(text); n > limit {
+		reasons = append(reasons, events.Reason{
+			Code: field + "_too_long", Field: "/" + field, Detail: fmt.Sprintf("The %s has %d characters, more than %d.", field, n, limit),
+		})
+	}
+	plain := foldText(text)
+	seen := map[string]bool{}
+	for _, r := range rules {
+		if seen[r.code] || (r.strict && !strict) || !r.matches(plain) {
+			continue
+		}
+		seen[r.code] = true
+		reasons = append(reasons, events.Reason{Code: r.code, Field: "/" + field, Detail: r.detail})
+	}
+	return reasons
+}
+
+func (r rule) matches(text string) bool {
+	for _, p := range r.all {
+		if !p.MatchString(text) {
+			return false
+		}
+	}
+	return true
+}
+
+// foldText is text as the rules read it: small letters and digits, with single
+// spaces for everything else.
+func foldText(text string) string {
+	var b strings.Builder
+	for _, r := range strings.ToLower(text) {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteByte(' ')
+		}
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
+}
+
+var (
+	codeFence = regexp.MustCompile("```[a-zA-Z]*")
+	markupTag = regexp.MustCompile(`</?[a-zA-Z!][^<>]{0,500}>`)
+	link      = regexp.MustCompile(`!?\[([^\[\]]{0,300})\]\([^()\s]{0,500}\)`)
+	lineMark  = regexp.MustCompile(`(?m)^[ \t]*(?:#{1,6}|>+|[-*+]|\d{1,2}[.)])[ \t]+`)
+	emphasis  = regexp.MustCompile("[*`~]+|\\b_{1,3}|_{1,3}\\b|\\|{2,}")
+)
+
+// plainText is text as a person would say it: no control or invisible characters,
+// no HTML, SSML or Markdown, single spaces.
+func plainText(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == utf8.RuneError, unicode.Is(unicode.Cf, r), unicode.Is(unicode.Co, r):
+			return -1 // zero-width, bidirectional and private characters
+		case r == '\n' || r == '\r':
+			return '\n'
+		case unicode.IsControl(r) || unicode.IsSpace(r):
+			return ' '
+		}
+		return r
+	}, s)
+	s = codeFence.ReplaceAllString(s, "")
+	s = markupTag.ReplaceAllString(s, " ")
+	s = link.ReplaceAllString(s, "$1")
+	s = lineMark.ReplaceAllString(s, "")
+	s = emphasis.ReplaceAllString(s, "")
+	return strings.Join(strings.Fields(s), " ")
+}

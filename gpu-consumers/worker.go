@@ -1,0 +1,173 @@
+// The worker: one process that hosts lanes, from its start to its end.
+
+package gpu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/internal/objects"
+)
+
+// Config is what a worker needs. Log, Objects, Keyring, Worker, Slots and Engines
+// have no default.
+type Config struct {
+	Log     *eventlog.Log
+	Objects *objects.Store
+	Keyring *objects.Keyring
+
+	// Worker names this process among its peers: letters, digits, dots, dashes and
+	// underscores. Two processes of one name throw each other out.
+	Worker string
+	// Slots is how many commands of each lane run here at once. A lane that is not
+	// named, or that no engine serves, is left to other workers.
+	Slots map[string]int
+	// Engines in the order of preference: of those for a task, the first that can
+	// run now and takes the attempt's inputs does. See TextEngines.
+	Engines []engine
+
+	TempDir   string // work files lie in a folder of it that is emptied at start; default os.TempDir
+	GPU       string // name of the card, for the manifest
+	VRAMBytes int64
+	// Grace is how long running attempts may go on after the end was asked for.
+	// Default 3 s, so that with stopping children and reporting the whole end stays
+	// below 10 s.
+	Grace time.Duration
+
+	Registerer prometheus.Registerer // nil: metrics are not shown
+	Logger     *slog.Logger          // default slog.Default
+}
+
+// pace is every interval of the worker, so that tests need not wait.
+type pace struct {
+	lease       time.Duration // said in task.accepted
+	beat        time.Duration // between two beats of a running attempt, at most
+	progress    time.Duration // between two progress records, at least
+	manifest    time.Duration // between two looks at the engines
+	manifestGap time.Duration // between two manifests, at least
+	store       time.Duration // how long an object store that is away is waited for
+	lastWord    time.Duration // for each last record once the worker has to end
+}
+
+var usualPace = pace{
+	lease: 15 * time.Second, beat: 4 * time.Second, progress: 250 * time.Millisecond,
+	manifest: 10 * time.Second, manifestGap: time.Second, store: 30 * time.Second, lastWord: 1500 * time.Millisecond,
+}
+
+// Worker runs lanes until its context ends.
+type Worker struct {
+	cfg     Config
+	pace    pace
+	dir     string // of all attempts
+	log     *slog.Logger
+	roster  *roster
+	metrics *taskMetrics
+}
+
+var workerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+
+// New checks the configuration. Run does the work.
+func New(cfg Config) (*Worker, error) {
+	var faults []error
+	if cfg.Log == nil || cfg.Objects == nil || cfg.Keyring == nil {
+		faults = append(faults, errors.New("a worker needs the log, the object store and the keyring"))
+	}
+	if !workerName.MatchString(cfg.Worker) {
+		faults = append(faults, fmt.Errorf("worker name %q: want 1 to 100 letters, digits, dots, dashes or underscores", cfg.Worker))
+	}
+	if len(cfg.Engines) == 0 {
+		faults = append(faults, errors.New("a worker needs at least one engine"))
+	}
+	for lane, n := range cfg.Slots {
+		if n < 1 {
+			faults = append(faults, fmt.Errorf("lane %q: %d slots; give at least 1, or leave the lane out", lane, n))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, fmt.Errorf("cannot make a worker: %w", err)
+	}
+	if cfg.Grace <= 0 {
+		cfg.Grace = 3 * time.Second
+	}
+	if cfg.TempDir == "" {
+		cfg.TempDir = os.TempDir()
+	}
+	temp, err := filepath.Abs(cfg.TempDir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the work folder %q: %w", cfg.TempDir, err)
+	}
+	metrics, err := newTaskMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	w := &Worker{
+		cfg: cfg, pace: usualPace, dir: filepath.Join(temp, "myspinbot-worker-"+cfg.Worker),
+		log: cfg.Logger, roster: newRoster(cfg.Engines, cfg.Slots), metrics: metrics,
+	}
+	if w.log == nil {
+		w.log = slog.Default()
+	}
+	w.log = w.log.With("worker", cfg.Worker, "plane", "gpu")
+	return w, nil
+}
+
+// Run announces the worker and runs its lanes until ctx ends; then it takes no
+// more commands, gives the running ones their grace, reports those that it has to
+// stop as failed, and says goodbye. It survives outages of the log and of the
+// object store, and returns an error only where the process has to end:
+// eventlog.ErrFenced and eventlog.ErrDataLoss among them.
+func (w *Worker) Run(ctx context.Context) (err error) {
+	// What a killed predecessor of this name left behind goes as well.
+	if err := os.RemoveAll(w.dir); err != nil {
+		return fmt.Errorf("cannot empty the work folder: %w", err)
+	}
+	if err := os.MkdirAll(w.dir, 0o700); err != nil {
+		return fmt.Errorf("cannot make the work folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(w.dir)) }()
+
+	lanes, ctx := errgroup.WithContext(ctx)
+	announcing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	announced := make(chan struct{})
+	go func() {
+		defer close(announced)
+		w.announce(announcing)
+	}()
+	for _, lane := range w.roster.lanes() {
+		lanes.Go(func() error { return w.runLane(ctx, lane) })
+	}
+	<-ctx.Done() // asked for, or because a lane cannot go on
+	err = lanes.Wait()
+	stop()
+	<-announced
+	return err
+}
+
+// runLane joins the lane's group once some engine of the lane can run: a worker
+// that can run nothing would only take commands from those who can.
+func (w *Worker) runLane(ctx context.Context, lane string) error {
+	if !w.roster.await(ctx, lane) {
+		return nil
+	}
+	l, err := w.cfg.Log.NewLane(eventlog.LaneConfig{
+		Lane: lane, Slots: w.cfg.Slots[lane], Accept: w.accept, Run: w.run, Grace: w.cfg.Grace,
+	})
+	if err != nil {
+		return err
+	}
+	if err := l.Run(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("lane %s cannot go on: %w", lane, err)
+	}
+	return nil
+}

@@ -106,7 +106,7 @@ func (s shot) move() (from, to rect) {
 	way := uint64(s.seed) // any seed, negative ones too
 	drift := []float64{0, -0.35, 0.35}[way/2%3]
 	wide := rect{0, 0, 1}
-	near := rect{depth * (0.5 + drift), depth * faceHeight, 1 - depth}
+	near := rect{depth * (0.5 + drift), depth * 0.15, 1 - depth} // close to the top: hair must not be cut
 	if way%2 == 1 {
 		return near, wide
 	}

@@ -1,0 +1,308 @@
+package talkingphoto
+
+// This file measures finished clips: whether the mouth moves with the sound,
+// and whether the face is still the photo's.
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"io"
+	"math"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Clip is a decoded video in grey.
+type Clip struct {
+	W, H   int
+	FPS    float64
+	Frames [][]byte // W·H bytes each
+}
+
+// ClipOptions bound what DecodeClip reads.
+type ClipOptions struct {
+	FFmpeg    string // path or name; empty searches PATH
+	Width     int    // frames are scaled to this width at most; 0 = 360
+	MaxFrames int    // 0 = 1,500
+}
+
+const maxClipPixels = 4096 * 4096
+
+// DecodeClip reads the first video stream of an MP4 as grey frames.
+func DecodeClip(ctx context.Context, path string, o ClipOptions) (*Clip, error) {
+	ffmpeg, err := findFFmpeg(o.FFmpeg)
+	if err != nil {
+		return nil, err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, fmt.Errorf("cannot find the clip: %w", err)
+	}
+	width, limit := o.Width, o.MaxFrames
+	if width <= 0 {
+		width = 360
+	}
+	if limit <= 0 {
+		limit = 1500
+	}
+	// yuv4mpegpipe carries size and rate in its header.
+	cmd, stderr := command(ctx, ffmpeg, []string{
+		"-nostdin", "-hide_banner", "-loglevel", "error", "-f", "mov", "-i", "file:" + path, "-map", "0:v:0", "-frames:v", strconv.Itoa(limit),
+		"-vf", fmt.Sprintf("scale='min(%d,iw)':-2:flags=area,format=gray", width), "-f", "yuv4mpegpipe", "-strict", "-1", "pipe:1",
+	})
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to ffmpeg: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("cannot start ffmpeg at %s: %w", ffmpeg, err)
+	}
+	clip, readErr := readY4M(bufio.NewReaderSize(pipe, 1<<20), limit)
+	if readErr != nil {
+		killGroup(cmd)
+	}
+	err = cmd.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil && readErr == nil, errors.Is(readErr, errNoVideo):
+		return nil, fmt.Errorf("ffmpeg could not decode %s: %s", path, stderr)
+	case readErr != nil:
+		return nil, fmt.Errorf("cannot read ffmpeg's frames of %s: %w", path, readErr)
+	}
+	return clip, nil
+}
+
+var errNoVideo = errors.New("there is no video")
+
+// readY4M reads a YUV4MPEG2 stream of grey frames.
+func readY4M(r *bufio.Reader, limit int) (*Clip, error) {
+	header, err := r.ReadString('\n')
+	if err != nil {
+		return nil, errNoVideo
+	}
+	fields := strings.Fields(header)
+	if len(fields) == 0 || fields[0] != "YUV4MPEG2" {
+		return nil, errors.New("the stream does not begin with YUV4MPEG2")
+	}
+	c := &Clip{}
+	for _, f := range fields[1:] {
+		switch value := f[1:]; f[0] {
+		case 'W':
+			c.W, _ = strconv.Atoi(value)
+		case 'H':
+			c.H, _ = strconv.Atoi(value)
+		case 'F':
+			n, d, _ := strings.Cut(value, ":")
+			num, _ := strconv.ParseFloat(n, 64)
+			den, _ := strconv.ParseFloat(d, 64)
+			c.FPS = num / den
+		}
+	}
+	if c.W < 1 || c.H < 1 || c.W*c.H > maxClipPixels || !(c.FPS > 0 && c.FPS < 1000) {
+		return nil, fmt.Errorf("the stream's header is not usable: %q", strings.TrimSpace(header))
+	}
+	for len(c.Frames) < limit {
+		if _, err := r.ReadString('\n'); err == io.EOF {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		frame := make([]byte, c.W*c.H)
+		if _, err := io.ReadFull(r, frame); err != nil {
+			return nil, fmt.Errorf("frame %d is cut short: %w", len(c.Frames)+1, err)
+		}
+		c.Frames = append(c.Frames, frame)
+	}
+	if len(c.Frames) == 0 {
+		return nil, errNoVideo
+	}
+	return c, nil
+}
+
+// scaled maps a rectangle of a w-pixel-wide video to the clip's pixels.
+func (c *Clip) scaled(r image.Rectangle, w int) image.Rectangle {
+	f := float64(c.W) / float64(w)
+	return image.Rect(int(float64(r.Min.X)*f), int(float64(r.Min.Y)*f), int(math.Ceil(float64(r.Max.X)*f)), int(math.Ceil(float64(r.Max.Y)*f))).
+		Intersect(image.Rect(0, 0, c.W, c.H))
+}
+
+// MouthMotion is the mean absolute change of grey within region from each
+// frame to the next, 0 to 255; the first value is 0. region counts in pixels of
+// a video that is width pixels wide, before the clip was scaled.
+func (c *Clip) MouthMotion(region image.Rectangle, width int) []float64 {
+	r := c.scaled(region, width)
+	out := make([]float64, len(c.Frames))
+	if r.Empty() {
+		return out
+	}
+	for i := 1; i < len(c.Frames); i++ {
+		a, b := c.Frames[i-1], c.Frames[i]
+		total := 0
+		for y := r.Min.Y; y < r.Max.Y; y++ {
+			for x := r.Min.X; x < r.Max.X; x++ {
+				d := int(a[y*c.W+x]) - int(b[y*c.W+x])
+				total += max(d, -d)
+			}
+		}
+		out[i] = float64(total) / float64(r.Dx()*r.Dy())
+	}
+	return out
+}
+
+const (
+	// maxLag is how far apart picture and sound are looked for; seconds.
+	maxLag = 0.4
+	// syllable is the span over which motion and loudness are averaged before
+	// they are compared: lips move fastest between sounds and sounds are loudest
+	// between the movements, so only the syllable as a whole coincides. Seconds.
+	syllable = 0.28
+)
+
+// BestLag shifts a clip's mouth motion against the loudness of its sound and
+// returns the shift, in milliseconds, with the highest correlation. Positive
+// lags mean that the picture is late. A clip in sync has a lag within ±80 ms
+// and a correlation above 0.3. Without motion or sound, or in less than a second,
+// the correlation is 0.
+func BestLag(motion []float64, loud *Loudness, fps float64) (lagMS, corr float64) {
+	if fps <= 0 || len(motion) < int(fps) || loud.frames() == 0 {
+		return 0, 0
+	}
+	window := int(syllable*fps/2)*2 + 1
+	// The logarithm keeps one wide yawn from outweighing all other syllables.
+	moves := make([]float64, len(motion))
+	for i, m := range motion {
+		moves[i] = math.Log1p(math.Max(0, m))
+	}
+	moves[0] = moves[1] // the first frame has no change to show
+	moves = runningMean(moves, window)
+	reach := int(math.Round(maxLag * fps))
+	best, bestAt := 0.0, 0
+	for lag := -reach; lag <= reach; lag++ {
+		var a, b []float64
+		for i := range moves {
+			// The change seen in frame i happened half a frame before it.
+			// Before and after the sound there is silence, which counts.
+			t := (float64(i-lag) - .5) / fps
+			a, b = append(a, moves[i]), append(b, loud.mean(t, float64(window)/fps))
+		}
+		if r := correlation(a, b); r > best {
+			best, bestAt = r, lag
+		}
+	}
+	return float64(bestAt) * 1000 / fps, best
+}
+
+// runningMean averages over an odd window that shrinks at the ends.
+func runningMean(v []float64, window int) []float64 {
+	out := make([]float64, len(v))
+	for i := range v {
+		out[i] = average(v[max(0, i-window/2):min(len(v), i+window/2+1)])
+	}
+	return out
+}
+
+// mean is the loudness averaged over a window around t.
+func (l *Loudness) mean(t, window float64) float64 {
+	total, n := 0.0, 0
+	for d := -window / 2; d <= window/2; d += 1 / loudRate {
+		total += l.at(t + d)
+		n++
+	}
+	return total / float64(n)
+}
+
+// correlation is Pearson's, 0 when either side does not vary.
+func correlation(a, b []float64) float64 {
+	ma, mb := average(a), average(b)
+	var ab, aa, bb float64
+	for i := range a {
+		x, y := a[i]-ma, b[i]-mb
+		ab += x * y
+		aa += x * x
+		bb += y * y
+	}
+	if aa < 1e-12 || bb < 1e-12 {
+		return 0
+	}
+	return ab / math.Sqrt(aa*bb)
+}
+
+func average(v []float64) float64 {
+	total := 0.0
+	for _, x := range v {
+		total += x
+	}
+	return total / math.Max(1, float64(len(v)))
+}
+
+// FaceSimilarity tells how much the faces of a clip are the still's: the
+// normalised cross-correlation of the region (brows, eyes, nose), at the best
+// of the small shifts that a swaying head makes, median over up to 25 frames.
+// The photo's own clip reaches about 0.97, other faces stay below 0.7. The
+// still has the video's size before the clip was scaled.
+func (c *Clip) FaceSimilarity(still *Frame, region image.Rectangle) float64 {
+	small := still.greyTo(c.W, c.H)
+	r := c.scaled(region, still.W)
+	if r.Dx() < 8 || r.Dy() < 8 {
+		return 0
+	}
+	reach := max(2, r.Dx()/12)
+	var scores []float64
+	for i := 0; i < len(c.Frames); i += max(1, len(c.Frames)/25) {
+		best := 0.0
+		for dy := -reach; dy <= reach; dy++ {
+			for dx := -reach; dx <= reach; dx++ {
+				if o := r.Add(image.Pt(dx, dy)); o.In(image.Rect(0, 0, c.W, c.H)) {
+					best = math.Max(best, patchCorrelation(small, c.Frames[i], c.W, r, o))
+				}
+			}
+		}
+		scores = append(scores, best)
+	}
+	slices.Sort(scores)
+	return scores[len(scores)/2]
+}
+
+// patchCorrelation compares rectangle r of a with o, of equal size, of b.
+func patchCorrelation(a, b []byte, w int, r, o image.Rectangle) float64 {
+	var n, sa, sb, saa, sbb, sab int
+	for y := range r.Dy() {
+		ra := a[(r.Min.Y+y)*w+r.Min.X:][:r.Dx()]
+		rb := b[(o.Min.Y+y)*w+o.Min.X:][:r.Dx()]
+		for x, pa := range ra {
+			va, vb := int(pa), int(rb[x])
+			sa, sb = sa+va, sb+vb
+			saa, sbb, sab = saa+va*va, sbb+vb*vb, sab+va*vb
+		}
+		n += r.Dx()
+	}
+	va, vb := float64(n*saa-sa*sa), float64(n*sbb-sb*sb)
+	if va <= 0 || vb <= 0 {
+		return 0
+	}
+	return float64(n*sab-sa*sb) / math.Sqrt(va*vb)
+}
+
+// greyTo averages the luma down to w×h pixels.
+func (f *Frame) greyTo(w, h int) []byte {
+	out := make([]byte, w*h)
+	for y := range h {
+		y0, y1 := y*f.H/h, max(y*f.H/h+1, (y+1)*f.H/h)
+		for x := range w {
+			x0, x1 := x*f.W/w, max(x*f.W/w+1, (x+1)*f.W/w)
+			total := 0
+			for yy := y0; yy < y1; yy++ {
+				for xx := x0; xx < x1; xx++ {
+					total += int(f.Pix[yy*f.W+xx])
+				}
+			}
+			out[y*w+x] = byte(total / ((y1 - y0) * (x1 - x0)))
+		}
+	}
+	return out
+}

@@ -1,0 +1,204 @@
+// Tests of the rebuild and of the proof.
+
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/migrations"
+)
+
+func TestRebuildIsEqualByteForByte(t *testing.T) {
+	t.Parallel()
+	pool, l := database(t), newLog()
+	live := projector(pool, l, 5)
+	stop := launch(t, live)
+	n := tellAll(t, l, 6)
+	l.tell(t, jobStory("open").submitted().planned().scheduled("script", 1).messages...)
+	l.tell(t, jobStory("refused").submitted().rejected().messages...)
+	caughtUp(t, l, live)
+	stop()
+	before := dump(t, pool)
+	if strings.Count(before, "\n") < n {
+		t.Fatalf("the dump is too short:\n%s", before)
+	}
+	exec(t, pool, "DELETE FROM gen_1.stages; UPDATE gen_1.jobs SET status = 'lost'")
+
+	var told []Progress
+	ok(t, rebuild(t.Context(), projector(pool, l, 100), func(p Progress) { told = append(told, p) }))
+	if after := dump(t, pool); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	last := told[len(told)-1]
+	if last.Done != last.Total || last.Total != int64(2*(n+5)) || told[0].Done != 0 {
+		t.Errorf("progress went from %+v to %+v", told[0], last)
+	}
+}
+
+func TestRebuildBesideARunningProjector(t *testing.T) {
+	t.Parallel()
+	pool, l := database(t), newLog()
+	live := projector(pool, l, 5)
+	launch(t, live)
+	n := tellAll(t, l, 6)
+	caughtUp(t, l, live)
+	before := dump(t, pool)
+	ok(t, rebuild(t.Context(), projector(pool, l, 5), nil))
+	if dump(t, pool) != before {
+		t.Error("the rebuilt tables differ")
+	}
+	l.tell(t, whole("later").messages...)
+	ok(t, NewReader(pool).waitLong(t, "default", "later", 19))
+	wantProven(t, pool, l, n+19)
+}
+
+func TestAnInterruptedRebuildIsFinishedByTheNextProjector(t *testing.T) {
+	t.Parallel()
+	pool, l := database(t), newLog()
+	n := tellAll(t, l, 6)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := rebuild(ctx, projector(pool, l, 5), func(p Progress) {
+		if p.Done > p.Total/3 {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("the rebuild ended with %v", err)
+	}
+	p := projector(pool, l, 50)
+	launch(t, p)
+	caughtUp(t, l, p)
+	wantProven(t, pool, l, n)
+}
+
+func TestRebuildTellsOfAnUnreadableRecord(t *testing.T) {
+	t.Parallel()
+	pool, l := database(t), newLog()
+	n := tellAll(t, l, 1)
+	l.add(eventlog.TopicPartition{Topic: events.TopicJobEvents, Partition: 0}, []byte("hello"))
+	err := rebuild(t.Context(), projector(pool, l, 5), nil)
+	if err == nil || !strings.Contains(err.Error(), "jobs.events/0 offset") {
+		t.Errorf("the rebuild ended with %v", err)
+	}
+	wantProven(t, pool, l, n) // up to the checkpoints all is well
+}
+
+func TestRebuildReplacesTablesOfAnotherShape(t *testing.T) {
+	t.Parallel()
+	pool, l := database(t), newLog()
+	n := tellAll(t, l, 1)
+	exec(t, pool, "ALTER TABLE gen_1.jobs ADD COLUMN extra text; UPDATE myspinbot.generations SET shape = 'older'")
+	if _, err := verify(t.Context(), projector(pool, l, 5)); !errors.Is(err, migrations.ErrOtherShape) {
+		t.Errorf("Verify says %v", err)
+	}
+	live := projector(pool, l, 5)
+	launch(t, live)
+	eventually(t, "the projector refuses the tables", func() bool { return strings.Contains(live.Status().Trouble, "replay rebuild") })
+	ok(t, rebuild(t.Context(), projector(pool, l, 5), nil))
+	wantProven(t, pool, l, n)
+}
+
+// TestVerifyFindsEveryChangedCell changes each column of each table in turn.
+func TestVerifyFindsEveryChangedCell(t *testing.T) {
+	t.Parallel()
+	pool, l := database(t), newLog()
+	n := tellAll(t, l, 2)
+	p := projector(pool, l, 50)
+	stop := launch(t, p)
+	caughtUp(t, l, p)
+	stop()
+	wantProven(t, pool, l, n)
+	for _, s := range shapes() {
+		for i, column := range s.columns {
+			restore := flip(t, pool, s, column)
+			r := proven(t, pool, l)
+			switch {
+			case i < s.key && len(r.Differences) != 2: // one row too many, one too few
+				t.Errorf("%s.%s was changed, found: %v", s.name, column, r.Differences)
+			case i >= s.key && (len(r.Differences) != 1 || r.Differences[0].Table != s.name || r.Differences[0].Column != column):
+				t.Errorf("%s.%s was changed, found: %v", s.name, column, r.Differences)
+			case i >= s.key && !strings.Contains(r.Differences[0].String(), column+" is "):
+				t.Errorf("the sentence does not name the column: %s", r.Differences[0])
+			}
+			restore()
+		}
+	}
+	wantProven(t, pool, l, n)
+}
+
+// flip changes one cell of a column as little as its type allows, and tells how to undo it.
+func flip(t *testing.T, pool *pgxpool.Pool, s shape, column string) (restore func()) {
+	t.Helper()
+	var kind, row string
+	var old *string
+	ok(t, pool.QueryRow(t.Context(), "SELECT udt_name FROM information_schema.columns WHERE table_schema = 'gen_1' AND table_name = $1 AND column_name = $2",
+		s.name, column).Scan(&kind))
+	changed, known := map[string]string{
+		"text": "coalesce(%s, '') || 'x'", "int4": "coalesce(%s, 0) + 1000", "int8": "coalesce(%s, 0) + 1001", "float8": "%s + 1e-12",
+		"timestamptz": "coalesce(%s, 'epoch') + interval '1 microsecond'", "jsonb": "coalesce(%s, '[]') || '[1.0]'",
+	}[kind]
+	if !known {
+		t.Fatalf("%s.%s has type %s, which the test cannot change", s.name, column, kind)
+	}
+	ok(t, pool.QueryRow(t.Context(), fmt.Sprintf("SELECT ctid::text, %s::text FROM gen_1.%s ORDER BY %s LIMIT 1",
+		column, s.name, strings.Join(s.columns[:s.key], ", "))).Scan(&row, &old))
+	ok(t, pool.QueryRow(t.Context(), fmt.Sprintf("UPDATE gen_1.%s SET %s = %s WHERE ctid = $1::text::tid RETURNING ctid::text",
+		s.name, column, fmt.Sprintf(changed, column)), row).Scan(&row))
+	return func() {
+		exec(t, pool, fmt.Sprintf("UPDATE gen_1.%s SET %s = $1::text::%s WHERE ctid = $2::text::tid", s.name, column, kind), old, row)
+	}
+}
+
+func TestVerifyFindsMissingAndUnexplainedRows(t *testing.T) {
+	t.Parallel()
+	pool, l := database(t), newLog()
+	tellAll(t, l, 2)
+	p := projector(pool, l, 50)
+	stop := launch(t, p)
+	caughtUp(t, l, p)
+	stop()
+	exec(t, pool, "DELETE FROM gen_1.jobs WHERE id = 'job-0'")
+	exec(t, pool, "INSERT INTO gen_1.profiles (id, tenant, version, last_event_id, created_at, updated_at) VALUES ('ghost', 't', 1, 'e', now(), now())")
+	r := proven(t, pool, l)
+	got := fmt.Sprint(r.Differences)
+	if len(r.Differences) != 2 || !strings.Contains(got, "jobs job-0: the row is missing") || !strings.Contains(got, "profiles ghost: no event explains this row") {
+		t.Errorf("found %v", got)
+	}
+	exec(t, pool, "TRUNCATE gen_1.job_events")
+	exec(t, pool, "INSERT INTO gen_1.stages SELECT 'j' || i, 's', 't', 0, 't', 'p', NULL, 0, 's' FROM generate_series(1, 150) i")
+	if r = proven(t, pool, l); !r.Truncated || len(r.Differences) > 400 {
+		t.Errorf("%d differences, truncated: %v", len(r.Differences), r.Truncated)
+	}
+}
+
+func TestVerifyBesideARunningProjector(t *testing.T) {
+	t.Parallel()
+	pool, l := database(t), newLog()
+	p := projector(pool, l, 3)
+	launch(t, p)
+	for i := range 10 {
+		l.tell(t, whole(fmt.Sprintf("job-%d", i)).messages...)
+		if r := proven(t, pool, l); len(r.Differences) > 0 {
+			t.Fatalf("a moving table differs: %v", r.Differences)
+		}
+	}
+	caughtUp(t, l, p)
+	wantProven(t, pool, l, 190)
+}
+
+func TestVerifyWithoutTables(t *testing.T) {
+	t.Parallel()
+	pool := database(t)
+	exec(t, pool, "DELETE FROM myspinbot.generations")
+	if _, err := verify(t.Context(), projector(pool, newLog(), 5)); !errors.Is(err, migrations.ErrNoGeneration) {
+		t.Errorf("Verify says %v", err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,7 +92,7 @@ func (l *Log) Consume(ctx context.Context, cfg ConsumerConfig) error {
 }
 
 func (c *consumer) at(topic string, p int32) TopicPartition {
-	return TopicPartition{topic[len(c.log.cfg.Prefix):], p}
+	return TopicPartition{strings.TrimPrefix(topic, c.log.cfg.Prefix), p}
 }
 
 func (c *consumer) assigned(ctx context.Context, m map[string][]int32) {
@@ -149,10 +150,13 @@ func (c *consumer) revoked(ctx context.Context, m map[string][]int32, commit boo
 }
 
 func (c *consumer) enqueue(f kgo.FetchTopicPartition) {
+	if len(f.Records) == 0 {
+		return // an error of no topic, for example
+	}
 	c.mu.Lock()
 	p := c.parts[c.at(f.Topic, f.Partition)]
 	c.mu.Unlock()
-	if p == nil || len(f.Records) == 0 {
+	if p == nil {
 		return
 	}
 	p.mu.Lock()

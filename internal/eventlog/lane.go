@@ -33,9 +33,10 @@ type LaneConfig struct {
 	// has no effect of its own. An error that wraps ErrUndecodable sends the command
 	// to the dead letters; any other ends the lane.
 	Accept func(cmd Record) (Acceptance, error)
-	// Run executes an accepted command; what comes of it, it reports by itself. Only
-	// the end of the lane cancels ctx: a rebalance does not.
-	Run func(ctx context.Context, cmd Record)
+	// Run executes an accepted command and reports what came of it; its error, which
+	// is only logged, says that it could not. Only the end of the lane cancels ctx: a
+	// rebalance does not.
+	Run func(ctx context.Context, cmd Record) error
 	// Grace is how long running commands may go on after the lane's end; then their
 	// contexts are cancelled. Default 5 s.
 	Grace time.Duration
@@ -284,6 +285,8 @@ func (l *Lane) start(cmd Record) {
 			l.mu.Unlock()
 			l.waker.wake()
 		}()
-		l.cfg.Run(l.runCtx, cmd)
+		if err := l.cfg.Run(l.runCtx, cmd); err != nil {
+			l.log.cfg.Logger.Error("a command ended without a report", "at", cmd.At().String(), "offset", cmd.Offset, "error", err)
+		}
 	})
 }

@@ -30,7 +30,7 @@ func newWorks() *works {
 	return &works{ran: make(map[string]int), running: make(map[int32]int), most: make(map[int32]int)}
 }
 
-func (w *works) run(ctx context.Context, cmd eventlog.Record) {
+func (w *works) run(ctx context.Context, cmd eventlog.Record) error {
 	w.mu.Lock()
 	w.ran[string(cmd.Value)]++
 	w.running[cmd.Partition]++
@@ -57,8 +57,9 @@ func (w *works) run(ctx context.Context, cmd eventlog.Record) {
 		}
 	}
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.running[cmd.Partition]--
-	w.mu.Unlock()
+	return nil
 }
 
 func (w *works) count() int {

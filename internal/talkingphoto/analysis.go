@@ -63,7 +63,7 @@ func DecodeClip(ctx context.Context, path string, o ClipOptions) (*Clip, error) 
 	}
 	clip, readErr := readY4M(bufio.NewReaderSize(pipe, 1<<20), limit)
 	if readErr != nil {
-		killGroup(cmd)
+		_ = killGroup(cmd) // it may have ended by itself
 	}
 	err = cmd.Wait()
 	switch {
@@ -107,7 +107,7 @@ func readY4M(r *bufio.Reader, limit int) (*Clip, error) {
 		return nil, fmt.Errorf("the stream's header is not usable: %q", strings.TrimSpace(header))
 	}
 	for len(c.Frames) < limit {
-		if _, err := r.ReadString('\n'); err == io.EOF {
+		if _, err := r.ReadString('\n'); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return nil, err
@@ -301,7 +301,7 @@ func (f *Frame) greyTo(w, h int) []byte {
 					total += int(f.Pix[yy*f.W+xx])
 				}
 			}
-			out[y*w+x] = byte(total / ((y1 - y0) * (x1 - x0)))
+			out[y*w+x] = byte(total / ((y1 - y0) * (x1 - x0)) & 0xff)
 		}
 	}
 	return out

@@ -3,6 +3,7 @@ package talkingphoto
 // This file joins mouth, eyes and head into frames.
 
 import (
+	"errors"
 	"fmt"
 	"image"
 	"math"
@@ -45,18 +46,13 @@ type Animator struct {
 // from frame to frame.
 func NewAnimator(o AnimatorOptions) (*Animator, error) {
 	if o.Photo == nil {
-		return nil, fmt.Errorf("a talking photo needs a photo")
+		return nil, errors.New("a talking photo needs a photo")
 	}
 	if err := checkPhones(o.Phones); err != nil {
 		return nil, err
 	}
-	for i, p := range o.Landmarks.Points {
-		if !(math.Abs(p.X) < 1e6 && math.Abs(p.Y) < 1e6) {
-			return nil, fmt.Errorf("landmark %d lies at %g, %g, outside of any photo", i, p.X, p.Y)
-		}
-	}
-	if distance(o.Landmarks.Points[48], o.Landmarks.Points[54]) < 2 {
-		return nil, fmt.Errorf("the landmarks have no mouth: detect them or mark the mouth first")
+	if err := o.Landmarks.check(o.Photo.Bounds()); err != nil {
+		return nil, err
 	}
 	framing, err := FrameFace(o.Photo.Bounds(), o.Landmarks, o.W, o.H)
 	if err != nil {

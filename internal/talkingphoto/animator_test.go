@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"image"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 )
@@ -301,13 +302,17 @@ func TestNewAnimatorRefusesNonsense(t *testing.T) {
 	t.Parallel()
 	p := portrait(t)
 	good := AnimatorOptions{Photo: p.img, Landmarks: p.marks, W: 480, H: 480}
+	tiny, err := MarkMouth(Box{3, 5, 4, 1})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for want, change := range map[string]func(o *AnimatorOptions){
-		"needs a photo":        func(o *AnimatorOptions) { o.Photo = nil },
-		"have no mouth":        func(o *AnimatorOptions) { o.Landmarks = Landmarks{} },
-		"outside of any photo": func(o *AnimatorOptions) { o.Landmarks.Points[8].X = math.NaN() },
-		"even numbers":         func(o *AnimatorOptions) { o.W = 481 },
-		"must not be negative": func(o *AnimatorOptions) { o.Phones = []Phone{{"aa", -1, 0}} },
-		"larger than 16×16":    func(o *AnimatorOptions) { o.Photo = drawing(10, 10) },
+		"needs a photo":            func(o *AnimatorOptions) { o.Photo = nil },
+		"have no mouth":            func(o *AnimatorOptions) { o.Landmarks = Landmarks{} },
+		"far outside of the photo": func(o *AnimatorOptions) { o.Landmarks.Points[8].X = math.NaN() },
+		"even numbers":             func(o *AnimatorOptions) { o.W = 481 },
+		"must not be negative":     func(o *AnimatorOptions) { o.Phones = []Phone{{"aa", -1, 0}} },
+		"larger than 16×16":        func(o *AnimatorOptions) { o.Photo, o.Landmarks = drawing(10, 10), tiny },
 	} {
 		o := good
 		change(&o)
@@ -321,6 +326,38 @@ func TestNewAnimatorRefusesNonsense(t *testing.T) {
 	}
 	if err := a.Frame(0, NewFrame(64, 64)); err == nil || !strings.Contains(err.Error(), "480×480") {
 		t.Errorf("a wrong frame: %v", err)
+	}
+}
+
+// Whatever the landmarks, a frame comes out or a sentence does.
+func TestOddLandmarksDoNoHarm(t *testing.T) {
+	t.Parallel()
+	p := portrait(t)
+	r := rand.New(rand.NewPCG(1, 2))
+	drawn := 0
+	for range 60 {
+		marks := p.marks
+		spread := math.Pow(10, 3*r.Float64()) // 1 to 1,000 pixels
+		for i := range marks.Points {
+			marks.Points[i].X += spread * r.NormFloat64()
+			marks.Points[i].Y += spread * r.NormFloat64()
+		}
+		w, h := 64+2*r.IntN(60), 64+2*r.IntN(60)
+		a, err := NewAnimator(AnimatorOptions{Photo: p.img, Landmarks: marks, W: w, H: h, Phones: word(.2, "aa", "uw", "m", "f")})
+		if err != nil {
+			continue
+		}
+		drawn++
+		f := NewFrame(w, h)
+		for _, at := range []float64{.1, .3, .5, .7} {
+			if err := a.Frame(at, f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.drawFace(soundAA.shape, 1)
+	}
+	if drawn < 20 {
+		t.Errorf("only %d of 60 were drawn: the test sees too little", drawn)
 	}
 }
 

@@ -75,7 +75,7 @@ func (e *encoder) finish(ctx context.Context, writeErr error) error {
 	e.frames.Close()
 	if writeErr != nil && !errors.Is(writeErr, syscall.EPIPE) {
 		// Without frames there is nothing left to encode.
-		killGroup(e.cmd)
+		_ = killGroup(e.cmd)
 	}
 	err := e.cmd.Wait()
 	switch {

@@ -140,11 +140,11 @@ func (e *eye) source(x, v, c float64) (from, lash float64) {
 		return v, dark
 	}
 	// The lashes keep their height, the skin above them stretches.
-	if lashes := math.Min(.16*e.half, .5*(up-top)); v > edge-lashes {
+	lashes := math.Min(.16*e.half, .5*(up-top))
+	if v > edge-lashes {
 		return v - (edge - up), dark
-	} else {
-		return top + (v-top)*(up-lashes-top)/(edge-lashes-top), dark
 	}
+	return top + (v-top)*(up-lashes-top)/(edge-lashes-top), dark
 }
 
 // blinkAt is how far the eyes are closed at a time. Blinks come every 2.4 to
@@ -152,14 +152,14 @@ func (e *eye) source(x, v, c float64) (from, lash float64) {
 func blinkAt(t float64) float64 {
 	start := 1.1
 	for i := uint32(0); start < t+1; i++ {
-		if d := t - start; d >= 0 && d < .30 {
+		if d := t - start; d >= 0 && d < .27 {
 			switch { // closing is twice as fast as opening
 			case d < .09:
 				return smooth(0, .09, d)
-			case d < .13:
+			case d < .12:
 				return 1
 			default:
-				return 1 - smooth(.13, .30, d)
+				return 1 - smooth(.12, .27, d)
 			}
 		}
 		start += 2.4 + 2.8*hash01(i)

@@ -49,7 +49,7 @@ func (f *Frame) planes() [3]plane {
 // sample interpolates bilinearly at a position in plane pixels; positions
 // outside are moved to the border.
 func (p plane) sample(x, y float32) float32 {
-	x, y = max(0, min(x, float32(p.w)-1.001)), max(0, min(y, float32(p.h)-1.001))
+	x, y = within(x, float32(p.w)-1.001), within(y, float32(p.h)-1.001)
 	xi, yi := int(x), int(y)
 	fx, fy := x-float32(xi), y-float32(yi)
 	at := yi*p.w + xi
@@ -57,6 +57,18 @@ func (p plane) sample(x, y float32) float32 {
 	a := float32(top[0]) + (float32(top[1])-float32(top[0]))*fx
 	b := float32(bottom[0]) + (float32(bottom[1])-float32(bottom[0]))*fx
 	return a + (b-a)*fy
+}
+
+// within clamps to 0…hi; what is not a number becomes 0, so that no picture,
+// however odd its landmarks, can index outside of a plane.
+func within(x, hi float32) float32 {
+	if !(x > 0) {
+		return 0
+	}
+	if x > hi {
+		return hi
+	}
+	return x
 }
 
 // sampleLuma is sample at a position in luma pixels, whatever the plane.

@@ -152,5 +152,5 @@ func lerp4(a []byte, at, w, fx, fy int) byte {
 	p, q := a[at:at+2:at+2], a[at+w:at+w+2:at+w+2]
 	top := int(p[0])<<subBits + (int(p[1])-int(p[0]))*fx
 	low := int(q[0])<<subBits + (int(q[1])-int(q[0]))*fx
-	return byte((top<<subBits + (low-top)*fy + 1<<(2*subBits-1)) >> (2 * subBits))
+	return byte((top<<subBits + (low-top)*fy + 1<<(2*subBits-1)) >> (2 * subBits) & 0xff)
 }

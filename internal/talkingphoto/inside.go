@@ -28,7 +28,7 @@ func (k *lips) inside(px *lipPixel, us float32, p *pose, photo *Frame) colour {
 	}
 	// The upper lip and the cheeks throw a shadow into the mouth; a photo's
 	// teeth carry their own.
-	shade := float32(1)
+	var shade float32
 	if k.gap == 0 {
 		shade = .72 + .28*fsmooth(0, .12*half, v-up)
 		shade *= 1 - .35*fsmooth(.45, 1, absf(x))

@@ -4,6 +4,7 @@ package talkingphoto
 // person has marked the mouth by hand.
 
 import (
+	"errors"
 	"fmt"
 	"image"
 	"math"
@@ -168,6 +169,22 @@ func (l Landmarks) plausible() bool {
 	width := distance(p[48], p[54])
 	return eyes > 3 && nose.Y > 0 && mouth.Y > nose.Y && chin.Y > mouth.Y &&
 		width > 0.25*eyes && width < 2*eyes && math.Abs(mouth.X) < eyes && chin.Y > 0.8*eyes && chin.Y < 4*eyes
+}
+
+// check refuses landmarks that cannot be of a photo with these bounds. A face
+// may reach over the photo's edge, but its mouth may not lie elsewhere.
+func (l Landmarks) check(photo image.Rectangle) error {
+	w, h := float64(photo.Dx()), float64(photo.Dy())
+	for i, p := range l.Points {
+		x, y := (p.X-float64(photo.Min.X))/w, (p.Y-float64(photo.Min.Y))/h
+		if !(x > -2 && x < 3 && y > -2 && y < 3) {
+			return fmt.Errorf("landmark %d lies at %g, %g, far outside of the photo", i, p.X, p.Y)
+		}
+	}
+	if distance(l.Points[48], l.Points[54]) < 2 {
+		return errors.New("the landmarks have no mouth: detect them or mark the mouth first")
+	}
+	return nil
 }
 
 // toLocal maps a point to a frame whose origin lies between the eyes and whose

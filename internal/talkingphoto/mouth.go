@@ -48,7 +48,8 @@ func measureMouth(f *Frame, l Landmarks) *mouth {
 	ul, _ := m.local(centroid(p[3], p[4]))
 	ur, _ := m.local(centroid(p[12], p[13]))
 	m.jawL, m.jawR = math.Max(-ul, 1.2*m.half), math.Max(ur, 1.2*m.half)
-	m.chin = math.Max(m.chin, 1.1*m.half)
+	m.jawL, m.jawR = math.Min(m.jawL, float64(f.W)), math.Min(m.jawR, float64(f.W))
+	m.chin = clamp(m.chin, 1.1*m.half, math.Max(1.1*m.half, float64(f.H)))
 	m.nose = math.Min(m.nose, -.35*m.half)
 
 	_, above := m.local(centroid(p[61:64]...))

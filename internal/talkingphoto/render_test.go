@@ -202,7 +202,7 @@ func TestRenderStopsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(background)
 	defer cancel()
 	_, err := Render(ctx, Options{Photo: p.img, Landmarks: p.marks, Phones: phones, WAV: wav, W: 320, H: 320, FPS: 25, FFmpeg: script, Out: out,
-		Progress: func(done, total int) {
+		Progress: func(done, _ int) {
 			if done == 10 {
 				cancel()
 			}

@@ -89,13 +89,11 @@ func mixDown(data []byte, tag, channels, rate, bits int) (PCM, error) {
 	case tag == wavInteger && bits == 8:
 		sample = func(b []byte) float32 { return (float32(b[0]) - 128) / 128 }
 	case tag == wavInteger && bits == 16:
-		sample = func(b []byte) float32 { return float32(int16(binary.LittleEndian.Uint16(b))) / 32768 }
+		sample = func(b []byte) float32 { return signed(uint32(binary.LittleEndian.Uint16(b)), 16) }
 	case tag == wavInteger && bits == 24:
-		sample = func(b []byte) float32 {
-			return float32(int32(uint32(b[0])<<8|uint32(b[1])<<16|uint32(b[2])<<24)) / (1 << 31)
-		}
+		sample = func(b []byte) float32 { return signed(uint32(b[0])|uint32(b[1])<<8|uint32(b[2])<<16, 24) }
 	case tag == wavInteger && bits == 32:
-		sample = func(b []byte) float32 { return float32(int32(binary.LittleEndian.Uint32(b))) / (1 << 31) }
+		sample = func(b []byte) float32 { return signed(binary.LittleEndian.Uint32(b), 32) }
 	case tag == wavFloat && bits == 32:
 		sample = func(b []byte) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(b)) }
 	default:
@@ -119,6 +117,16 @@ func mixDown(data []byte, tag, channels, rate, bits int) (PCM, error) {
 		out.Samples[i] = v
 	}
 	return out, nil
+}
+
+// signed reads the lower bits of v as a two's complement number and scales it
+// to -1…1.
+func signed(v uint32, bits int) float32 {
+	x, half := int64(v), int64(1)<<(bits-1)
+	if x >= half {
+		x -= 2 * half
+	}
+	return float32(x) / float32(half)
 }
 
 // loudRate is the number of loudness values a second.

@@ -16,7 +16,10 @@ const (
 	// minHold is how long lips stay closed for m, b and p: long enough for at
 	// least one frame at 25 fps to show it.
 	minHold = 0.044
-	relax   = 0.18
+	// relax is how long a face takes to come to rest, and to leave it.
+	relax = 0.18
+	// inertia spreads the jaw's movement; seconds to either side.
+	inertia = 0.03
 )
 
 // key is a shape at a time in seconds.
@@ -202,8 +205,13 @@ func loudnessKeys(loud *Loudness) []key {
 }
 
 // at is the shape that belongs on the screen at time t, the lead included.
+// Jaw and cheeks are slower than lips: opening and width are averaged over the
+// moments around t, but closed lips stay closed.
 func (k track) at(t float64) shape {
 	s := k.shapeAt(t + lead)
+	before, after := k.shapeAt(t+lead-inertia), k.shapeAt(t+lead+inertia)
+	s.open = (before.open + 2*s.open + after.open) / 4 * (1 - math.Max(s.press, s.rest))
+	s.wide = (before.wide + 2*s.wide + after.wide) / 4
 	if k.loud != nil && k.loud.frames() > 0 {
 		s.open *= .72 + .36*k.loud.at(t+lead/2)
 	}

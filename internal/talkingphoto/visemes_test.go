@@ -3,7 +3,6 @@ package talkingphoto
 // Tests of phones, visemes, the mouth's track and the sound's loudness.
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -212,15 +211,12 @@ func TestLoudnessTellsHissFromVoice(t *testing.T) {
 
 // wavBytes builds a WAV file with the given format fields.
 func wavBytes(tag, channels, bits int, data []byte, claim uint32) []byte {
-	var b bytes.Buffer
-	b.WriteString("RIFF\xff\xff\xff\xffWAVEJUNK\x03\x00\x00\x00abc\x00fmt ")
-	for _, v := range []any{uint32(16), uint16(tag), uint16(channels), uint32(8000), uint32(8000 * channels * bits / 8), uint16(channels * bits / 8), uint16(bits)} {
-		binary.Write(&b, binary.LittleEndian, v)
-	}
-	b.WriteString("data")
-	binary.Write(&b, binary.LittleEndian, claim)
-	b.Write(data)
-	return b.Bytes()
+	le := binary.LittleEndian
+	b := []byte("RIFF\xff\xff\xff\xffWAVEJUNK\x03\x00\x00\x00abc\x00fmt \x10\x00\x00\x00")
+	b = le.AppendUint16(le.AppendUint16(b, uint16(tag)), uint16(channels))
+	b = le.AppendUint32(le.AppendUint32(b, 8000), uint32(8000*channels*bits/8))
+	b = le.AppendUint16(le.AppendUint16(b, uint16(channels*bits/8)), uint16(bits))
+	return append(le.AppendUint32(append(b, "data"...), claim), data...)
 }
 
 func TestParseWAVReadsEveryEncoding(t *testing.T) {
@@ -252,4 +248,15 @@ func TestParseWAVReadsEveryEncoding(t *testing.T) {
 			t.Errorf("want %q, got %v", name, err)
 		}
 	}
+}
+
+func FuzzParseWAV(f *testing.F) {
+	f.Add(wavBytes(1, 2, 24, []byte{0, 0, 64, 0, 0, 64}, 6))
+	f.Add(wavBytes(0xFFFE, 1, 16, []byte{1}, 0xffffffff))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		p, err := parseWAV(raw)
+		if err == nil && (p.Rate < 1000 || len(p.Samples) == 0) {
+			t.Errorf("accepted %d samples at %d Hz", len(p.Samples), p.Rate)
+		}
+	})
 }

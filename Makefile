@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 GOLANGCI := .deps/bin/golangci-lint-v2.15.0
-MODULES := . cmd/myspinbot-devstack
+MODULES := . cmd/myspinbot-devstack deploy/compose
 ARGS ?=
 TESTFLAGS ?=
 # The demo's inputs go through the environment as they are: neither make nor a shell reads them.

@@ -80,10 +80,10 @@ type SecretsConfig struct {
 
 // HTTPConfig is where the API listens.
 type HTTPConfig struct {
-	// Address of the API, host:port. Port 0 takes a free one. Leave it on loopback unless a proxy on another machine must reach it.
+	// Address of the API, host:port, on this machine's loopback, since the API asks for no key. Port 0 takes a free one. Reach it from elsewhere through a tunnel, or a proxy that checks who asks.
 	Listen string `key:"listen" default:"127.0.0.1:8080"`
-	// Allow an address that other machines can reach, although the API asks for no key. Set it only where a private network or a proxy keeps strangers away.
-	Unguarded bool `key:"unguarded" default:"false"`
+	// Names, beside localhost, under which a proxy passes requests on. Others are refused, so that no foreign web page reaches the API by a name of its own.
+	Hosts []string `key:"hosts"`
 }
 
 // GPUConfig says what the gpu role of this process works on.

@@ -31,8 +31,8 @@ func (l *loader) finish() {
 		l.checkAddress("s3.endpoint", c.S3.Endpoint)
 	}
 	l.checkAddress("http.listen", c.HTTP.Listen)
-	if host, _, err := net.SplitHostPort(c.HTTP.Listen); err == nil && !isLoopback(host) && !c.HTTP.Unguarded {
-		l.failKey("http.listen", strconv.Quote(c.HTTP.Listen), "an address of this machine alone, such as 127.0.0.1:8080, since the API asks for no key; or set http.unguarded when something else keeps strangers away")
+	if host, _, err := net.SplitHostPort(c.HTTP.Listen); err == nil && !isLoopback(host) {
+		l.failKey("http.listen", strconv.Quote(c.HTTP.Listen), "an address of this machine alone, such as 127.0.0.1:8080, since the API asks for no key")
 	}
 	l.checkURL("postgres.url", c.Postgres.URL.Reveal(), true, "postgres", "postgresql")
 	l.checkURL("engines.ollama.url", c.Engines.Ollama.URL, false, "http", "https")
@@ -96,29 +96,4 @@ func (l *loader) masterKey() {
 	if raw, err := base64.StdEncoding.DecodeString(s.MasterKey.Reveal()); err != nil || len(raw) != events.KeySize {
 		l.failKey(key, fmt.Sprintf("a secret of %d characters", len(s.MasterKey)), "32 bytes in base64, as `head -c 32 /dev/urandom | base64` makes them")
 	}
-}
-
-// require names every key that the roles need and that nobody gave.
-func (c Config) require(roles []string) error {
-	type need struct{ key, value, example string }
-	needs := []need{{"kafka.brokers", strings.Join(c.Kafka.Brokers, ","), "localhost:9092"}}
-	tables, files := slices.Contains(roles, "api") || slices.Contains(roles, "projector"), slices.Contains(roles, "api") || slices.Contains(roles, "gpu")
-	if tables {
-		needs = append(needs, need{"postgres.url", c.Postgres.URL.Reveal(), "postgres://user:password@localhost:5432/myspinbot"})
-	}
-	if files {
-		needs = append(needs, need{"s3.endpoint", c.S3.Endpoint, "localhost:9000"}, need{"s3.access_key", c.S3.AccessKey.Reveal(), "the store's access key"},
-			need{"s3.secret_key", c.S3.SecretKey.Reveal(), "the store's secret key"},
-			need{"secrets.master_key", c.Secrets.MasterKey.Reveal(), "32 bytes in base64, as `head -c 32 /dev/urandom | base64` makes them; or secrets.master_key_file"})
-	}
-	var faults configError
-	for _, n := range needs {
-		if n.value == "" {
-			faults = append(faults, fault{n.key, "nothing, and the roles " + strings.Join(roles, ", ") + " need it", n.example})
-		}
-	}
-	if len(faults) > 0 {
-		return faults
-	}
-	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -158,26 +159,6 @@ func TestMasterKey(t *testing.T) {
 	}
 }
 
-func TestRequiredKeysByRole(t *testing.T) {
-	t.Parallel()
-	c, _, err := loadConfig([]string{"--kafka-brokers", "a:1", "--s3-endpoint", "b:2"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.require([]string{"handler"}); err != nil {
-		t.Errorf("the handler needs only the log: %v", err)
-	}
-	err = c.require([]string{"api", "handler"})
-	for _, key := range []string{"postgres.url", "s3.access_key", "s3.secret_key", "secrets.master_key"} {
-		if err == nil || !strings.Contains(err.Error(), key+": found nothing") {
-			t.Errorf("%s is not asked for: %v", key, err)
-		}
-	}
-	if strings.Contains(err.Error(), "s3.endpoint") || strings.Contains(err.Error(), "kafka.brokers") {
-		t.Errorf("what was given is asked for: %v", err)
-	}
-}
-
 func TestACommandsOwnFlags(t *testing.T) {
 	t.Parallel()
 	own := flag.NewFlagSet("dev", flag.ContinueOnError)
@@ -275,5 +256,28 @@ func TestSchemaDescribesEveryKey(t *testing.T) {
 	}
 	if !strings.Contains(text.String(), "MYSPINBOT_S3_SECRET_KEY") || !strings.Contains(text.String(), "Least important lines") {
 		t.Errorf("the text form: %s", text.String())
+	}
+}
+
+// Every place outside of this program that names a key must name one that exists.
+func TestDeploymentNamesRealKeys(t *testing.T) {
+	t.Parallel()
+	if _, _, err := loadConfig([]string{"--config", "../../deploy/myspinbot.toml"}, nil); err != nil {
+		t.Errorf("the example configuration: %v", err)
+	}
+	known := map[string]bool{"MYSPINBOT_CONFIG": true}
+	for _, s := range settings(&Config{}) {
+		known[s.env] = true
+	}
+	for _, file := range []string{"redpanda-compose.yml", "deploy/Dockerfile", "deploy/make-secrets", "deploy/myspinbot.toml"} {
+		data, err := os.ReadFile(filepath.Join("../..", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`MYSPINBOT_[A-Z0-9_]+`).FindAllString(string(data), -1) {
+			if !known[name] {
+				t.Errorf("%s sets %s, which is no key", file, name)
+			}
+		}
 	}
 }

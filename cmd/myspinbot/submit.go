@@ -1,0 +1,319 @@
+// `myspinbot submit`: upload, submit, watch, download.
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// submission is what the flags of submit say.
+type submission struct {
+	server, out, key             string
+	portrait, transcript         string
+	voice, images                wordList
+	text, textFile, prompt       string
+	variant, mode, profile, name string
+	consentBy, consentStatement  string
+	options                      optionMap
+	noWait                       bool
+}
+
+// wordList is a flag that may be given more than once.
+type wordList []string
+
+func (l *wordList) String() string     { return strings.Join(*l, ",") }
+func (l *wordList) Set(s string) error { *l = append(*l, s); return nil }
+
+// optionMap is --option NAME=VALUE, more than once. Numbers and true or false are
+// taken as such.
+type optionMap map[string]any
+
+func (o optionMap) String() string { return "" }
+
+func (o optionMap) Set(s string) error {
+	name, text, ok := strings.Cut(s, "=")
+	if !ok || name == "" {
+		return errors.New("want NAME=VALUE, such as resolution=576p")
+	}
+	if _, twice := o[name]; twice {
+		return fmt.Errorf("%s is given twice", name)
+	}
+	o[name] = text
+	if n, err := strconv.ParseFloat(text, 64); err == nil {
+		o[name] = n
+	} else if text == "true" || text == "false" {
+		o[name] = text == "true"
+	}
+	return nil
+}
+
+func (s *submission) flags() *flag.FlagSet {
+	f := flag.NewFlagSet("submit", flag.ContinueOnError)
+	f.StringVar(&s.portrait, "portrait", "", "photo of the person (JPEG, PNG or WebP)")
+	f.Var(&s.voice, "voice", "recording of the person's voice; may be given again")
+	f.StringVar(&s.transcript, "voice-transcript", "", "what is said in the recording, if known")
+	f.Var(&s.images, "images", "further photo, to train with; may be given again, up to 60 times")
+	f.StringVar(&s.text, "text", "", "script that is spoken as it is")
+	f.StringVar(&s.textFile, "text-file", "", "file that holds the script; - reads standard input")
+	f.StringVar(&s.prompt, "prompt", "", "topic that a script is written about")
+	f.StringVar(&s.variant, "variant", "", "svd_wav2lip (default) or sadtalker")
+	f.StringVar(&s.mode, "mode", "", "train_and_generate (default) or generate_from_profile")
+	f.StringVar(&s.profile, "profile", "", "id of the profile that generate_from_profile uses")
+	f.StringVar(&s.name, "name", "", "name of the profile that is made")
+	f.Var(&s.options, "option", "NAME=VALUE for the pipeline, such as resolution=576p; may be given again (GET /api/pipelines lists them)")
+	f.StringVar(&s.consentBy, "consent-by", "", "who agreed to the use of face and voice")
+	f.StringVar(&s.consentStatement, "consent-statement", "", "what they agreed to, in their words")
+	f.StringVar(&s.out, "out", "", "folder for the result; default: one named after the job")
+	f.StringVar(&s.server, "server", "", "address of the API; default $MYSPINBOT_SERVER, else "+defaultServer)
+	f.StringVar(&s.key, "key", "", "Idempotency-Key: the same key never makes a second job; default: a random one")
+	f.BoolVar(&s.noWait, "no-wait", false, "only submit, and print the job's id")
+	return f
+}
+
+// parse reads the flags and everything that can be seen to be wrong without a server.
+func (s *submission) parse(args []string, stderr io.Writer) error {
+	s.options = optionMap{}
+	f := s.flags()
+	f.SetOutput(stderr)
+	f.Usage = func() {
+		fmt.Fprintln(stderr, "usage: myspinbot submit --portrait FILE (--text TEXT | --text-file FILE | --prompt TOPIC) [flags]")
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	var faults []error
+	fault := func(format string, a ...any) { faults = append(faults, fmt.Errorf(format, a...)) }
+	if f.NArg() > 0 {
+		fault("submit takes flags only, not %q", f.Arg(0))
+	}
+	if s.text != "" && s.textFile != "" {
+		fault("--text and --text-file are two scripts: give one of them")
+	}
+	if s.text == "" && s.textFile == "" && s.prompt == "" {
+		fault("nothing to say: give --text, --text-file or --prompt")
+	}
+	if (s.consentBy == "") != (s.consentStatement == "") {
+		fault("a consent needs both --consent-by and --consent-statement")
+	}
+	if s.portrait == "" && s.profile == "" {
+		fault("nobody to show: give --portrait, or --profile with --mode generate_from_profile")
+	}
+	for _, path := range append(append([]string{s.portrait}, s.voice...), s.images...) {
+		if path == "" {
+			continue
+		}
+		if _, err := os.Stat(path); err != nil {
+			fault("cannot read the file: %w", err)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// maxScript is what the API reads at most, JSON included.
+const maxScript = 200 << 10
+
+// script is the text to be spoken, empty when a prompt stands in its place.
+func (s *submission) script(stdin io.Reader) (string, error) {
+	if s.textFile == "" {
+		return s.text, nil
+	}
+	from := stdin
+	if s.textFile != "-" {
+		file, err := os.Open(s.textFile)
+		if err != nil {
+			return "", fmt.Errorf("cannot read the script: %w", err)
+		}
+		defer file.Close()
+		from = file
+	}
+	text, err := io.ReadAll(io.LimitReader(from, maxScript+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("cannot read the script: %w", err)
+	case len(text) > maxScript:
+		return "", fmt.Errorf("the script in %s is longer than %d KiB", s.textFile, maxScript>>10)
+	case !utf8.Valid(text):
+		return "", fmt.Errorf("the script in %s is no UTF-8 text", s.textFile)
+	case strings.TrimSpace(string(text)) == "":
+		return "", fmt.Errorf("the script in %s is empty", s.textFile)
+	}
+	return string(text), nil
+}
+
+// runSubmit is `myspinbot submit`: 0 when the video is there, 1 when something
+// failed, 2 when the flags are wrong.
+func runSubmit(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var s submission
+	switch err := s.parse(args, stderr); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintf(stderr, "myspinbot submit: %v\n", err)
+		return 2
+	}
+	c, err := newClient(s.server)
+	if err == nil {
+		err = s.run(ctx, c, stdout)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "myspinbot submit: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func (s *submission) run(ctx context.Context, c *client, stdout io.Writer) error {
+	script, err := s.script(os.Stdin)
+	if err != nil {
+		return err
+	}
+	request, err := s.request(ctx, c, script)
+	if err != nil {
+		return err
+	}
+	if s.key == "" {
+		s.key = rand.Text()
+	}
+	job, err := c.submit(ctx, s.key, request)
+	if err != nil {
+		return fmt.Errorf("the job was not accepted: %w", err)
+	}
+	fmt.Fprintf(stdout, "job %s\n", printable(job.ID))
+	if s.noWait {
+		return nil
+	}
+	if s.out == "" {
+		s.out = filepath.Base(job.ID)
+	}
+	return c.watch(ctx, job, s.out, stdout)
+}
+
+// request uploads the files and builds the body.
+func (s *submission) request(ctx context.Context, c *client, script string) (map[string]any, error) {
+	body := map[string]any{}
+	for name, text := range map[string]string{"script": script, "prompt": s.prompt, "variant": s.variant, "mode": s.mode,
+		"profile_id": s.profile, "profile_name": s.name, "voice_transcript": s.transcript} {
+		if text != "" {
+			body[name] = text
+		}
+	}
+	if len(s.options) > 0 {
+		body["options"] = s.options
+	}
+	if s.consentBy != "" {
+		body["consent"] = map[string]string{"by": s.consentBy, "statement": s.consentStatement}
+	}
+	if s.portrait != "" {
+		id, err := c.upload(ctx, s.portrait)
+		if err != nil {
+			return nil, err
+		}
+		body["portrait"] = id
+	}
+	for name, paths := range map[string][]string{"voice": s.voice, "images": s.images} {
+		var ids []string
+		for _, path := range paths {
+			id, err := c.upload(ctx, path)
+			if err != nil {
+				return nil, err
+			}
+			ids = append(ids, id)
+		}
+		if len(ids) > 0 {
+			body[name] = ids
+		}
+	}
+	return body, nil
+}
+
+// watch shows the job until it ends, and downloads what it made into out.
+func (c *client) watch(ctx context.Context, job jobDoc, out string, stdout io.Writer) error {
+	bars := newProgress(stdout, job)
+	version, err := c.follow(ctx, job.ID, bars.see, func(err error) {
+		fmt.Fprintf(stdout, "  (the connection broke, trying again: %s)\n", printable(err.Error()))
+		bars.drawn = 0
+	})
+	if err == nil {
+		job, err = c.job(ctx, job.ID, version)
+	}
+	if err != nil {
+		return fmt.Errorf("job %s cannot be followed: %w\n`myspinbot jobs show %s --out DIR` fetches its result later", printable(job.ID), err, printable(job.ID))
+	}
+	if job.Status != "succeeded" {
+		return jobFailure(job)
+	}
+	return c.fetch(ctx, job, out, stdout)
+}
+
+// resultNames are the outputs that are downloaded, and their files' names.
+var resultNames = []struct{ output, file string }{
+	{"video", "video"}, {"thumbnail", "thumbnail"}, {"captions_srt", "captions"}, {"captions_vtt", "captions"},
+}
+
+// fetch downloads a job's results into a folder and prints their paths.
+func (c *client) fetch(ctx context.Context, job jobDoc, out string, stdout io.Writer) error {
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return fmt.Errorf("cannot make the folder for the result: %w", err)
+	}
+	byID := map[string]artifactDoc{}
+	for _, a := range job.Artifacts {
+		byID[a.ID] = a
+	}
+	found := false
+	for _, r := range resultNames {
+		for _, id := range job.Outputs[r.output] {
+			a, ok := byID[id]
+			if !ok {
+				return fmt.Errorf("the job names a %s that is not among its artifacts", r.output)
+			}
+			path := filepath.Join(out, r.file+filepath.Ext(filepath.Base(a.Name)))
+			if err := c.download(ctx, a, path); err != nil {
+				return err
+			}
+			fmt.Fprintln(stdout, path)
+			found = found || r.output == "video"
+		}
+	}
+	if !found {
+		return errors.New("the job succeeded but names no video")
+	}
+	return nil
+}
+
+// jobFailure is everything that the job says about its end.
+func jobFailure(job jobDoc) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "job %s ended %s", printable(job.ID), printable(job.Status))
+	f := job.Error
+	if f == nil {
+		return errors.New(b.String())
+	}
+	if f.Stage != "" {
+		fmt.Fprintf(&b, "\n  stage: %s", printable(f.Stage))
+	}
+	if f.Class != "" {
+		fmt.Fprintf(&b, "\n  class: %s", printable(f.Class))
+	}
+	fmt.Fprintf(&b, "\n  what:  %s", printable(f.Message))
+	for _, r := range f.Reasons {
+		fmt.Fprintf(&b, "\n         %s", printable(strings.TrimSpace(r.Field+" "+r.Detail)))
+	}
+	if f.Hint != "" {
+		fmt.Fprintf(&b, "\n  hint:  %s", printable(f.Hint))
+	}
+	if tail := strings.TrimRight(f.LogTail, "\n"); tail != "" {
+		fmt.Fprintf(&b, "\n  log:\n    %s", strings.ReplaceAll(printable(tail), "\n", "\n    "))
+	}
+	return errors.New(b.String())
+}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -20,6 +19,7 @@ import (
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/internal/objects"
+	"github.com/myspinbot/myspinbot/internal/pubsub"
 )
 
 // longestAttempt ends an attempt whose command names no limit.
@@ -71,37 +71,29 @@ func (w *Worker) accept(cmd eventlog.Record) (eventlog.Acceptance, error) {
 	return eventlog.Acceptance{Record: rec, Attempt: events.AttemptID(r.cmd.JobID, r.cmd.Stage, r.cmd.Attempt)}, nil
 }
 
-// run executes an accepted command and reports its result. ctx ends only when the
-// worker has to stop before the attempt does.
-func (w *Worker) run(ctx context.Context, cmd eventlog.Record) {
+// run executes an accepted command and reports its result, for as long as that
+// takes while the log is away: the attempt keeps its slot until then, so that no
+// more results wait than the worker has slots. ctx ends only when the worker has to
+// stop before the attempt does.
+func (w *Worker) run(ctx context.Context, cmd eventlog.Record) error {
 	r, err := w.newRun(cmd)
 	if err != nil { // accept has read the same bytes
-		w.log.Error("an accepted command cannot be read", "at", cmd.At().String(), "offset", cmd.Offset, "error", err)
-		return
+		return err
 	}
 	w.roster.began(r.cmd.Lane)
 	defer w.roster.ended(r.cmd.Lane)
-
 	limit := time.Duration(r.task.TimeoutMS) * time.Millisecond
 	if limit <= 0 {
 		limit = longestAttempt
 	}
-	handle := middleware.CorrelationID(r.concluding(middleware.Recoverer(middleware.Timeout(limit)(r.perform))))
-	in := message.NewMessage(r.cmd.ID, cmd.Value)
-	in.SetContext(ctx)
-	middleware.SetCorrelationID(r.cmd.CorrelationID, in)
-	results, err := handle(in)
-	if err != nil {
-		r.log.Error("the result of an attempt cannot be written down", "error", err)
-	}
-	for _, result := range results {
-		r.deliver(ctx, result)
-	}
+	failed := func(_ eventlog.Record, err error) []eventlog.Record { return r.failed(ctx, err) }
+	return pubsub.Task(w.cfg.Log, r.perform, failed, middleware.CorrelationID, middleware.Timeout(limit))(ctx, cmd)
 }
 
 // perform is the attempt itself: inputs, engine, outputs. It returns the success.
 func (r *run) perform(in *message.Message) (_ []*message.Message, err error) {
 	ctx := in.Context()
+	middleware.SetCorrelationID(r.cmd.CorrelationID, in)
 	r.log.Info("node started")
 	dir, err := os.MkdirTemp(r.worker.dir, "attempt-")
 	if err != nil {
@@ -146,9 +138,16 @@ func (r *run) succeed(ctx context.Context, dir string, out *Output) ([]*message.
 	if files := slices.Concat(artifactsOf(outputs)...); len(files) == 1 {
 		c.ArtifactURI, c.ArtifactSHA256 = files[0].URI, files[0].SHA256
 	}
-	return r.result(events.TaskSucceeded{Result: events.Result{
+	rec, err := r.result(events.TaskSucceeded{Result: events.Result{
 		Outputs: outputs, Fidelity: out.Fidelity, Engine: out.Engine, Version: out.Version, Notes: out.Notes, Verdict: out.Verdict,
 	}}, c)
+	if err != nil {
+		return nil, err
+	}
+	took := time.Since(r.began)
+	r.log.Info("node finished", "engine", r.can.Engine, "duration", took, "outcome", "succeeded")
+	r.worker.metrics.observe(r.cmd.Task, r.can.Engine, "succeeded", took)
+	return []*message.Message{pubsub.Message(rec)}, nil
 }
 
 func artifactsOf(outputs map[string]events.Value) [][]events.Artifact {
@@ -159,26 +158,21 @@ func artifactsOf(outputs map[string]events.Value) [][]events.Artifact {
 	return all
 }
 
-// concluding turns whatever went wrong in h into a failure with a class, and tells
-// the log lines and metrics how it ended.
-func (r *run) concluding(h message.HandlerFunc) message.HandlerFunc {
-	return func(in *message.Message) ([]*message.Message, error) {
-		ctx := in.Context() // h may replace it
-		results, err := h(in)
-		took := time.Since(r.began)
-		if err == nil {
-			r.log.Info("node finished", "engine", r.can.Engine, "duration", took, "outcome", "succeeded")
-			r.worker.metrics.observe(r.cmd.Task, r.can.Engine, "succeeded", took)
-			return results, nil
-		}
-		e := r.classify(ctx, err)
-		r.log.Warn("node finished", "engine", r.can.Engine, "duration", took, "outcome", "failed", "class", e.Class, "reason", e.Message)
-		r.worker.metrics.observe(r.cmd.Task, r.can.Engine, e.Class, took)
-		if e.Class == events.ClassEngineUnavailable {
-			signal(r.worker.roster.recheck)
-		}
-		return r.result(events.TaskFailed{Message: e.Message, Hint: e.Hint, LogTail: r.sealedTail(ctx, e)}, events.Columns{ErrorClass: e.Class})
+// failed turns whatever went wrong into a failure with a class.
+func (r *run) failed(ctx context.Context, err error) []eventlog.Record {
+	e := r.classify(ctx, err)
+	took := time.Since(r.began)
+	r.log.Warn("node finished", "engine", r.can.Engine, "duration", took, "outcome", "failed", "class", e.Class, "reason", e.Message)
+	r.worker.metrics.observe(r.cmd.Task, r.can.Engine, e.Class, took)
+	if e.Class == events.ClassEngineUnavailable {
+		signal(r.worker.roster.recheck)
 	}
+	rec, err := r.result(events.TaskFailed{Message: e.Message, Hint: e.Hint, LogTail: r.sealedTail(ctx, e)}, events.Columns{ErrorClass: e.Class})
+	if err != nil { // strings and numbers always encode
+		r.log.Error("a failure cannot be written down", "error", err)
+		return nil
+	}
+	return []eventlog.Record{rec}
 }
 
 // classify names the cause. ctx is the worker's: when it has ended, the attempt
@@ -218,7 +212,7 @@ func (r *run) sealedTail(ctx context.Context, e *TaskError) *events.Sealed {
 	if text == "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.worker.pace.lastWord)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.worker.pace.sealing)
 	defer cancel()
 	sealed, err := r.worker.cfg.Keyring.Seal(ctx, objects.KeyID(r.task.Subject), tailOf(text))
 	if err != nil {
@@ -242,55 +236,8 @@ func (r *run) message(data events.Payload, more events.Columns, n int) events.Me
 	}
 }
 
-// result is the one message that answers the command.
-func (r *run) result(data events.Payload, c events.Columns) ([]*message.Message, error) {
+// result is the one record that answers the command.
+func (r *run) result(data events.Payload, c events.Columns) (eventlog.Record, error) {
 	c.DurationMS = max(1, time.Since(r.began).Milliseconds())
-	m := r.message(data, c, 0)
-	rec, err := record(events.TopicTaskEvents, m)
-	if err != nil {
-		return nil, err
-	}
-	out := message.NewMessage(m.ID, rec.Value)
-	for _, h := range rec.Headers {
-		out.Metadata.Set(h.Key, h.Value)
-	}
-	return []*message.Message{out}, nil
-}
-
-// deliver writes the result, again and again while the log is away: the attempt
-// keeps its slot until then, so no more results wait than the worker has slots.
-// Once the worker has to stop there is one last chance.
-func (r *run) deliver(ctx context.Context, result *message.Message) {
-	rec := eventlog.Record{Topic: events.TopicTaskEvents, Key: r.cmd.JobID, Value: result.Payload}
-	for k, v := range result.Metadata {
-		rec.Headers = append(rec.Headers, eventlog.Header{Key: k, Value: v})
-	}
-	slices.SortFunc(rec.Headers, func(a, b eventlog.Header) int { return strings.Compare(a.Key, b.Key) })
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		last := ctx.Err() != nil
-		err := r.tryDeliver(ctx, rec)
-		if err == nil {
-			return
-		}
-		if last {
-			r.log.Error("the result of an attempt was not written; the stage's deadline will bring another", "error", err)
-			return
-		}
-		r.log.Warn("the result of an attempt waits for the log", "error", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
-	}
-}
-
-func (r *run) tryDeliver(ctx context.Context, rec eventlog.Record) error {
-	last := ctx.Err() != nil
-	ctx = context.WithoutCancel(ctx)
-	if last {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.worker.pace.lastWord)
-		defer cancel()
-	}
-	return r.worker.cfg.Log.Produce(ctx, rec)
+	return record(events.TopicTaskEvents, r.message(data, c, 0))
 }

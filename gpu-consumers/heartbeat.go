@@ -85,9 +85,10 @@ func (r *run) beat(ctx context.Context, p events.TaskProgress, n int) {
 	m := r.message(p, events.Columns{}, n)
 	rec, err := record(events.TopicTaskProgress, m)
 	if err == nil {
-		err = r.worker.cfg.Log.Produce(ctx, rec)
+		// Cancelling a record that is on its way would fail its neighbours in the batch.
+		err = r.worker.cfg.Log.Produce(context.WithoutCancel(ctx), rec)
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil {
 		r.log.Debug("a beat was not written", "error", err)
 	}
 }

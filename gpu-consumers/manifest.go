@@ -34,9 +34,7 @@ func (w *Worker) announce(ctx context.Context) {
 			w.roster.refresh(ctx)
 		}
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.pace.lastWord)
-	defer cancel()
-	w.tell(last, true)
+	w.tell(ctx, true)
 }
 
 // tell writes the manifest. A failure is no news: the log says so elsewhere, and
@@ -55,9 +53,10 @@ func (w *Worker) tell(ctx context.Context, stopped bool) {
 	}
 	r, err := record(events.TopicWorkers, m)
 	if err == nil {
-		err = w.cfg.Log.Produce(ctx, r)
+		// Cancelling a record that is on its way would fail its neighbours in the batch.
+		err = w.cfg.Log.Produce(context.WithoutCancel(ctx), r)
 	}
-	if err != nil && (stopped || ctx.Err() == nil) {
+	if err != nil {
 		w.log.Warn("the worker's manifest was not written", "error", err)
 	}
 }

@@ -164,7 +164,7 @@ func TestUnusableAnswersAreNeverSpoken(t *testing.T) {
 			t.Parallel()
 			server := serveOllama(t, answer)
 			_, err := model(t, OllamaConfig{URL: server.URL}).Run(t.Context(), about("tea"))
-			e := failure(t, err, events.ClassEngineRejected)
+			e := wantTaskError(t, err, events.ClassEngineRejected)
 			if len(server.requests) != 3 {
 				t.Errorf("%d requests, want one and two repairs", len(server.requests))
 			}
@@ -214,7 +214,7 @@ func TestRefusalsOfTheServerHaveClasses(t *testing.T) {
 			t.Parallel()
 			server := serveOllama(t, c.answer)
 			_, err := model(t, OllamaConfig{URL: server.URL}).Run(t.Context(), about("tea"))
-			if e := failure(t, err, c.class); !strings.Contains(e.Hint, c.hint) {
+			if e := wantTaskError(t, err, c.class); !strings.Contains(e.Hint, c.hint) {
 				t.Errorf("hint = %q", e.Hint)
 			}
 			if len(server.requests) != 1 {
@@ -245,11 +245,11 @@ func TestAModelThatHangsIsGivenUp(t *testing.T) {
 	t.Parallel()
 	silent := hanging(t)
 	_, err := model(t, OllamaConfig{URL: silent, FirstToken: 30 * time.Millisecond}).Run(t.Context(), about("tea"))
-	failure(t, err, events.ClassTimeout)
+	wantTaskError(t, err, events.ClassTimeout)
 
 	stuck := hanging(t, `{"message":{"role":"assistant","content":"{"},"done":false}`)
 	_, err = model(t, OllamaConfig{URL: stuck, Idle: 30 * time.Millisecond}).Run(t.Context(), about("tea"))
-	failure(t, err, events.ClassStalled)
+	wantTaskError(t, err, events.ClassStalled)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(30*time.Millisecond, cancel)
@@ -273,7 +273,7 @@ func TestTheModelAnnouncesItselfOrItsGap(t *testing.T) {
 		t.Errorf("an absent server: %+v", gap)
 	}
 	_, err := model(t, OllamaConfig{URL: server.URL}).Run(t.Context(), about("tea"))
-	failure(t, err, events.ClassEngineUnavailable)
+	wantTaskError(t, err, events.ClassEngineUnavailable)
 }
 
 func TestBadOllamaSettingsAreRefused(t *testing.T) {
@@ -317,5 +317,5 @@ func TestTheUsersScriptWinsOverTheModel(t *testing.T) {
 		t.Errorf("without the server %s runs", got)
 	}
 	_, _, err = r.pick(&Attempt{Task: taskScript})
-	failure(t, err, events.ClassEngineUnavailable)
+	wantTaskError(t, err, events.ClassEngineUnavailable)
 }

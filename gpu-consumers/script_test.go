@@ -3,22 +3,11 @@
 package gpu
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
 	"github.com/myspinbot/myspinbot/events"
 )
-
-// failure is err as a *TaskError of that class.
-func failure(t *testing.T, err error, class string) *TaskError {
-	t.Helper()
-	var e *TaskError
-	if !errors.As(err, &e) || e.Class != class {
-		t.Fatalf("error = %v, want class %s", err, class)
-	}
-	return e
-}
 
 func TestTheUsersScriptIsSpokenAsWritten(t *testing.T) {
 	t.Parallel()
@@ -52,9 +41,9 @@ func TestALongScriptIsNotedOrRefused(t *testing.T) {
 		t.Errorf("notes %q, scene %q", out.Notes, out.Texts["scene"])
 	}
 	_, err = run(maxScriptRunes)
-	failure(t, err, events.ClassInvalidInput)
+	wantTaskError(t, err, events.ClassInvalidInput)
 	_, err = userText{}.Run(t.Context(), &Attempt{Texts: map[string]string{"script": "<p> </p>"}})
-	failure(t, err, events.ClassInvalidInput)
+	wantTaskError(t, err, events.ClassInvalidInput)
 }
 
 func TestTemplatesAreHonestAndFitTheTime(t *testing.T) {
@@ -99,7 +88,7 @@ func TestTemplatesRefuseWhatTheyCannotDo(t *testing.T) {
 		"seconds":   {Texts: map[string]string{"prompt": "tea"}, Params: map[string]any{"seconds": 61.0}},
 	} {
 		_, err := templateScript{}.Run(t.Context(), a)
-		if e := failure(t, err, events.ClassInvalidInput); e.Hint == "" {
+		if e := wantTaskError(t, err, events.ClassInvalidInput); e.Hint == "" {
 			t.Errorf("%s: no hint in %v", name, e)
 		}
 	}
@@ -215,7 +204,7 @@ func TestTheStrictPolicyIsStricter(t *testing.T) {
 		}
 	}
 	_, err := safetyRules{}.Run(t.Context(), &Attempt{Params: map[string]any{"policy": "none"}})
-	failure(t, err, events.ClassInvalidInput)
+	wantTaskError(t, err, events.ClassInvalidInput)
 }
 
 func TestTheSafetyFilterCleansBothTexts(t *testing.T) {

@@ -40,8 +40,8 @@ type Config struct {
 	GPU       string // name of the card, for the manifest
 	VRAMBytes int64
 	// Grace is how long running attempts may go on after the end was asked for.
-	// Default 3 s, so that with stopping children and reporting the whole end stays
-	// below 10 s.
+	// Default 2 s, so that with stopping children (3 s) and reporting to a log that
+	// is away (3 s) the whole end stays below 10 s.
 	Grace time.Duration
 
 	Registerer prometheus.Registerer // nil: metrics are not shown
@@ -56,12 +56,12 @@ type pace struct {
 	manifest    time.Duration // between two looks at the engines
 	manifestGap time.Duration // between two manifests, at least
 	store       time.Duration // how long an object store that is away is waited for
-	lastWord    time.Duration // for each last record once the worker has to end
+	sealing     time.Duration // for the key of a failure's log tail
 }
 
 var usualPace = pace{
 	lease: 15 * time.Second, beat: 4 * time.Second, progress: 250 * time.Millisecond,
-	manifest: 10 * time.Second, manifestGap: time.Second, store: 30 * time.Second, lastWord: 1500 * time.Millisecond,
+	manifest: 10 * time.Second, manifestGap: time.Second, store: 30 * time.Second, sealing: time.Second,
 }
 
 // Worker runs lanes until its context ends.
@@ -97,7 +97,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("cannot make a worker: %w", err)
 	}
 	if cfg.Grace <= 0 {
-		cfg.Grace = 3 * time.Second
+		cfg.Grace = 2 * time.Second
 	}
 	if cfg.TempDir == "" {
 		cfg.TempDir = os.TempDir()

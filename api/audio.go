@@ -1,0 +1,165 @@
+// Uploaded audio: its container forced by its first bytes, probed, and transcoded
+// to FLAC without metadata, by ffmpeg with fixed arguments.
+
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	maxAudio     = 10 * time.Minute
+	minAudio     = 200 * time.Millisecond
+	probeTimeout = 20 * time.Second
+	audioTimeout = 2 * time.Minute
+	stderrTail   = 2 << 10 // bytes kept of what ffmpeg says
+)
+
+// audioDemuxer names the demuxer by the first bytes, or nothing. Playlists, concat
+// scripts and image sequences are not among them: they make ffmpeg read other files.
+func audioDemuxer(head []byte) string {
+	at := func(offset int, magic string) bool {
+		return len(head) >= offset+len(magic) && string(head[offset:offset+len(magic)]) == magic
+	}
+	switch {
+	case at(0, "RIFF") && at(8, "WAVE"):
+		return "wav"
+	case at(0, "fLaC"):
+		return "flac"
+	case at(0, "OggS"):
+		return "ogg"
+	case at(4, "ftyp"):
+		return "mov"
+	case at(0, "ID3"), at(0, "\xff\xfb"), at(0, "\xff\xfa"), at(0, "\xff\xf3"), at(0, "\xff\xf2"):
+		return "mp3"
+	}
+	return ""
+}
+
+// cleanAudio makes a FLAC file of the sound at path.
+func (s *Server) cleanAudio(ctx context.Context, dir, path, demuxer string) (cleaned, error) {
+	source, err := s.probe(ctx, path, demuxer)
+	if err != nil {
+		return cleaned{}, err
+	}
+	if source.video {
+		return cleaned{}, refuseFile("the file is a video; upload its sound alone (WAV, FLAC, MP3, OGG or M4A)")
+	}
+	out := cleaned{path: filepath.Join(dir, "clean.flac"), kind: uploadAudio, ext: "flac", mediaType: "audio/flac"}
+	args := append(safeInput(path, demuxer),
+		"-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact", "-flags:a", "+bitexact",
+		// A second more than allowed is enough to know; a header may lie about the length.
+		"-t", strconv.Itoa(int(maxAudio.Seconds())+1),
+		"-ac", strconv.Itoa(min(max(source.channels, 1), 2)), "-ar", strconv.Itoa(min(max(source.rate, 8_000), 48_000)), "-sample_fmt", "s16",
+		"-c:a", "flac", "-f", "flac", "file:"+out.path)
+	if _, err := runTool(ctx, s.cfg.FFmpeg, dir, audioTimeout, append([]string{"-nostdin", "-hide_banner", "-v", "error", "-y"}, args...)); err != nil {
+		return cleaned{}, asDamaged(err)
+	}
+	made, err := s.probe(ctx, out.path, "flac")
+	if err != nil {
+		return cleaned{}, err
+	}
+	switch out.duration = made.length; {
+	case made.length > maxAudio:
+		return cleaned{}, refuseFile("the audio is longer than %d minutes; upload a shorter piece", int(maxAudio.Minutes()))
+	case made.length < minAudio:
+		return cleaned{}, refuseFile("the audio is shorter than %v", minAudio)
+	}
+	return out, nil
+}
+
+// safeInput opens one local file with one demuxer and nothing else.
+func safeInput(path, demuxer string) []string {
+	return []string{"-protocol_whitelist", "file", "-format_whitelist", demuxer, "-f", demuxer, "-i", "file:" + path}
+}
+
+type sound struct {
+	length         time.Duration
+	rate, channels int
+	video          bool
+}
+
+// probe reads what ffprobe says of a file's streams.
+func (s *Server) probe(ctx context.Context, path, demuxer string) (sound, error) {
+	args := append([]string{"-hide_banner", "-v", "error", "-of", "json", "-show_format", "-show_streams"}, safeInput(path, demuxer)...)
+	out, err := runTool(ctx, s.cfg.FFprobe, filepath.Dir(path), probeTimeout, args)
+	if err != nil {
+		return sound{}, asDamaged(err)
+	}
+	var raw struct {
+		Streams []struct {
+			Type        string `json:"codec_type"`
+			Rate        string `json:"sample_rate"`
+			Channels    int    `json:"channels"`
+			Disposition struct {
+				Cover int `json:"attached_pic"`
+			} `json:"disposition"`
+		} `json:"streams"`
+		Format struct {
+			Duration string `json:"duration"`
+		} `json:"format"`
+	}
+	if err := json.Unmarshal(out, &raw); err != nil {
+		return sound{}, fmt.Errorf("cannot read what ffprobe printed: %w", err)
+	}
+	found, heard := sound{}, false
+	for _, st := range raw.Streams {
+		switch {
+		case st.Type == "video" && st.Disposition.Cover == 0:
+			found.video = true
+		case st.Type == "audio" && !heard:
+			heard = true
+			found.channels = st.Channels
+			found.rate, _ = strconv.Atoi(st.Rate) // 0 where ffprobe does not know
+		}
+	}
+	if !heard {
+		return sound{}, refuseFile("the file holds no sound; %s", allowedFiles)
+	}
+	if seconds, err := strconv.ParseFloat(raw.Format.Duration, 64); err == nil {
+		found.length = time.Duration(seconds * float64(time.Second))
+	}
+	return found, nil
+}
+
+// errTool says that the program ran and did not like its input.
+var errTool = errors.New("the program refused the file")
+
+// runTool runs ffmpeg or ffprobe without a shell, without our environment and with
+// an end. Its own words are for the log alone.
+func runTool(ctx context.Context, program, dir string, limit time.Duration, args []string) ([]byte, error) {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return nil, &refusal{code: codeToolMissing, detail: "audio cannot be checked: " + filepath.Base(program) + " is not installed on this server", cause: err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Dir, cmd.Env, cmd.WaitDelay = dir, []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + dir, "TMPDIR=" + dir}, time.Second
+	var out, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	if err := cmd.Run(); err != nil {
+		said := strings.ToValidUTF8(complaints.String(), "�")
+		return nil, fmt.Errorf("%w: %s: %w: %s", errTool, filepath.Base(program), err, said[max(0, len(said)-stderrTail):])
+	}
+	return out.Bytes(), nil
+}
+
+// asDamaged turns the refusal of a program into one of the file.
+func asDamaged(err error) error {
+	if !errors.Is(err, errTool) {
+		return err
+	}
+	r := asRefusal(refuseFile("the audio cannot be read; it seems damaged, or is not what its first bytes say"))
+	r.cause = err
+	return r
+}

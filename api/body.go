@@ -1,0 +1,189 @@
+// Reading JSON bodies strictly: bounded, one object, no field twice, nothing unknown.
+
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gofiber/fiber/v2"
+)
+
+const (
+	maxJSON      = 256 << 10 // bytes of a JSON body
+	maxJSONDepth = 8
+)
+
+// readObject reads the body as one JSON object; an empty body is an empty object.
+func (s *Server) readObject(c *fiber.Ctx) (map[string]any, error) {
+	body, err := s.readBody(c, maxJSON)
+	if err != nil {
+		return nil, err
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return map[string]any{}, nil
+	}
+	if media, _, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType)); err != nil || media != fiber.MIMEApplicationJSON {
+		return nil, refuse(codeMediaType, "send the body as application/json")
+	}
+	if !utf8.Valid(body) {
+		return nil, refuse(codeJSONMalformed, "the body is not valid UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	v, err := decodeValue(d, "", 0)
+	if err == nil {
+		if _, more := d.Token(); !errors.Is(more, io.EOF) {
+			err = refuse(codeJSONMalformed, "something follows the JSON object, at byte %d", d.InputOffset())
+		}
+	}
+	var r *refusal
+	switch {
+	case errors.As(err, &r):
+		return nil, r
+	case err != nil:
+		return nil, refuse(codeJSONMalformed, "the JSON breaks off or is wrong at byte %d", d.InputOffset())
+	}
+	object, ok := v.(map[string]any)
+	if !ok {
+		return nil, refuse(codeJSONMalformed, "the body must be a JSON object, not %s", typeName(v))
+	}
+	return object, nil
+}
+
+// decodeValue is encoding/json into any, but a field that comes twice is an error
+// instead of the last one winning.
+func decodeValue(d *json.Decoder, at string, depth int) (any, error) {
+	if depth > maxJSONDepth {
+		return nil, refuse(codeJSONMalformed, "the JSON is nested deeper than %d levels", maxJSONDepth)
+	}
+	t, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	switch t {
+	case json.Delim('{'):
+		return decodeObject(d, at, depth)
+	case json.Delim('['):
+		items := []any{}
+		for d.More() {
+			v, err := decodeValue(d, fmt.Sprintf("%s/%d", at, len(items)), depth+1)
+			if err != nil {
+				return nil, err
+			}
+			items = append(items, v)
+		}
+		_, err = d.Token()
+		return items, err
+	}
+	return t, nil
+}
+
+func decodeObject(d *json.Decoder, at string, depth int) (any, error) {
+	fields := map[string]any{}
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		name, _ := t.(string)
+		where := at + "/" + escapePointer(name)
+		if _, twice := fields[name]; twice {
+			return nil, invalid(fault{Pointer: where, Code: "field_repeated", Detail: spoken(where) + " is given twice"})
+		}
+		if fields[name], err = decodeValue(d, where, depth+1); err != nil {
+			return nil, err
+		}
+	}
+	_, err := d.Token()
+	return fields, err
+}
+
+// readBody reads at most limit bytes; more is a refusal that names the limit.
+func (s *Server) readBody(c *fiber.Ctx, limit int) ([]byte, error) {
+	if c.Request().Header.ContentLength() > limit {
+		return nil, refuse(codeTooLarge, "the body may have at most %d KiB", limit>>10)
+	}
+	body, err := io.ReadAll(io.LimitReader(s.bodyStream(c), int64(limit)+1))
+	switch {
+	case err != nil:
+		return nil, refuse(codeRequestMalformed, "the body broke off")
+	case len(body) > limit:
+		return nil, refuse(codeTooLarge, "the body may have at most %d KiB", limit>>10)
+	}
+	return body, nil
+}
+
+// bodyStream is the request's body as it comes in. A client that sends nothing for
+// the read time-out is cut, however long its whole upload may take.
+func (s *Server) bodyStream(c *fiber.Ctx) io.Reader {
+	stream := c.Context().RequestBodyStream()
+	if stream == nil {
+		return bytes.NewReader(bytes.Clone(c.Request().Body()))
+	}
+	return &patientReader{from: stream, extend: func() error {
+		return c.Context().SetReadDeadline(time.Now().Add(s.cfg.ReadTimeout))
+	}}
+}
+
+type patientReader struct {
+	from   io.Reader
+	extend func() error
+}
+
+func (r *patientReader) Read(p []byte) (int, error) {
+	if err := r.extend(); err != nil {
+		return 0, err
+	}
+	return r.from.Read(p)
+}
+
+// snakeCase renames the specification's camelCase fields, at the top and within
+// options and consent. It returns the pointers that the client wrote, by ours.
+func snakeCase(object map[string]any, at string) (map[string]string, error) {
+	written := map[string]string{}
+	for name, v := range object {
+		snake := toSnake(name)
+		if inner, ok := v.(map[string]any); ok && at == "" {
+			below, err := snakeCase(inner, "/"+snake)
+			if err != nil {
+				return nil, err
+			}
+			for ours, theirs := range below {
+				written[ours] = "/" + name + strings.TrimPrefix(theirs, "/"+snake)
+			}
+		}
+		if snake == name {
+			continue
+		}
+		if _, twice := object[snake]; twice {
+			return nil, invalid(fault{Pointer: at + "/" + escapePointer(name), Code: "field_repeated",
+				Detail: fmt.Sprintf("%s is given twice, also as %s", snake, shortened(name))})
+		}
+		delete(object, name)
+		object[snake] = v
+		written[at+"/"+snake] = at + "/" + name
+	}
+	return written, nil
+}
+
+func toSnake(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		if r >= 'A' && r <= 'Z' {
+			if i > 0 {
+				b.WriteByte('_')
+			}
+			r += 'a' - 'A'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}

@@ -1,0 +1,218 @@
+// Errors: the one table from code to status and sentence, and problem documents (RFC 9457).
+
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/internal/objects"
+	"github.com/myspinbot/myspinbot/projections"
+)
+
+// Codes of problems. A client may compare with them; the sentences may change.
+const (
+	codeRequestMalformed = "request_malformed"
+	codeJSONMalformed    = "json_malformed"
+	codeQueryInvalid     = "query_invalid"
+	codeKeyInvalid       = "idempotency_key_invalid"
+	codeOriginForbidden  = "origin_forbidden"
+	codeHostForbidden    = "host_forbidden"
+	codeNotFound         = "not_found"
+	codeMethodNotAllowed = "method_not_allowed"
+	codeTimeout          = "request_timeout"
+	codeKeyConflict      = "idempotency_conflict"
+	codeGone             = "artifact_gone"
+	codeTooLarge         = "body_too_large"
+	codeMediaType        = "media_type_unsupported"
+	codeRange            = "range_invalid"
+	codeInvalid          = "request_invalid"
+	codeFileInvalid      = "file_invalid"
+	codeIDInvalid        = "id_invalid"
+	codeHeadersTooLarge  = "headers_too_large"
+	codeInternal         = "internal"
+	codeLogUnavailable   = "log_unavailable"
+	codeTablesDown       = "tables_unavailable"
+	codeTablesBehind     = "tables_behind"
+	codeObjectsDown      = "objects_unavailable"
+	codeNoWorkers        = "no_workers"
+	codeToolMissing      = "engine_unavailable"
+	codeBusy             = "busy"
+	codeProfileUnread    = "profile_unreadable"
+)
+
+// kind is what a code means in HTTP. The detail stands in where an error brings no sentence of its own.
+type kind struct {
+	status     int
+	retryAfter int // seconds; 0: no header
+	title      string
+	detail     string
+}
+
+var kinds = map[string]kind{
+	codeRequestMalformed: {400, 0, "The request cannot be read", "send a well-formed HTTP/1.1 request"},
+	codeJSONMalformed:    {400, 0, "The body is not valid JSON", "send one JSON object in UTF-8"},
+	codeQueryInvalid:     {400, 0, "A query parameter is not allowed", "see the contract at /api/openapi.json"},
+	codeKeyInvalid:       {400, 0, "The Idempotency-Key is not valid", "send 1 to 255 visible ASCII characters"},
+	codeOriginForbidden:  {403, 0, "Another web site sent this request", "requests that change something must come from this server's own pages, or from a program"},
+	codeHostForbidden:    {403, 0, "The request was sent to a name that this server does not have", "use its address, or configure the name"},
+	codeNotFound:         {404, 0, "Not found", "there is nothing here; see the contract at /api/openapi.json"},
+	codeMethodNotAllowed: {405, 0, "The method is not allowed here", "see the contract at /api/openapi.json"},
+	codeTimeout:          {408, 0, "The request came too slowly", "send it again"},
+	codeGone:             {410, 0, "The file is gone", "its content was erased"},
+	codeTooLarge:         {413, 0, "The body is too large", "send less"},
+	codeMediaType:        {415, 0, "The media type is not supported", "see the contract at /api/openapi.json"},
+	codeRange:            {416, 0, "The range lies outside of the file", "ask for bytes that exist"},
+	codeKeyConflict:      {422, 0, "The Idempotency-Key was used for another request", "use a new key for a new request"},
+	codeInvalid:          {422, 0, "The request is not valid", "see errors"},
+	codeFileInvalid:      {422, 0, "The file cannot be used", "upload another one"},
+	codeIDInvalid:        {422, 0, "The id is not valid", "an id is a UUID, such as 6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d"},
+	codeHeadersTooLarge:  {431, 0, "The headers are too large", "send fewer or smaller headers"},
+	codeInternal:         {500, 0, "Something went wrong here", "the server's log says more under this trace id"},
+	codeLogUnavailable:   {503, 2, "The log does not answer", "retry with the same Idempotency-Key"},
+	codeTablesDown:       {503, 2, "The tables cannot be read now", "jobs are still accepted and run; ask again"},
+	codeTablesBehind:     {503, 1, "The tables have not caught up yet", "ask again"},
+	codeObjectsDown:      {503, 2, "The object store does not answer", "send the request again"},
+	codeNoWorkers:        {503, 5, "No worker is running", "start one with: myspinbot run --roles gpu"},
+	codeToolMissing:      {503, 60, "A program is missing on this server", "myspinbot doctor says what to install"},
+	codeBusy:             {503, 1, "Too much at once", "send the request again"},
+	codeProfileUnread:    {503, 60, "The profile was written by a newer program", "upgrade this server"},
+}
+
+// fault is one thing wrong with a request: where, a code for machines, what and what is allowed.
+type fault struct {
+	Pointer   string `json:"pointer,omitempty"`   // JSON pointer into the body (RFC 6901)
+	Parameter string `json:"parameter,omitempty"` // query parameter, header or form field
+	Code      string `json:"code"`
+	Detail    string `json:"detail"`
+}
+
+// refusal is an error with a code of the table.
+type refusal struct {
+	code   string
+	detail string // empty: the table's
+	faults []fault
+	jobID  string // of a submission whose outcome is not known
+	cause  error  // for the server's log alone
+}
+
+func (r *refusal) Error() string {
+	s := r.code + ": " + r.detail
+	if r.cause != nil {
+		s += ": " + r.cause.Error()
+	}
+	return s
+}
+
+func (r *refusal) Unwrap() error { return r.cause }
+
+func refuse(code, format string, args ...any) *refusal {
+	return &refusal{code: code, detail: fmt.Sprintf(format, args...)}
+}
+
+// invalid refuses a request with every fault that was found.
+func invalid(faults ...fault) *refusal {
+	details := make([]string, len(faults))
+	for i, f := range faults {
+		details[i] = f.Detail
+	}
+	return &refusal{code: codeInvalid, detail: strings.Join(details, "; "), faults: faults}
+}
+
+func badParameter(name, format string, args ...any) *refusal {
+	detail := fmt.Sprintf(format, args...)
+	return &refusal{code: codeQueryInvalid, detail: detail, faults: []fault{{Parameter: name, Code: codeQueryInvalid, Detail: detail}}}
+}
+
+// problem is the document that a client gets.
+type problem struct {
+	Type    string  `json:"type"`
+	Title   string  `json:"title"`
+	Status  int     `json:"status"`
+	Code    string  `json:"code"`
+	Detail  string  `json:"detail"`
+	Errors  []fault `json:"errors,omitempty"`
+	JobID   string  `json:"job_id,omitempty"`
+	TraceID string  `json:"trace_id"`
+}
+
+// asRefusal gives every error a code.
+func asRefusal(err error) *refusal {
+	var r *refusal
+	var f *fiber.Error
+	switch {
+	case errors.As(err, &r):
+		return r
+	case errors.As(err, &f):
+		return ofFiber(f)
+	case errors.Is(err, eventlog.ErrUnavailable):
+		return &refusal{code: codeLogUnavailable, cause: err}
+	case errors.Is(err, objects.ErrUnavailable):
+		return &refusal{code: codeObjectsDown, cause: err}
+	case errors.Is(err, projections.ErrUnavailable):
+		return &refusal{code: codeTablesDown, cause: err}
+	case errors.Is(err, projections.ErrNotYet):
+		return &refusal{code: codeTablesBehind, cause: err}
+	case errors.Is(err, projections.ErrBadCursor):
+		return badParameter("cursor", "%s", projections.ErrBadCursor)
+	case errors.Is(err, context.DeadlineExceeded):
+		return &refusal{code: codeBusy, cause: err}
+	}
+	return &refusal{code: codeInternal, cause: err}
+}
+
+// ofFiber translates what the server says before a handler runs.
+func ofFiber(f *fiber.Error) *refusal {
+	code := codeInternal
+	switch f.Code {
+	case fiber.StatusNotFound:
+		code = codeNotFound
+	case fiber.StatusMethodNotAllowed:
+		code = codeMethodNotAllowed
+	case fiber.StatusRequestTimeout:
+		code = codeTimeout
+	case fiber.StatusRequestEntityTooLarge:
+		code = codeTooLarge
+	case fiber.StatusRequestHeaderFieldsTooLarge:
+		code = codeHeadersTooLarge
+	case fiber.StatusBadRequest, fiber.StatusBadGateway:
+		code = codeRequestMalformed
+	}
+	return &refusal{code: code, cause: f}
+}
+
+// fail is Fiber's error handler: it answers with a problem and logs what only we should know.
+func (s *Server) fail(c *fiber.Ctx, err error) error {
+	r := asRefusal(err)
+	k := kinds[r.code]
+	p := problem{
+		Type: "https://github.com/myspinbot/myspinbot/blob/main/docs/errors.md#" + r.code, Title: k.title,
+		Status: k.status, Code: r.code, Detail: r.detail, Errors: r.faults, JobID: r.jobID, TraceID: traceID(c),
+	}
+	if p.Detail == "" {
+		p.Detail = k.detail
+	}
+	if k.status >= fiber.StatusInternalServerError {
+		s.log.LogAttrs(c.Context(), slog.LevelError, "a request failed",
+			slog.String("trace_id", p.TraceID), slog.String("route", c.Route().Path), slog.String("code", r.code), slog.Any("error", err))
+	}
+	if k.retryAfter > 0 {
+		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(k.retryAfter))
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	c.Status(k.status).Response().ResetBody()
+	c.Response().Header.Del(fiber.HeaderContentDisposition)
+	c.Set(fiber.HeaderContentType, "application/problem+json")
+	return c.Send(body)
+}

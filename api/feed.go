@@ -1,0 +1,308 @@
+// The live feed: one tail of jobs.events and gpu.progress, a bounded ring of the
+// last events, and a bounded queue a client.
+
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+)
+
+const (
+	ringSize  = 4096 // events kept for clients that come back
+	queueSize = 256  // frames that wait for one client
+)
+
+// position is a place on jobs.events.
+type position struct {
+	partition int32
+	offset    int64
+}
+
+func (p position) String() string { return fmt.Sprintf("%d:%d", p.partition, p.offset) }
+
+// parsePosition reads the id of a streamed event.
+func parsePosition(s string) (position, bool) {
+	p, o, ok := strings.Cut(s, ":")
+	partition, err := strconv.ParseInt(p, 10, 32)
+	offset, err2 := strconv.ParseInt(o, 10, 64)
+	return position{int32(partition), offset}, ok && err == nil && err2 == nil && partition >= 0 && offset >= 0
+}
+
+// eventView is one event as clients see it: its place, and the envelope of the log.
+type eventView struct {
+	Position       string          `json:"id"` // partition:offset on jobs.events
+	EventID        string          `json:"event_id"`
+	Type           string          `json:"type"`
+	SchemaVersion  int             `json:"schema_version"`
+	JobID          string          `json:"job_id"`
+	Version        int64           `json:"version"`
+	OccurredAt     time.Time       `json:"occurred_at"`
+	CommandID      string          `json:"command_id"`
+	CausationID    string          `json:"causation_id"`
+	CorrelationID  string          `json:"correlation_id"`
+	Actor          string          `json:"actor"`
+	Stage          *string         `json:"stage"`
+	Task           *string         `json:"task"`
+	Attempt        *int            `json:"attempt"`
+	State          *string         `json:"state"`
+	Variant        *string         `json:"variant"`
+	Lane           *string         `json:"lane"`
+	Worker         *string         `json:"worker"`
+	Model          *string         `json:"model"`
+	DurationMS     *int64          `json:"duration_ms"`
+	ErrorClass     *string         `json:"error_class"`
+	ArtifactURI    *string         `json:"artifact_uri"`
+	ArtifactSHA256 *string         `json:"artifact_sha256"`
+	Data           json.RawMessage `json:"data"` // sealed texts opened, or null once erased
+
+	tenant string
+	at     position
+}
+
+// ends says whether the job is over with this event.
+func (e *eventView) ends() bool { return terminal(e.Type) }
+
+// terminal says whether nothing but audit events can follow this one.
+func terminal(eventType string) bool {
+	switch eventType {
+	case "job.succeeded", "job.failed", "job.rejected", "job.cancelled":
+		return true
+	}
+	return false
+}
+
+// readEvent takes the envelope from a record without knowing its type, so that a
+// newer program's events are shown as well.
+func readEvent(r eventlog.Record) (*eventView, error) {
+	e := &eventView{}
+	envelope := struct {
+		*eventView
+		Type      *string `json:"event_type"`
+		Aggregate *string `json:"aggregate_id"`
+		Version   *int64  `json:"aggregate_version"`
+		Tenant    *string `json:"tenant"`
+	}{eventView: e, Type: &e.Type, Aggregate: &e.JobID, Version: &e.Version, Tenant: &e.tenant}
+	if err := json.Unmarshal(r.Value, &envelope); err != nil {
+		return nil, err
+	}
+	e.at = position{r.Partition, r.Offset}
+	e.Position = e.at.String()
+	return e, nil
+}
+
+// progressView is a beat of a running stage. It has no place on the log.
+type progressView struct {
+	JobID   string  `json:"job_id"`
+	Stage   string  `json:"stage"`
+	Attempt int     `json:"attempt"`
+	Percent float64 `json:"percent"` // 0 to 100
+	Step    int     `json:"step,omitempty"`
+	Steps   int     `json:"steps,omitempty"`
+	Message string  `json:"message,omitempty"`
+	EtaMS   int64   `json:"eta_ms,omitempty"`
+
+	tenant string
+}
+
+// frame is what a client's queue holds: one of the two.
+type frame struct {
+	event    *eventView
+	progress *progressView
+}
+
+// subscriber is one client's queue. The feed closes it when the client is too slow.
+type subscriber struct {
+	job   string
+	queue chan frame
+}
+
+type feed struct {
+	log    *eventlog.Log
+	logger *slog.Logger
+
+	mu       sync.Mutex
+	begin    map[int32]int64 // by partition: the ring holds every event from here on; nil until the tail began
+	ring     []*eventView
+	first    int // of the ring, once it is full
+	subs     map[string]map[*subscriber]struct{}
+	progress map[string]map[string]progressView // by job and stage
+}
+
+func newFeed(cfg Config) *feed {
+	return &feed{
+		log: cfg.Log, logger: cfg.Logger,
+		subs: map[string]map[*subscriber]struct{}{}, progress: map[string]map[string]progressView{},
+	}
+}
+
+// run follows the log from now on until ctx ends.
+func (f *feed) run(ctx context.Context) error {
+	from, err := f.start(ctx)
+	if err != nil {
+		return nil // ctx ended before the log answered
+	}
+	if err := f.log.Tail(ctx, from, f.apply, nil); err != nil {
+		return fmt.Errorf("cannot follow the jobs: %w", err)
+	}
+	return nil
+}
+
+// start finds the end of the log, waiting for a broker that is not there yet.
+func (f *feed) start(ctx context.Context) (eventlog.Offsets, error) {
+	for told := false; ; {
+		ranges, err := f.log.Ranges(ctx, events.TopicJobEvents, events.TopicTaskProgress)
+		if err == nil {
+			from, begin := eventlog.Offsets{}, map[int32]int64{}
+			for tp, r := range ranges {
+				from[tp] = r.Stable
+				if tp.Topic == events.TopicJobEvents {
+					begin[tp.Partition] = r.Stable
+				}
+			}
+			f.mu.Lock()
+			f.begin = begin
+			f.mu.Unlock()
+			return from, nil
+		}
+		if !told && ctx.Err() == nil {
+			f.logger.Warn("the log does not answer; live streams wait for it", "error", err)
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+func (f *feed) apply(b eventlog.Batch) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range b.Records {
+		if r.Topic == events.TopicTaskProgress {
+			f.applyProgress(r)
+			continue
+		}
+		e, err := readEvent(r)
+		if err != nil {
+			f.logger.Error("an event of a job cannot be read and is not streamed", "partition", r.Partition, "offset", r.Offset, "error", err)
+			continue
+		}
+		f.keep(e)
+		switch {
+		case e.ends():
+			delete(f.progress, e.JobID)
+		case e.Stage != nil && e.Type != "artifact.registered":
+			delete(f.progress[e.JobID], *e.Stage)
+		}
+		f.send(e.JobID, frame{event: e})
+	}
+	return nil
+}
+
+// maxProgressJobs bounds the memory of jobs whose end was never seen.
+const maxProgressJobs = 10_000
+
+func (f *feed) applyProgress(r eventlog.Record) {
+	m, err := events.Decode(r.Value)
+	beat, ok := m.Data.(events.TaskProgress)
+	if err != nil || !ok {
+		return // a beat is no fact: the next one comes within seconds
+	}
+	p := progressView{JobID: m.JobID, Stage: m.Stage, Attempt: m.Attempt, Percent: beat.Percent, Step: beat.Step, Steps: beat.Steps,
+		Message: beat.Message, EtaMS: beat.EtaMS, tenant: m.Tenant}
+	if f.progress[p.JobID] == nil {
+		if len(f.progress) >= maxProgressJobs {
+			clear(f.progress)
+		}
+		f.progress[p.JobID] = map[string]progressView{}
+	}
+	f.progress[p.JobID][p.Stage] = p
+	f.send(p.JobID, frame{progress: &p})
+}
+
+// keep puts an event into the ring; the oldest one makes room.
+func (f *feed) keep(e *eventView) {
+	if len(f.ring) < ringSize {
+		f.ring = append(f.ring, e)
+		return
+	}
+	old := f.ring[f.first].at
+	f.begin[old.partition] = max(f.begin[old.partition], old.offset+1)
+	f.ring[f.first] = e
+	f.first = (f.first + 1) % ringSize
+}
+
+// send never waits: a client that is behind loses progress first, then its stream.
+func (f *feed) send(job string, x frame) {
+	for sub := range f.subs[job] {
+		if x.progress != nil && len(sub.queue) > queueSize/2 {
+			continue
+		}
+		select {
+		case sub.queue <- x:
+		default:
+			f.drop(sub)
+		}
+	}
+}
+
+func (f *feed) drop(sub *subscriber) {
+	if _, there := f.subs[sub.job][sub]; !there {
+		return
+	}
+	delete(f.subs[sub.job], sub)
+	if len(f.subs[sub.job]) == 0 {
+		delete(f.subs, sub.job)
+	}
+	close(sub.queue)
+}
+
+// subscribe joins the job's feed and returns, as of the same moment, what the ring
+// holds of the job and the offset in the partition from which on the ring is complete.
+func (f *feed) subscribe(job string, partition int32) (sub *subscriber, held []*eventView, begin int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.begin == nil {
+		return nil, nil, 0, fmt.Errorf("the live feed has not begun: %w", eventlog.ErrUnavailable)
+	}
+	for i := range f.ring {
+		if e := f.ring[(f.first+i)%len(f.ring)]; e.JobID == job {
+			held = append(held, e)
+		}
+	}
+	sub = &subscriber{job: job, queue: make(chan frame, queueSize)}
+	if f.subs[job] == nil {
+		f.subs[job] = map[*subscriber]struct{}{}
+	}
+	f.subs[job][sub] = struct{}{}
+	return sub, held, f.begin[partition], nil
+}
+
+func (f *feed) unsubscribe(sub *subscriber) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.drop(sub)
+}
+
+// stages is the last beat of each running stage of a job.
+func (f *feed) stages(job string) map[string]progressView {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make(map[string]progressView, len(f.progress[job]))
+	for stage, p := range f.progress[job] {
+		out[stage] = p
+	}
+	return out
+}

@@ -1,0 +1,109 @@
+// What a submission writes before its command: the content key, the sealed texts,
+// and copies of the uploads in the job's own folder, so that two subjects never
+// share an object.
+
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/objects"
+)
+
+const copiesAtOnce = 4
+
+// sealed is the request as the command carries it. What it names exists.
+func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
+	s, b := sub.server, sub.body
+	keyID, key, err := s.cfg.Keyring.Create(ctx, tenant, sub.profile, sub.jobID)
+	if err != nil {
+		return events.Request{}, fmt.Errorf("cannot make the job's content key: %w", err)
+	}
+	var failed error
+	seal := func(text string) *events.Sealed {
+		sealed, err := events.Seal(key, keyID, text)
+		failed = errors.Join(failed, err)
+		return &sealed
+	}
+	r := events.Request{
+		Workflow: b.Pipeline, Mode: b.Mode, Variant: b.Variant, Options: sub.graph.Options, ProfileID: sub.profile,
+		Inputs: map[string]events.Value{}, BodyDigest: sub.digest,
+	}
+	for name, text := range map[string]*string{"prompt": b.Prompt, "script": b.Script, "voice_transcript": b.VoiceTranscript} {
+		if text != nil && strings.TrimSpace(*text) != "" {
+			r.Inputs[name] = events.Value{Text: seal(strings.TrimSpace(*text))}
+		}
+	}
+	if b.Mode == aggregates.ModeTrainAndGenerate {
+		r.ProfileName = seal(sub.profileLabel())
+	}
+	if b.Consent != nil {
+		r.Consent = &events.Consent{By: *seal(b.Consent.By), Statement: *seal(b.Consent.Statement)}
+	}
+	if sub.keyed {
+		r.KeyDigest = events.Digest(s.cfg.Keyring.DigestKey(tenant), sub.key)
+	}
+	if failed != nil {
+		return events.Request{}, fmt.Errorf("cannot seal the request: %w", failed)
+	}
+	return r, sub.copyUploads(ctx, r.Inputs)
+}
+
+// profileLabel is the new profile's name.
+func (sub *submitting) profileLabel() string {
+	if n := sub.body.ProfileName; n != nil && strings.TrimSpace(*n) != "" {
+		return strings.TrimSpace(*n)
+	}
+	return "Profile " + sub.profile[:8]
+}
+
+// copyUploads puts the uploads' bytes into the job's folder and names them in inputs.
+func (sub *submitting) copyUploads(ctx context.Context, inputs map[string]events.Value) error {
+	subject, err := objects.Subject(tenant, sub.profile, sub.jobID)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(copiesAtOnce)
+	for _, use := range sub.uses() {
+		artifacts := make([]events.Artifact, len(use.ids))
+		for i, id := range use.ids {
+			u := sub.uploads[id]
+			name := use.input + path.Ext(u.URI)
+			if use.list {
+				name = fmt.Sprintf("%s-%02d%s", use.input, i+1, path.Ext(u.URI))
+			}
+			group.Go(func() error {
+				a, err := sub.server.copyObject(ctx, u, subject)
+				if err != nil {
+					return fmt.Errorf("cannot copy upload %s into the job's folder: %w", u.ID, err)
+				}
+				a.ID, a.Name, a.Type = events.ArtifactID(sub.jobID, "input", 0, name), name, use.as
+				a.Width, a.Height, a.DurationMS = u.Width, u.Height, u.DurationMS
+				artifacts[i] = a
+				return nil
+			})
+		}
+		if len(artifacts) > 0 {
+			inputs[use.input] = events.Value{Artifacts: artifacts}
+		}
+	}
+	return group.Wait()
+}
+
+func (s *Server) copyObject(ctx context.Context, u upload, subject string) (a events.Artifact, err error) {
+	r, err := s.cfg.Objects.Open(ctx, u.URI)
+	if err != nil {
+		return a, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return s.cfg.Objects.Put(ctx, subject, strings.TrimPrefix(path.Ext(u.URI), "."), u.MediaType, r)
+}

@@ -1,0 +1,335 @@
+// Submitting a job: a request is checked, planned, sealed and becomes one command
+// on the log. The order matters:
+//
+//  1. Everything that can be refused is refused before anything is written.
+//  2. The content key comes first, then the inputs are copied into the job's folder.
+//  3. The command comes last: 202 means that it is durable and what it names exists.
+//
+// A repeat with the same Idempotency-Key makes the same ids, so that a step that
+// was done already changes nothing.
+
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/projections"
+)
+
+// jobRequest is the body of the three submitting routes, after its check against the contract.
+type jobRequest struct {
+	Pipeline        string         `json:"pipeline"`
+	Mode            string         `json:"mode"`
+	Variant         string         `json:"variant"`
+	Prompt          *string        `json:"prompt"`
+	Script          *string        `json:"script"`
+	Portrait        string         `json:"portrait"`
+	Images          []string       `json:"images"`
+	Voice           []string       `json:"voice"`
+	VoiceTranscript *string        `json:"voice_transcript"`
+	ProfileID       string         `json:"profile_id"`
+	ProfileName     *string        `json:"profile_name"`
+	Options         map[string]any `json:"options"`
+	Consent         *struct {
+		By        string `json:"by"`
+		Statement string `json:"statement"`
+	} `json:"consent"`
+}
+
+// submitting is one submission on its way.
+type submitting struct {
+	server  *Server
+	route   string
+	mode    string // that the route implies
+	jobID   string
+	keyed   bool
+	key     string // Idempotency-Key
+	body    jobRequest
+	digest  string // of the body
+	trace   string
+	profile string // id: the given one, or the one that the job makes
+	uploads map[string]upload
+	graph   events.Graph
+}
+
+// accepted is the answer: the Job object and where to go on.
+type accepted struct {
+	jobView
+	Position   string  `json:"position"`             // <job id>:<version>; give it to GET /api/jobs/{id}
+	JobID      string  `json:"jobId,omitempty"`      // the specification's names, on its own routes
+	ProfileID  *string `json:"profileId,omitempty"`  //
+	WorkflowID string  `json:"workflowId,omitempty"` //
+}
+
+func (s *Server) postTrain(c *fiber.Ctx) error {
+	return s.submit(c, "/api/train", aggregates.ModeTrainAndGenerate, true)
+}
+
+func (s *Server) postGenerate(c *fiber.Ctx) error {
+	return s.submit(c, "/api/generate", aggregates.ModeGenerateFromProfile, true)
+}
+
+func (s *Server) postJob(c *fiber.Ctx) error { return s.submit(c, "/api/jobs", "", false) }
+
+func (s *Server) submit(c *fiber.Ctx, route, mode string, camel bool) error {
+	sub := &submitting{server: s, route: route, mode: mode, trace: traceID(c)}
+	wait, view, repeated, err := sub.accept(c, camel)
+	outcome := "accepted"
+	switch {
+	case repeated:
+		outcome = "repeated"
+	case err != nil && kinds[asRefusal(err).code].status >= fiber.StatusInternalServerError:
+		outcome = "unavailable"
+	case err != nil:
+		outcome = "refused"
+	}
+	s.metrics.submitted.WithLabelValues(route, outcome).Inc()
+	if err != nil {
+		return err
+	}
+	status := fiber.StatusAccepted
+	if wait > 0 {
+		if done, ok := s.waitForEnd(c.UserContext(), sub.jobID, wait); ok {
+			view, status = done, fiber.StatusOK
+		}
+		c.Set("Preference-Applied", fmt.Sprintf("wait=%d", int(wait.Seconds())))
+	}
+	answer := accepted{jobView: view, Position: fmt.Sprintf("%s:%d", view.ID, max(1, view.Version))}
+	if camel {
+		answer.JobID, answer.WorkflowID = view.ID, view.Pipeline
+		if view.Profile != nil {
+			answer.ProfileID = &view.Profile.ID
+		}
+	}
+	c.Set(fiber.HeaderLocation, "/api/jobs/"+view.ID)
+	return c.Status(status).JSON(answer)
+}
+
+// accept does everything up to the command on the log.
+func (sub *submitting) accept(c *fiber.Ctx, camel bool) (wait time.Duration, view jobView, repeated bool, err error) {
+	if err = checkQuery(c); err != nil {
+		return 0, view, false, err
+	}
+	if wait, err = preferredWait(c); err != nil {
+		return 0, view, false, err
+	}
+	if err = sub.identify(c); err != nil {
+		return 0, view, false, err
+	}
+	faults, err := sub.read(c, camel)
+	if err != nil {
+		return 0, view, false, err
+	}
+	ctx := c.UserContext()
+	if len(faults) == 0 && sub.keyed {
+		if view, repeated, err = sub.repeat(ctx); repeated || err != nil {
+			return wait, view, repeated, err
+		}
+	}
+	if err = sub.plan(ctx, faults); err != nil {
+		return 0, view, false, err
+	}
+	view, err = sub.produce(ctx)
+	return wait, view, false, err
+}
+
+// identify reads the Idempotency-Key and names the job.
+func (sub *submitting) identify(c *fiber.Ctx) error {
+	values := c.Request().Header.PeekAll("Idempotency-Key")
+	if len(values) == 0 {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return fmt.Errorf("cannot make a job id: %w", err)
+		}
+		sub.jobID = id.String()
+		return nil
+	}
+	key := string(values[0])
+	bad := func(r rune) bool { return r < 0x21 || r > 0x7e }
+	if len(values) > 1 || key == "" || len(key) > 255 || strings.ContainsFunc(key, bad) {
+		detail := "Idempotency-Key must be one value of 1 to 255 visible ASCII characters"
+		return &refusal{code: codeKeyInvalid, detail: detail, faults: []fault{{Parameter: "Idempotency-Key", Code: codeKeyInvalid, Detail: detail}}}
+	}
+	sub.keyed, sub.key, sub.jobID = true, key, events.JobID(tenant, sub.route, key)
+	return nil
+}
+
+// preferredWait reads Prefer: wait=N (RFC 7240), which other preferences may stand beside.
+func preferredWait(c *fiber.Ctx) (time.Duration, error) {
+	for _, p := range strings.Split(c.Get("Prefer"), ",") {
+		text, ok := strings.CutPrefix(strings.TrimSpace(p), "wait=")
+		if !ok {
+			continue
+		}
+		d, err := time.ParseDuration(strings.Clone(text) + "s")
+		if err != nil || d < 0 || d > time.Minute || d%time.Second != 0 {
+			return 0, badParameter("Prefer", "wait must be a whole number of seconds from 0 to 60")
+		}
+		return d, nil
+	}
+	return 0, nil
+}
+
+// read takes the body. Fields with a fault are left out of it, so that the planner
+// can say at the same time what else is wrong.
+func (sub *submitting) read(c *fiber.Ctx, camel bool) ([]fault, error) {
+	object, err := sub.server.readObject(c)
+	if err != nil {
+		return nil, err
+	}
+	written := map[string]string{}
+	if camel {
+		if written, err = snakeCase(object, ""); err != nil {
+			return nil, err
+		}
+	}
+	canonical, err := json.Marshal(object)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write the request's canonical form: %w", err)
+	}
+	sub.digest = events.Digest(sub.server.cfg.Keyring.DigestKey(tenant), sub.route+"\n"+string(canonical))
+	faults := sub.server.contract.check("JobRequest", object)
+	for i, f := range faults {
+		delete(object, topField(f.Pointer))
+		if theirs, ok := written[f.Pointer]; ok {
+			faults[i].Pointer = theirs
+		}
+	}
+	clean, err := json.Marshal(object)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write the request's clean form: %w", err)
+	}
+	if err := json.Unmarshal(clean, &sub.body); err != nil {
+		return nil, fmt.Errorf("cannot read a request that passed the contract: %w", err)
+	}
+	return faults, nil
+}
+
+func topField(pointer string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
+	return strings.NewReplacer("~1", "/", "~0", "~").Replace(name)
+}
+
+// repeat finds the job that this key made before.
+func (sub *submitting) repeat(ctx context.Context) (jobView, bool, error) {
+	s := sub.server
+	known, ok := s.accepted.find(sub.jobID)
+	if !ok {
+		err := s.read(ctx, func(ctx context.Context, q *projections.Queries) error {
+			row, err := q.Job(ctx, tenant, sub.jobID)
+			if err == nil && row.Request != nil {
+				known.bodyDigest, ok = row.Request.BodyDigest, true
+			}
+			return err
+		})
+		// With the tables down the command is written again: the handler knows it.
+		if err != nil && !errors.Is(err, projections.ErrNotFound) && !errors.Is(err, projections.ErrUnavailable) && asRefusal(err).code != codeTablesDown {
+			return jobView{}, false, err
+		}
+	}
+	if !ok {
+		return jobView{}, false, nil
+	}
+	if known.bodyDigest != sub.digest {
+		return jobView{}, false, refuse(codeKeyConflict, "this Idempotency-Key belongs to job %s, which asked for something else; send the same body, or use a new key", sub.jobID)
+	}
+	if known.view != nil {
+		return *known.view, true, nil
+	}
+	view, err := s.job(ctx, sub.jobID)
+	return view, err == nil, err
+}
+
+// produce writes key, inputs and command, in this order.
+func (sub *submitting) produce(ctx context.Context) (jobView, error) {
+	s := sub.server
+	at := s.now().UTC()
+	request, err := sub.sealed(ctx)
+	if err != nil {
+		return jobView{}, err
+	}
+	commandID := events.NameID("submit", sub.jobID, sub.digest)
+	if !sub.keyed {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return jobView{}, fmt.Errorf("cannot make a command id: %w", err)
+		}
+		commandID = id.String()
+	}
+	data := events.JobSubmit{Request: request}
+	m := events.Message{
+		ID: commandID, SchemaVersion: data.SchemaVersion(), AggregateType: events.AggregateJob, AggregateID: sub.jobID, OccurredAt: at,
+		CommandID: commandID, CausationID: commandID, CorrelationID: commandID, Tenant: tenant, Actor: actor,
+		Columns: events.Columns{JobID: sub.jobID, Variant: request.Variant}, Data: data,
+	}
+	if err := s.send(ctx, events.TopicJobCommands, m, sub.trace); err != nil {
+		r := asRefusal(err)
+		if r.code == codeLogUnavailable && sub.keyed {
+			r.jobID = sub.jobID
+		}
+		return jobView{}, r
+	}
+	s.log.InfoContext(ctx, "job accepted", "jobId", sub.jobID, "workflowId", request.Workflow, "variant", request.Variant, "trace_id", sub.trace)
+	kept := viewPlan(sub.jobID, sub.profile, nil, at, sub.graph, nil)
+	s.accepted.add(sub.jobID, submission{bodyDigest: sub.digest, view: &kept})
+	view := kept
+	o := s.opener(ctx)
+	view.Request = viewRequest(o, &request)
+	view.Content = o.content
+	if view.Profile != nil {
+		label := request.ProfileName
+		if label == nil {
+			label = s.known.profileName(tenant, sub.profile)
+		}
+		view.Profile = &profileRef{ID: sub.profile, Label: o.text(label)}
+	}
+	return view, nil
+}
+
+// send writes one message, or answers within the submit time-out.
+func (s *Server) send(ctx context.Context, topic string, m events.Message, trace string) error {
+	value, err := events.Encode(m)
+	if err != nil {
+		return err
+	}
+	r := eventlog.Record{Topic: topic, Key: m.AggregateID, Value: value}
+	for _, h := range events.Headers(m) {
+		r.Headers = append(r.Headers, eventlog.Header(h))
+	}
+	r.Headers = append(r.Headers, eventlog.Header{Key: traceParent, Value: "00-" + trace + "-" + newTrace()[:16] + "-01"})
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.SubmitTimeout)
+	defer cancel()
+	return s.cfg.Log.Produce(ctx, r)
+}
+
+// waitForEnd waits until the job is over and in the tables.
+func (s *Server) waitForEnd(ctx context.Context, id string, d time.Duration) (jobView, bool) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	for {
+		v, err := s.job(ctx, id)
+		if err == nil && endStates[v.Status] {
+			return v, true
+		}
+		select {
+		case <-ctx.Done():
+			return jobView{}, false
+		case <-s.stopping:
+			return jobView{}, false
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+var endStates = map[string]bool{aggregates.JobSucceeded: true, aggregates.JobFailed: true, aggregates.JobRejected: true}

@@ -1,0 +1,253 @@
+// Reading jobs: pages, one job, its audit trail.
+
+package api
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/projections"
+)
+
+const (
+	readTimeout   = 3 * time.Second // of one read of the tables
+	waitForTables = 3 * time.Second // for a row that the client knows to exist
+	recentEvents  = 50
+	defaultPage   = 50
+	maxPage       = 200
+)
+
+// read runs fn on one snapshot of the tables.
+func (s *Server) read(ctx context.Context, fn func(context.Context, *projections.Queries) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	err := s.cfg.Tables.Snapshot(ctx, func(q *projections.Queries) error { return fn(ctx, q) })
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &refusal{code: codeTablesDown, cause: err}
+	}
+	return err
+}
+
+// listOf is a page of a list.
+type listOf[T any] struct {
+	Items []T     `json:"items"`
+	Next  *string `json:"next_cursor"`
+}
+
+func (s *Server) listJobs(c *fiber.Ctx) error {
+	if err := checkQuery(c, "status", "variant", "mode", "profile_id", "limit", "cursor"); err != nil {
+		return err
+	}
+	filter, err := jobFilter(c)
+	if err != nil {
+		return err
+	}
+	after, limit, err := pageOf(c)
+	if err != nil {
+		return err
+	}
+	var rows projections.Page[projections.Job]
+	var stages map[string][]*projections.Stage
+	err = s.read(c.UserContext(), func(ctx context.Context, q *projections.Queries) (err error) {
+		if rows, err = q.Jobs(ctx, tenant, filter, after, limit); err != nil {
+			return err
+		}
+		ids := make([]string, len(rows.Rows))
+		for i, j := range rows.Rows {
+			ids[i] = j.ID
+		}
+		stages, err = q.Stages(ctx, tenant, ids...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	out := listOf[jobView]{Items: make([]jobView, len(rows.Rows)), Next: cursorText(rows.Next)}
+	for i, j := range rows.Rows {
+		out.Items[i] = s.viewJob(s.opener(c.UserContext()), j, stages[j.ID])
+	}
+	return c.JSON(out)
+}
+
+func jobFilter(c *fiber.Ctx) (projections.JobFilter, error) {
+	statuses := []string{projections.JobQueued, projections.JobRunning, projections.JobSucceeded, projections.JobFailed, projections.JobRejected}
+	f := projections.JobFilter{Variant: copied(c, "variant"), Mode: copied(c, "mode"), ProfileID: copied(c, "profile_id")}
+	if list := copied(c, "status"); list != "" {
+		f.Statuses = strings.Split(list, ",")
+	}
+	for _, st := range f.Statuses {
+		if !slices.Contains(statuses, st) {
+			return f, badParameter("status", "status is a list with commas of %s", strings.Join(statuses, ", "))
+		}
+	}
+	if f.Variant != "" && !slices.Contains(aggregates.Variants(), f.Variant) {
+		return f, badParameter("variant", "variant must be one of %s", strings.Join(aggregates.Variants(), ", "))
+	}
+	if f.Mode != "" && !slices.Contains(aggregates.Modes(), f.Mode) {
+		return f, badParameter("mode", "mode must be one of %s", strings.Join(aggregates.Modes(), ", "))
+	}
+	if f.ProfileID != "" && !isID(f.ProfileID) {
+		return f, badParameter("profile_id", "profile_id must be a UUID")
+	}
+	return f, nil
+}
+
+// copied is a query parameter in memory of its own, for the server uses its buffers again.
+func copied(c *fiber.Ctx, name string) string { return strings.Clone(c.Query(name)) }
+
+func pageOf(c *fiber.Ctx) (*projections.Cursor, int, error) {
+	limit := defaultPage
+	if text := copied(c, "limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxPage {
+			return nil, 0, badParameter("limit", "limit must be a whole number from 1 to %d", maxPage)
+		}
+		limit = n
+	}
+	after, err := projections.ParseCursor(copied(c, "cursor"))
+	return after, limit, err
+}
+
+func cursorText(next *projections.Cursor) *string {
+	if next == nil {
+		return nil
+	}
+	text := next.String()
+	return &text
+}
+
+func (s *Server) getJob(c *fiber.Ctx) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	if err := checkQuery(c, "position"); err != nil {
+		return err
+	}
+	if err := s.waitForPosition(c, id); err != nil {
+		return err
+	}
+	v, err := s.job(c.UserContext(), id)
+	if err != nil {
+		return err
+	}
+	return c.JSON(v)
+}
+
+// waitForPosition waits until the tables show what the client's token promises.
+func (s *Server) waitForPosition(c *fiber.Ctx, id string) error {
+	token := copied(c, "position")
+	if token == "" {
+		return nil
+	}
+	job, version, ok := strings.Cut(token, ":")
+	n, err := strconv.ParseInt(version, 10, 64)
+	if !ok || err != nil || n < 1 || !strings.EqualFold(job, id) {
+		return badParameter("position", "position must be the token of this job, as the submission answered it: <job id>:<version>")
+	}
+	ctx, cancel := context.WithTimeout(c.UserContext(), waitForTables)
+	defer cancel()
+	return s.cfg.Tables.WaitFor(ctx, tenant, id, n)
+}
+
+// job is the whole Job object. A job that this process has accepted a moment ago
+// is shown as planned until the tables have it.
+func (s *Server) job(ctx context.Context, id string) (jobView, error) {
+	var row *projections.Job
+	var stages map[string][]*projections.Stage
+	var artifacts []*projections.Artifact
+	var trail []*projections.JobEvent
+	err := s.read(ctx, func(ctx context.Context, q *projections.Queries) (err error) {
+		if row, err = q.Job(ctx, tenant, id); err != nil {
+			return err
+		}
+		if stages, err = q.Stages(ctx, tenant, id); err != nil {
+			return err
+		}
+		if artifacts, err = q.JobArtifacts(ctx, tenant, id); err != nil {
+			return err
+		}
+		trail, err = q.RecentJobEvents(ctx, tenant, id, recentEvents)
+		return err
+	})
+	if errors.Is(err, projections.ErrNotFound) {
+		if known, ok := s.accepted.find(id); ok && known.view != nil {
+			return *known.view, nil
+		}
+		return jobView{}, refuse(codeNotFound, "there is no job %s", id)
+	}
+	if err != nil {
+		return jobView{}, err
+	}
+	o := s.opener(ctx)
+	v := s.viewJob(o, row, stages[id])
+	v.Request, v.Graph, v.Outputs = viewRequest(o, row.Request), viewGraph(row.Graph), viewOutputs(row.Outputs)
+	v.Artifacts = make([]artifactView, len(artifacts))
+	for i, a := range artifacts {
+		v.Artifacts[i] = viewArtifact(a)
+	}
+	v.RecentEvents = make([]*eventView, len(trail))
+	for i, e := range trail {
+		v.RecentEvents[i] = o.event(viewEvent(e))
+	}
+	v.Content = o.content
+	return v, nil
+}
+
+// getJobEvents is a page of the audit trail, or the live stream where the client accepts one.
+func (s *Server) getJobEvents(c *fiber.Ctx) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	if strings.Contains(c.Get(fiber.HeaderAccept), "text/event-stream") {
+		return s.streamJob(c, id)
+	}
+	if err := checkQuery(c, "after", "limit"); err != nil {
+		return err
+	}
+	_, limit, err := pageOf(c)
+	if err != nil {
+		return err
+	}
+	after := int64(0)
+	if text := copied(c, "after"); text != "" {
+		if after, err = strconv.ParseInt(text, 10, 64); err != nil || after < 0 {
+			return badParameter("after", "after must be the version of an event, a whole number from 0")
+		}
+	}
+	var rows []*projections.JobEvent
+	err = s.read(c.UserContext(), func(ctx context.Context, q *projections.Queries) (err error) {
+		if _, err = q.Job(ctx, tenant, id); err != nil {
+			return err
+		}
+		rows, err = q.JobEvents(ctx, tenant, id, after, limit+1)
+		return err
+	})
+	if errors.Is(err, projections.ErrNotFound) {
+		return refuse(codeNotFound, "there is no job %s", id)
+	}
+	if err != nil {
+		return err
+	}
+	out := struct {
+		Items []*eventView `json:"items"`
+		Next  *int64       `json:"next_after"`
+	}{Items: []*eventView{}}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		out.Next = &rows[limit-1].Version
+	}
+	o := s.opener(c.UserContext())
+	for _, e := range rows {
+		out.Items = append(out.Items, o.event(viewEvent(e)))
+	}
+	return c.JSON(out)
+}

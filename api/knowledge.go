@@ -1,0 +1,150 @@
+// What planning at the edge needs, in memory: every profile and every worker,
+// tailed from the log, so that jobs are accepted with PostgreSQL down.
+
+package api
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+)
+
+type knowledge struct {
+	log    *eventlog.Log
+	logger *slog.Logger
+	now    func() time.Time
+
+	mu       sync.RWMutex
+	whole    bool                          // everything that lay on the log at the start has been read
+	profiles map[string]aggregates.Profile // by id
+	unread   map[string]error              // profiles that a newer program wrote to
+	workers  map[string]worker             // by id, also those that are gone
+	tasks    aggregates.Workers            // as the job handler counts them
+}
+
+// worker is what one announced last.
+type worker struct {
+	id       string
+	seen     time.Time // when the record was written
+	manifest events.WorkerManifest
+}
+
+func newKnowledge(cfg Config) *knowledge {
+	return &knowledge{
+		log: cfg.Log, logger: cfg.Logger, now: time.Now,
+		profiles: map[string]aggregates.Profile{}, unread: map[string]error{}, workers: map[string]worker{},
+	}
+}
+
+// run follows the log until ctx ends.
+func (k *knowledge) run(ctx context.Context) error {
+	err := k.log.Tail(ctx, k.log.Whole(events.TopicProfileEvents, events.TopicWorkers), k.apply, func() {
+		k.mu.Lock()
+		k.whole = true
+		k.mu.Unlock()
+	})
+	if err != nil {
+		return fmt.Errorf("cannot follow profiles and workers: %w", err)
+	}
+	return nil
+}
+
+func (k *knowledge) apply(b eventlog.Batch) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range b.Records {
+		if r.Topic == events.TopicWorkers {
+			k.applyWorker(r)
+			continue
+		}
+		if err := k.applyProfile(r); err != nil {
+			k.unread[r.Key] = err
+			k.logger.Error("a profile cannot be read, so that jobs with it are refused", "profileId", r.Key, "partition", r.Partition, "offset", r.Offset, "error", err)
+		}
+	}
+	return nil
+}
+
+func (k *knowledge) applyProfile(r eventlog.Record) error {
+	m, err := events.Decode(r.Value)
+	if err != nil {
+		return err
+	}
+	p, err := k.profiles[m.AggregateID].Apply(m)
+	if err != nil {
+		return err
+	}
+	k.profiles[m.AggregateID] = p
+	return nil
+}
+
+// applyWorker takes a manifest. One that cannot be read is left out: what such a
+// worker can do is not known here.
+func (k *knowledge) applyWorker(r eventlog.Record) {
+	m, err := events.Decode(r.Value)
+	manifest, ok := m.Data.(events.WorkerManifest)
+	if err != nil || !ok {
+		k.logger.Warn("a worker's manifest cannot be read and is left out", "worker", r.Key, "error", err)
+		return
+	}
+	k.tasks.Apply(m)
+	k.workers[r.Key] = worker{id: r.Key, seen: m.OccurredAt, manifest: manifest}
+}
+
+// profile is the tenant's profile as jobs see it; nil when there is none.
+func (k *knowledge) profile(tenant, id string) (*events.ProfileSnapshot, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if err := k.unread[id]; err != nil {
+		return nil, &refusal{code: codeProfileUnread, cause: err}
+	}
+	p, ok := k.profiles[id]
+	switch {
+	case ok && p.Tenant == tenant:
+		return p.Snapshot(), nil
+	case !ok && !k.whole:
+		return nil, fmt.Errorf("the profiles have not been read yet: %w", eventlog.ErrUnavailable)
+	}
+	return nil, nil
+}
+
+// profileName is the sealed name of the tenant's profile.
+func (k *knowledge) profileName(tenant, id string) *events.Sealed {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	p, ok := k.profiles[id]
+	if !ok || p.Tenant != tenant {
+		return nil
+	}
+	return &p.Name
+}
+
+// alive says whether the worker runs, as far as its last word tells.
+func (k *knowledge) alive(w worker) bool {
+	return !w.manifest.Stopped && k.now().Sub(w.seen) <= aggregates.WorkerSilence
+}
+
+// list are all workers in the order of their ids.
+func (k *knowledge) list() []worker {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(k.workers), func(a, b worker) int { return strings.Compare(a.id, b.id) })
+}
+
+// capabilities are the tasks that living workers run, and for the others why not.
+func (k *knowledge) capabilities() (tasks map[string]bool, gaps map[string]events.TaskGap, alive int) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	now := k.now()
+	tasks, gaps = k.tasks.Tasks(now)
+	return tasks, gaps, len(k.tasks.Alive(now))
+}

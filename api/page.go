@@ -1,0 +1,37 @@
+// The plain page at /: one embedded file without foreign resources.
+
+package api
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"regexp"
+
+	"github.com/gofiber/fiber/v2"
+)
+
+//go:embed index.html
+var indexHTML []byte
+
+var inline = regexp.MustCompile(`(?s)<(style|script)>(.*?)</(?:style|script)>`)
+
+// page is the file and the policy that allows its own style and script, by their digests, and nothing else.
+type page struct{ policy string }
+
+func newPage() page {
+	allowed := map[string]string{}
+	for _, m := range inline.FindAllSubmatch(indexHTML, -1) {
+		sum := sha256.Sum256(m[2])
+		allowed[string(m[1])] += " 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	return page{"default-src 'none'; connect-src 'self'; img-src 'self' blob:; media-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'" +
+		"; style-src" + allowed["style"] + "; script-src" + allowed["script"]}
+}
+
+func (s *Server) getPage(c *fiber.Ctx) error {
+	c.Set(fiber.HeaderContentType, fiber.MIMETextHTMLCharsetUTF8)
+	c.Set(fiber.HeaderContentSecurityPolicy, s.page.policy)
+	c.Set(fiber.HeaderCacheControl, "no-cache")
+	return c.Send(indexHTML)
+}

@@ -1,0 +1,161 @@
+// Planning at the edge: a request is refused with every reason at once, before
+// anything is written.
+
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/objects"
+)
+
+// plan refuses what no pipeline can do, with every reason at once.
+func (sub *submitting) plan(ctx context.Context, faults []fault) error {
+	s, b := sub.server, &sub.body
+	if b.Mode == "" {
+		b.Mode = sub.mode
+	}
+	request := aggregates.Defaults(events.Request{Workflow: b.Pipeline, Mode: b.Mode, Variant: b.Variant, ProfileID: b.ProfileID,
+		Options: plainNumbers(b.Options), Inputs: map[string]events.Value{}})
+	b.Mode, b.Variant, b.Pipeline, b.Options = request.Mode, request.Variant, request.Workflow, request.Options
+	faults = append(faults, sub.modeFaults()...)
+	missing, err := sub.resolve(ctx, request.Inputs)
+	if err != nil {
+		return err
+	}
+	faults = append(faults, missing...)
+	var profile *events.ProfileSnapshot
+	if b.Mode == aggregates.ModeGenerateFromProfile && b.ProfileID != "" {
+		if profile, err = s.known.profile(tenant, b.ProfileID); err != nil {
+			return err
+		}
+	}
+	tasks, gaps, alive := s.known.capabilities()
+	in := aggregates.PlanInput{JobID: sub.jobID, Request: request, Profile: profile, Limits: s.cfg.Limits}
+	if alive > 0 {
+		in.Tasks, in.Gaps = tasks, gaps
+	}
+	graph, reasons := aggregates.Plan(in)
+	faults = append(faults, fresh(reasons, faults)...)
+	if len(faults) > 0 {
+		return invalid(faults...)
+	}
+	if alive == 0 {
+		if err := s.cfg.Log.Ping(ctx); err != nil {
+			return err
+		}
+		return &refusal{code: codeNoWorkers}
+	}
+	sub.graph, sub.profile = graph, b.ProfileID
+	if b.Mode == aggregates.ModeTrainAndGenerate {
+		sub.profile = events.ProfileIDOfJob(sub.jobID)
+	}
+	return nil
+}
+
+// modeFaults are fields that do not fit the mode or the route.
+func (sub *submitting) modeFaults() []fault {
+	var faults []fault
+	b := sub.body
+	if sub.route == "/api/generate" && b.Mode != aggregates.ModeGenerateFromProfile {
+		faults = append(faults, fault{Pointer: "/mode", Code: "mode_mismatch", Detail: "/api/generate runs " + aggregates.ModeGenerateFromProfile + " alone; use /api/jobs for other modes"})
+	}
+	if b.Mode == aggregates.ModeTrainAndGenerate && b.ProfileID != "" {
+		faults = append(faults, fault{Pointer: "/profile_id", Code: "input_unused",
+			Detail: aggregates.ModeTrainAndGenerate + " makes a new profile; leave profile_id out, or set mode to " + aggregates.ModeGenerateFromProfile})
+	}
+	if b.Mode == aggregates.ModeGenerateFromProfile && b.ProfileName != nil {
+		faults = append(faults, fault{Pointer: "/profile_name", Code: "input_unused", Detail: "profile_name names a new profile; " + aggregates.ModeGenerateFromProfile + " uses an existing one"})
+	}
+	return faults
+}
+
+// fresh are the planner's reasons about fields that have no fault yet.
+func fresh(reasons []events.Reason, faults []fault) []fault {
+	bad := map[string]bool{}
+	for _, f := range faults {
+		bad[topField(f.Pointer)] = true
+	}
+	var out []fault
+	for _, r := range reasons {
+		field := topField(r.Field)
+		text := field == "prompt" && (bad["script"] || bad["prompt"])
+		if text || bad[field] && (r.Code == "input_missing" || r.Code == "input_unused") {
+			continue
+		}
+		out = append(out, fault{Pointer: r.Field, Code: r.Code, Detail: r.Detail})
+	}
+	return out
+}
+
+// plainNumbers gives options the types that a fact read back from the log holds.
+func plainNumbers(options map[string]any) map[string]any {
+	out := map[string]any{}
+	for name, v := range options {
+		if f, ok := number(v); ok {
+			v = f
+		}
+		out[name] = v
+	}
+	return out
+}
+
+// resolve puts placeholders for the texts and the uploads' artifacts into inputs,
+// and lists uploads that the tenant does not have or that are of the wrong kind.
+func (sub *submitting) resolve(ctx context.Context, inputs map[string]events.Value) ([]fault, error) {
+	b := sub.body
+	for name, text := range map[string]*string{"prompt": b.Prompt, "script": b.Script, "voice_transcript": b.VoiceTranscript} {
+		if text != nil && strings.TrimSpace(*text) != "" {
+			inputs[name] = events.Value{Text: &events.Sealed{}}
+		}
+	}
+	sub.uploads = map[string]upload{}
+	var faults []fault
+	for _, use := range sub.uses() {
+		for i, id := range use.ids {
+			pointer := "/" + use.input
+			if use.list {
+				pointer += fmt.Sprintf("/%d", i)
+			}
+			u, err := sub.server.findUpload(ctx, tenant, strings.ToLower(id))
+			switch {
+			case errors.Is(err, objects.ErrMissing):
+				faults = append(faults, fault{Pointer: pointer, Code: "upload_unknown", Detail: "there is no upload " + id + "; post the file to /api/uploads first"})
+				continue
+			case err != nil:
+				return nil, err
+			case u.Type != use.kind:
+				faults = append(faults, fault{Pointer: pointer, Code: "upload_wrong_type", Detail: fmt.Sprintf("%s needs %s, but upload %s is %s", use.input, use.kind, id, u.Type)})
+				continue
+			}
+			sub.uploads[id] = u
+			v := inputs[use.input]
+			v.Artifacts = append(v.Artifacts, u.artifact())
+			inputs[use.input] = v
+		}
+	}
+	return faults, nil
+}
+
+// use is where a request names uploads.
+type use struct {
+	input string // of the pipeline
+	kind  string // of upload
+	as    string // type of the artifact
+	ids   []string
+	list  bool
+}
+
+func (sub *submitting) uses() []use {
+	b := sub.body
+	uses := []use{{"images", uploadImage, "image", b.Images, true}, {"voice", uploadAudio, "voice", b.Voice, true}}
+	if b.Portrait != "" {
+		uses = append(uses, use{"portrait", uploadImage, "portrait", []string{b.Portrait}, false})
+	}
+	return uses
+}

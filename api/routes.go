@@ -1,0 +1,204 @@
+// The routes, and what runs around every handler.
+
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/adaptor"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// route is one operation of the contract.
+type route struct {
+	method, path string // the path as the contract writes it, with {id}
+	handle       fiber.Handler
+}
+
+// routes are all operations, in the contract's order.
+func (s *Server) routes() []route {
+	return []route{
+		{"POST", "/api/train", s.postTrain},
+		{"POST", "/api/generate", s.postGenerate},
+		{"POST", "/api/jobs", s.postJob},
+		{"GET", "/api/jobs", s.listJobs},
+		{"GET", "/api/jobs/{id}", s.getJob},
+		{"GET", "/api/jobs/{id}/events", s.getJobEvents},
+		{"GET", "/api/artifacts/{id}", s.getArtifact},
+		{"GET", "/api/artifacts/{id}/content", s.getContent},
+		{"POST", "/api/uploads", s.postUpload},
+		{"GET", "/api/profiles", s.listProfiles},
+		{"GET", "/api/profiles/{id}", s.getProfile},
+		{"GET", "/api/pipelines", s.listPipelines},
+		{"GET", "/api/capabilities", s.getCapabilities},
+		{"GET", "/api/workers", s.listWorkers},
+		{"GET", "/api/openapi.json", s.getContract},
+		{"GET", "/health", s.health},
+		{"GET", "/ready", s.ready},
+		{"GET", "/metrics", adaptor.HTTPHandler(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}))},
+		{"GET", "/", s.getPage},
+	}
+}
+
+func (s *Server) register() {
+	s.app.Use(s.observe, s.ownName, s.ownPages)
+	methods := map[string][]string{}
+	for _, r := range s.routes() {
+		path := strings.ReplaceAll(r.path, "{id}", ":id")
+		s.app.Add(r.method, path, r.handle)
+		methods[path] = append(methods[path], r.method)
+		if r.method == fiber.MethodGet {
+			s.app.Add(fiber.MethodHead, path, r.handle)
+			methods[path] = append(methods[path], fiber.MethodHead)
+		}
+	}
+	for path, allowed := range methods {
+		s.app.All(path, func(c *fiber.Ctx) error {
+			c.Set(fiber.HeaderAllow, strings.Join(allowed, ", "))
+			return refuse(codeMethodNotAllowed, "%s is not allowed here; %s is", c.Method(), strings.Join(allowed, ", "))
+		})
+	}
+	s.app.Use(func(*fiber.Ctx) error { return &refusal{code: codeNotFound} })
+}
+
+const localTrace = "trace"
+
+// traceParent is the header of W3C Trace Context.
+const traceParent = "traceparent"
+
+var traceForm = regexp.MustCompile(`^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$`)
+
+// observe gives the request a trace id, keeps a panic from ending the process,
+// answers errors, and writes the access line and the metrics.
+func (s *Server) observe(c *fiber.Ctx) (err error) {
+	begin := time.Now()
+	trace := newTrace()
+	if m := traceForm.FindStringSubmatch(c.Get(traceParent)); m != nil && strings.Trim(m[1], "0") != "" {
+		trace = m[1]
+	}
+	trace = strings.Clone(trace)
+	c.Locals(localTrace, trace)
+	// Not the server's own context: that ends with the listener, and requests in flight may finish.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c.SetUserContext(ctx)
+	c.Set("X-Trace-Id", trace)
+	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
+	c.Set(fiber.HeaderReferrerPolicy, "no-referrer")
+	defer func() {
+		route := c.Route().Path
+		status := c.Response().StatusCode()
+		took := time.Since(begin)
+		s.metrics.requests.WithLabelValues(c.Method(), route, fmt.Sprint(status)).Observe(took.Seconds())
+		s.log.LogAttrs(c.Context(), slog.LevelInfo, "request", slog.String("method", c.Method()), slog.String("route", route),
+			slog.Int("status", status), slog.Duration("took", took), slog.String("trace_id", trace), slog.String("id", strings.Clone(c.Params("id"))))
+	}()
+	if err := s.guarded(c); err != nil {
+		return s.fail(c, err)
+	}
+	return nil
+}
+
+func (s *Server) guarded(c *fiber.Ctx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return c.Next()
+}
+
+func newTrace() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand, Go 1.24)
+	return hex.EncodeToString(b[:])
+}
+
+func traceID(c *fiber.Ctx) string {
+	id, _ := c.Locals(localTrace).(string)
+	return id
+}
+
+// pathID is the id in the path, or a refusal when it is no UUID.
+func pathID(c *fiber.Ctx) (string, error) {
+	id := strings.Clone(c.Params("id"))
+	if !isID(id) {
+		return "", &refusal{code: codeIDInvalid, faults: []fault{{Parameter: "id", Code: codeIDInvalid, Detail: kinds[codeIDInvalid].detail}}}
+	}
+	return strings.ToLower(id), nil
+}
+
+// isID says whether s is a UUID in its usual form.
+func isID(s string) bool {
+	return len(s) == 36 && uuid.Validate(s) == nil
+}
+
+// checkQuery refuses query parameters that a route does not have, or that come twice.
+func checkQuery(c *fiber.Ctx, allowed ...string) error {
+	seen := map[string]bool{}
+	var err error
+	c.Context().QueryArgs().VisitAll(func(k, _ []byte) {
+		name := string(k)
+		switch {
+		case err != nil:
+		case !contains(allowed, name):
+			list := "none"
+			if len(allowed) > 0 {
+				list = strings.Join(allowed, ", ")
+			}
+			err = badParameter(shortened(name), "there is no parameter %q here; allowed: %s", shortened(name), list)
+		case seen[name]:
+			err = badParameter(name, "%s is given twice", name)
+		}
+		seen[name] = true
+	})
+	return err
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}
+
+// metrics of the HTTP edge.
+type metrics struct {
+	requests  *prometheus.HistogramVec // by method, route and status; seconds
+	submitted *prometheus.CounterVec   // by route and outcome
+	uploads   *prometheus.CounterVec   // by type and outcome
+	streams   prometheus.Gauge
+	cut       prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	const ns, sub = "myspinbot", "api"
+	return &metrics{
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub, Name: "request_seconds",
+			Help: "Time until the answer began.", Buckets: []float64{.001, .005, .02, .1, .5, 2, 10}}, []string{"method", "route", "status"}),
+		submitted: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "submissions_total",
+			Help: "Submissions by route and outcome: accepted, repeated, refused, unavailable."}, []string{"route", "outcome"}),
+		uploads: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "uploads_total",
+			Help: "Uploads by outcome: stored, refused."}, []string{"outcome"}),
+		streams: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "streams", Help: "Live streams that are open."}),
+		cut: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "streams_cut_total",
+			Help: "Live streams that were cut because their client read too slowly."}),
+	}
+}
+
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.requests, m.submitted, m.uploads, m.streams, m.cut}
+}

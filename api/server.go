@@ -1,0 +1,226 @@
+// Package api is the HTTP edge: it turns requests into commands on the log, and
+// reads the tables, the live log and the objects for clients.
+//
+// What belongs here: the contract (openapi.yaml), routes, validation, uploads,
+// errors, live streams. What does not: decisions about jobs (aggregates), SQL
+// (projections), the log's and the store's clients. Nothing here writes a fact:
+// a request becomes a command, and 202 means that it lies on the log.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/internal/objects"
+	"github.com/myspinbot/myspinbot/projections"
+)
+
+// Config is what the server needs. Log, Tables, Objects and Keyring are required;
+// none of them has to answer when the server starts.
+type Config struct {
+	// Addr is host:port to listen on; default 127.0.0.1:8080. Port 0 takes a free
+	// one. Only loopback addresses are allowed while there is no access control.
+	Addr string
+	// Hosts are names, beside loopback ones, that requests may be sent to (a reverse
+	// proxy's). Others are refused, so that a foreign web page cannot reach the
+	// server by a name of its own (DNS rebinding).
+	Hosts []string
+
+	Log     *eventlog.Log
+	Tables  *projections.Reader
+	Objects *objects.Store
+	Keyring *objects.Keyring
+
+	// Limits are those of the job handler, so that a refusal comes at once.
+	Limits aggregates.Limits
+
+	Registerer prometheus.Registerer // default: a registry of this server's own
+	Gatherer   prometheus.Gatherer   // what /metrics shows; default: the same
+	Logger     *slog.Logger          // default slog.Default
+
+	FFmpeg, FFprobe string // programs for audio uploads; default: found on PATH
+	TempDir         string // for files being uploaded; default the system's
+
+	MaxUpload     int64         // bytes of one uploaded file; default 64 MiB
+	MaxStreams    int           // live streams at once; default 256
+	ReadTimeout   time.Duration // of the headers, and of a pause within a body; default 30 s
+	WriteTimeout  time.Duration // of one write to a client; default 30 s
+	IdleTimeout   time.Duration // of a connection between two requests; default 60 s
+	SubmitTimeout time.Duration // until a submission answers 503; default 2.5 s
+	StopTimeout   time.Duration // for requests in flight when the server stops; default 5 s
+}
+
+func (c *Config) fill() error {
+	def(&c.Addr, "127.0.0.1:8080")
+	def(&c.FFmpeg, "ffmpeg")
+	def(&c.FFprobe, "ffprobe")
+	def(&c.MaxUpload, 64<<20)
+	def(&c.MaxStreams, 256)
+	def(&c.ReadTimeout, 30*time.Second)
+	def(&c.WriteTimeout, 30*time.Second)
+	def(&c.IdleTimeout, time.Minute)
+	def(&c.SubmitTimeout, 2500*time.Millisecond)
+	def(&c.StopTimeout, 5*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Registerer == nil || c.Gatherer == nil {
+		own := prometheus.NewRegistry()
+		c.Registerer, c.Gatherer = own, own
+	}
+	var faults []error
+	for _, need := range []struct {
+		name    string
+		missing bool
+	}{{"Log", c.Log == nil}, {"Tables", c.Tables == nil}, {"Objects", c.Objects == nil}, {"Keyring", c.Keyring == nil}} {
+		if need.missing {
+			faults = append(faults, fmt.Errorf("%s is not given", need.name))
+		}
+	}
+	if err := checkLoopback(c.Addr); err != nil {
+		faults = append(faults, err)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return fmt.Errorf("cannot start the API: %w", err)
+	}
+	return nil
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Server is the HTTP API of one process.
+type Server struct {
+	cfg       Config
+	log       *slog.Logger
+	app       *fiber.App
+	listener  net.Listener
+	contract  *contract
+	page      page
+	metrics   *metrics
+	known     *knowledge
+	feed      *feed
+	accepted  *recent
+	decoders  chan struct{} // bounds pictures decoded at once
+	streams   chan struct{} // bounds live streams
+	stopping  chan struct{} // closed when the server begins to stop
+	stopOnce  sync.Once
+	closeOnce sync.Once
+	now       func() time.Time
+}
+
+// decodersAtOnce bounds the memory of uploads: 16 megapixels take up to 200 MB while a progressive JPEG is decoded.
+const decodersAtOnce = 2
+
+// New checks the configuration and binds the address, so that Addr is known before
+// Run. Close lets go of it if Run is never called.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	doc, err := loadContract()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, log: cfg.Logger, contract: doc, page: newPage(), metrics: newMetrics(),
+		known: newKnowledge(cfg), feed: newFeed(cfg), accepted: newRecent(),
+		decoders: make(chan struct{}, decodersAtOnce), streams: make(chan struct{}, cfg.MaxStreams),
+		stopping: make(chan struct{}), now: time.Now,
+	}
+	for _, c := range s.metrics.collectors() {
+		if err := cfg.Registerer.Register(c); err != nil {
+			return nil, fmt.Errorf("cannot register the API's metrics: %w", err)
+		}
+	}
+	s.app = fiber.New(fiber.Config{
+		DisableStartupMessage:        true,
+		StreamRequestBody:            true,
+		DisablePreParseMultipartForm: true,
+		BodyLimit:                    64 << 10, // read ahead of the handler; each route has its own limit
+		ReadBufferSize:               16 << 10, // which bounds the headers
+		ReadTimeout:                  cfg.ReadTimeout,
+		WriteTimeout:                 cfg.WriteTimeout,
+		IdleTimeout:                  cfg.IdleTimeout,
+		ErrorHandler:                 s.fail,
+		StrictRouting:                true,
+		CaseSensitive:                true,
+		UnescapePath:                 true,
+	})
+	s.register()
+	if s.listener, err = net.Listen("tcp", cfg.Addr); err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", cfg.Addr, err)
+	}
+	return s, nil
+}
+
+// Addr is where the server listens, as host:port.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// URL is the server's base address, without a slash at the end.
+func (s *Server) URL() string { return "http://" + s.Addr() }
+
+// Run serves until ctx ends, and then lets requests in flight finish. Streams end
+// at once. It returns nil after a clean stop.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.known.run(ctx) })
+	group.Go(func() error { return s.feed.run(ctx) })
+	group.Go(func() error {
+		if err := s.app.Listener(s.listener); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("cannot serve HTTP on %s: %w", s.Addr(), err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		return s.Close()
+	})
+	return group.Wait()
+}
+
+// Close stops the server; Run returns. It may be called more than once.
+func (s *Server) Close() error {
+	var err error
+	s.closeOnce.Do(func() {
+		s.stopOnce.Do(func() { close(s.stopping) })
+		err = errors.Join(s.app.ShutdownWithTimeout(s.cfg.StopTimeout), ignoreClosed(s.listener.Close()))
+		if errors.Is(err, context.DeadlineExceeded) {
+			s.log.Warn("some requests were still running when the server stopped", "waited", s.cfg.StopTimeout)
+			err = nil
+		}
+	})
+	return err
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// isStopping says whether the server has begun to stop.
+func (s *Server) isStopping() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,296 @@
+// The live stream of one job (server-sent events): what the tables hold, then the
+// log from there on, every event once and in order.
+
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/projections"
+)
+
+const (
+	heartbeat      = 10 * time.Second // a comment, so that dead clients are noticed
+	streamBacklog  = 10_000           // events of one job
+	reconnectAfter = "retry: 1000\n\n"
+)
+
+// stream is one client's place in one job's events.
+type stream struct {
+	server *Server
+	job    string
+	conn   net.Conn
+	sub    *subscriber
+	last   int64 // offset of the last event sent, -1 before the first
+	opener *opener
+}
+
+// streamJob answers with the job's events from the client's position on. It is
+// 204 when the job is over and the client has seen all of it, which also tells a
+// browser's EventSource to stop.
+func (s *Server) streamJob(c *fiber.Ctx, id string) error {
+	if err := checkQuery(c); err != nil {
+		return err
+	}
+	partition := eventlog.PartitionFor(id, s.cfg.Log.Partitions(events.TopicJobEvents))
+	after := int64(-1)
+	if text := strings.Clone(c.Get("Last-Event-ID")); text != "" {
+		p, ok := parsePosition(text)
+		if !ok || p.partition != partition {
+			return &refusal{code: codeQueryInvalid, detail: "Last-Event-ID must be the id of an event of this job",
+				faults: []fault{{Parameter: "Last-Event-ID", Code: codeQueryInvalid, Detail: "give the id of an event of this job, or leave it out"}}}
+		}
+		after = p.offset
+	}
+	select {
+	case s.streams <- struct{}{}:
+	default:
+		return refuse(codeBusy, "%d streams are open, which is this server's limit", s.cfg.MaxStreams)
+	}
+	release := func() { <-s.streams }
+	sub, held, begin, err := s.feed.subscribe(id, partition)
+	if err != nil {
+		release()
+		return err
+	}
+	st := &stream{server: s, job: id, conn: c.Context().Conn(), sub: sub, last: after}
+	backlog, ended, err := st.backlog(c.UserContext(), partition, held, begin)
+	if err != nil || (ended && len(backlog) == 0) {
+		s.feed.unsubscribe(sub)
+		release()
+		if err != nil {
+			return err
+		}
+		return c.SendStatus(fiber.StatusNoContent)
+	}
+	c.Set(fiber.HeaderContentType, "text/event-stream")
+	c.Set(fiber.HeaderCacheControl, "no-store")
+	c.Set("X-Accel-Buffering", "no")
+	if c.Method() == fiber.MethodHead {
+		s.feed.unsubscribe(sub)
+		release()
+		return nil
+	}
+	s.metrics.streams.Inc()
+	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
+		defer release()
+		defer s.metrics.streams.Dec()
+		defer s.feed.unsubscribe(sub)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		st.opener = s.opener(ctx)
+		st.run(w, backlog) //nolint:errcheck // the client went away, which needs no word
+	})
+	return nil
+}
+
+// backlog is every event of the job behind the client's position that the ring's
+// future will not bring: from the ring alone if it reaches back far enough, else
+// from the tables up to their checkpoint, from the log up to the ring, and the ring.
+func (st *stream) backlog(ctx context.Context, partition int32, held []*eventView, begin int64) (backlog []*eventView, ended bool, err error) {
+	if st.last >= 0 && st.last+1 >= begin {
+		return st.fromRing(ctx, held)
+	}
+	rows, next, err := st.fromTables(ctx, partition)
+	switch {
+	case errors.Is(err, projections.ErrUnavailable) && st.last >= 0:
+		next = st.last + 1 // the log itself holds everything from there on
+	case err != nil:
+		return nil, false, err
+	}
+	if next < begin {
+		gap, err := st.fromLog(ctx, partition, next, begin)
+		if err != nil {
+			return nil, false, err
+		}
+		rows = append(rows, gap...)
+	}
+	for _, e := range held {
+		if e.at.offset >= max(next, begin) {
+			rows = append(rows, e)
+		}
+	}
+	if len(rows) == 0 && st.last < 0 && !st.server.accepted.has(st.job) {
+		return nil, false, refuse(codeNotFound, "there is no job %s", st.job)
+	}
+	for _, e := range rows {
+		if e.tenant != tenant {
+			return nil, false, refuse(codeNotFound, "there is no job %s", st.job)
+		}
+		ended = ended || e.ends()
+	}
+	return behind(rows, st.last), ended, nil
+}
+
+// fromRing is the backlog of a client that was here a moment ago. The tables are
+// asked only whether the job has ended before what the ring holds.
+func (st *stream) fromRing(ctx context.Context, held []*eventView) ([]*eventView, bool, error) {
+	for _, e := range held {
+		if e.ends() {
+			return behind(held, st.last), true, nil
+		}
+	}
+	if len(held) > 0 || st.server.accepted.has(st.job) {
+		return behind(held, st.last), false, nil
+	}
+	ended := false
+	err := st.server.read(ctx, func(ctx context.Context, q *projections.Queries) error {
+		row, err := q.Job(ctx, tenant, st.job)
+		if err != nil {
+			return err
+		}
+		ended = row.Ended()
+		return nil
+	})
+	switch {
+	case errors.Is(err, projections.ErrNotFound):
+		return nil, false, refuse(codeNotFound, "there is no job %s", st.job)
+	case errors.Is(err, projections.ErrUnavailable):
+		return nil, false, nil // the stream goes on without them
+	}
+	return nil, ended, err
+}
+
+func behind(list []*eventView, after int64) []*eventView {
+	var out []*eventView
+	for _, e := range list {
+		if e.at.offset > after {
+			out = append(out, e)
+			after = e.at.offset
+		}
+	}
+	return out
+}
+
+// fromTables is the job's trail, and the first offset that is not in the same snapshot.
+func (st *stream) fromTables(ctx context.Context, partition int32) (trail []*eventView, next int64, err error) {
+	err = st.server.read(ctx, func(ctx context.Context, q *projections.Queries) error {
+		rows, err := q.JobEvents(ctx, tenant, st.job, 0, streamBacklog)
+		if err != nil {
+			return err
+		}
+		trail = trail[:0]
+		for _, r := range rows {
+			trail = append(trail, viewEvent(r))
+		}
+		next, err = q.Checkpoint(ctx, events.TopicJobEvents, partition)
+		return err
+	})
+	return trail, next, err
+}
+
+var errEnough = errors.New("read far enough")
+
+// fromLog reads the job's events in [from, to).
+func (st *stream) fromLog(ctx context.Context, partition int32, from, to int64) ([]*eventView, error) {
+	var out []*eventView
+	at := eventlog.TopicPartition{Topic: events.TopicJobEvents, Partition: partition}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	_, err := st.server.cfg.Log.Read(ctx, eventlog.Offsets{at: from}, func(records []eventlog.Record) error {
+		for _, r := range records {
+			if r.Offset >= to {
+				return errEnough
+			}
+			if r.Key != st.job {
+				continue
+			}
+			e, err := readEvent(r)
+			if err != nil {
+				return err
+			}
+			out = append(out, e)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, fmt.Errorf("cannot read the job's events from the log: %w", err)
+	}
+	return out, nil
+}
+
+// run writes the backlog and then what comes, until the job is over, the client is
+// gone or too slow, or the server stops.
+func (st *stream) run(w *bufio.Writer, backlog []*eventView) error {
+	if err := st.write(w, reconnectAfter); err != nil {
+		return err
+	}
+	for _, e := range backlog {
+		if over, err := st.event(w, e); over || err != nil {
+			return err
+		}
+	}
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for {
+		select {
+		case <-st.server.stopping:
+			return nil
+		case <-beat.C:
+			if err := st.write(w, ": still here\n\n"); err != nil {
+				return err
+			}
+		case x, open := <-st.sub.queue:
+			if !open {
+				st.server.metrics.cut.Inc()
+				return nil
+			}
+			if x.progress != nil {
+				if err := st.progress(w, x.progress); err != nil {
+					return err
+				}
+				continue
+			}
+			if over, err := st.event(w, x.event); over || err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// event sends one event, unless the client has it, and says whether it was the last.
+func (st *stream) event(w *bufio.Writer, e *eventView) (over bool, err error) {
+	if e.at.offset <= st.last || e.tenant != tenant {
+		return false, nil
+	}
+	body, err := json.Marshal(st.opener.event(e))
+	if err != nil {
+		return false, err
+	}
+	st.last = e.at.offset
+	return e.ends(), st.write(w, "id: "+e.Position+"\nevent: event\ndata: "+string(body)+"\n\n")
+}
+
+func (st *stream) progress(w *bufio.Writer, p *progressView) error {
+	if p.tenant != tenant {
+		return nil
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return st.write(w, "event: progress\ndata: "+string(body)+"\n\n")
+}
+
+// write sends at once. A client that takes nothing for the write time-out is cut
+// and may resume by its last id.
+func (st *stream) write(w *bufio.Writer, text string) error {
+	if err := st.conn.SetWriteDeadline(time.Now().Add(st.server.cfg.WriteTimeout)); err != nil {
+		return err
+	}
+	if _, err := w.WriteString(text); err != nil {
+		return err
+	}
+	return w.Flush()
+}

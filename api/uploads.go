@@ -1,0 +1,267 @@
+// Uploads: one file, streamed into a temporary one, proved to be what it says,
+// cleaned, and only then stored with a record beside it. A refused file leaves
+// nothing behind.
+
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/objects"
+)
+
+// Kinds of upload.
+const (
+	uploadImage = "image"
+	uploadAudio = "audio"
+)
+
+const (
+	uploadTimeout = 10 * time.Minute // of one upload, from the first byte to the record
+	recordLimit   = 16 << 10
+	allowedFiles  = "allowed are images (JPEG, PNG, WebP; up to 16 megapixels) and audio (WAV, FLAC, MP3, OGG, M4A; up to 10 minutes)"
+)
+
+// upload is the record that lies beside an uploaded file, and the answer to its upload.
+type upload struct {
+	ID         string    `json:"id"`
+	Type       string    `json:"type"`
+	MediaType  string    `json:"media_type"`
+	Size       int64     `json:"size"` // bytes
+	SHA256     string    `json:"sha256"`
+	Width      int       `json:"width,omitempty"` // pixels
+	Height     int       `json:"height,omitempty"`
+	DurationMS int64     `json:"duration_ms,omitempty"`
+	URI        string    `json:"uri"`
+	CreatedAt  time.Time `json:"created_at"`
+}
+
+func (u upload) artifact() events.Artifact {
+	return events.Artifact{URI: u.URI, SHA256: u.SHA256, Size: u.Size, MediaType: u.MediaType, Width: u.Width, Height: u.Height, DurationMS: u.DurationMS}
+}
+
+// uploadView is the record without its place in the store.
+type uploadView struct {
+	ID         string    `json:"id"`
+	Type       string    `json:"type"`
+	MediaType  string    `json:"media_type"`
+	Size       int64     `json:"size"`
+	SHA256     string    `json:"sha256"`
+	Width      *int      `json:"width"`
+	Height     *int      `json:"height"`
+	DurationMS *int64    `json:"duration_ms"`
+	CreatedAt  time.Time `json:"created_at"`
+}
+
+// cleaned is a file that passed: re-encoded, without metadata.
+type cleaned struct {
+	path          string
+	kind, ext     string
+	mediaType     string
+	width, height int
+	duration      time.Duration
+}
+
+func (s *Server) postUpload(c *fiber.Ctx) (err error) {
+	outcome := "refused"
+	defer func() { s.metrics.uploads.WithLabelValues(outcome).Inc() }()
+	if err := checkQuery(c); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(s.cfg.TempDir, "myspinbot-upload-")
+	if err != nil {
+		return fmt.Errorf("cannot make a folder for an upload: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	ctx, cancel := context.WithTimeout(c.UserContext(), uploadTimeout)
+	defer cancel()
+	path := filepath.Join(dir, "upload")
+	if err := s.receive(c, ctx, path); err != nil {
+		// What is left of a large body is not worth reading.
+		c.Context().SetConnectionClose()
+		return err
+	}
+	file, err := s.clean(ctx, dir, path)
+	if err != nil {
+		return err
+	}
+	u, err := s.store(ctx, file)
+	if err != nil {
+		return err
+	}
+	outcome = "stored"
+	return c.Status(fiber.StatusCreated).JSON(uploadView{ID: u.ID, Type: u.Type, MediaType: u.MediaType, Size: u.Size, SHA256: u.SHA256,
+		Width: opt(u.Width), Height: opt(u.Height), DurationMS: opt(u.DurationMS), CreatedAt: u.CreatedAt})
+}
+
+// receive writes the one file of the form to path.
+func (s *Server) receive(c *fiber.Ctx, ctx context.Context, path string) error { //nolint:revive // Fiber's context is no context.Context
+	media, params, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType))
+	if err != nil || media != fiber.MIMEMultipartForm || params["boundary"] == "" {
+		return refuse(codeMediaType, "send the file as multipart/form-data, in a field called file")
+	}
+	slack := int64(64 << 10) // for the form around the file
+	if int64(c.Request().Header.ContentLength()) > s.cfg.MaxUpload+slack {
+		return s.tooLarge()
+	}
+	form := multipart.NewReader(io.LimitReader(s.bodyStream(c), s.cfg.MaxUpload+slack), params["boundary"])
+	found := false
+	for {
+		part, err := form.NextRawPart()
+		switch {
+		case errors.Is(err, io.EOF) && found:
+			return ctx.Err()
+		case errors.Is(err, io.EOF):
+			return invalid(fault{Parameter: "file", Code: "field_missing", Detail: "the form has no field called file"})
+		case err != nil:
+			return refuse(codeRequestMalformed, "the form broke off or is not multipart/form-data")
+		case part.FormName() != "file" || found:
+			return invalid(fault{Parameter: shortened(part.FormName()), Code: "field_unknown", Detail: "the form must have one field, called file"})
+		}
+		found = true
+		if err := s.receiveFile(part, path); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Server) receiveFile(part io.Reader, path string) (err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot make a file for an upload: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	n, err := io.Copy(onlyWriter{f}, io.LimitReader(part, s.cfg.MaxUpload+1))
+	var disk *os.PathError
+	switch {
+	case n > s.cfg.MaxUpload:
+		return s.tooLarge()
+	case errors.As(err, &disk):
+		return fmt.Errorf("cannot write an upload: %w", err)
+	case err != nil:
+		return refuse(codeRequestMalformed, "the upload broke off")
+	case n == 0:
+		return refuseFile("the file is empty")
+	}
+	return nil
+}
+
+// onlyWriter keeps io.Copy from asking the file to read by itself.
+type onlyWriter struct{ io.Writer }
+
+func (s *Server) tooLarge() error {
+	return refuse(codeTooLarge, "a file may have at most %d MiB", s.cfg.MaxUpload>>20)
+}
+
+// refuseFile says why a file of a known kind cannot be used.
+func refuseFile(format string, args ...any) error {
+	detail := fmt.Sprintf(format, args...)
+	return &refusal{code: codeFileInvalid, detail: detail, faults: []fault{{Parameter: "file", Code: codeFileInvalid, Detail: detail}}}
+}
+
+// clean finds out what the file is, by its first bytes alone, and re-encodes it.
+func (s *Server) clean(ctx context.Context, dir, path string) (cleaned, error) {
+	head, err := firstBytes(path)
+	if err != nil {
+		return cleaned{}, err
+	}
+	if format := imageFormat(head); format != "" {
+		select {
+		case s.decoders <- struct{}{}:
+		case <-ctx.Done():
+			return cleaned{}, ctx.Err()
+		}
+		defer func() { <-s.decoders }()
+		return cleanImage(dir, path, format)
+	}
+	if demuxer := audioDemuxer(head); demuxer != "" {
+		return s.cleanAudio(ctx, dir, path, demuxer)
+	}
+	detail := "the file is neither an image nor audio of a known format; " + allowedFiles
+	return cleaned{}, &refusal{code: codeMediaType, detail: detail, faults: []fault{{Parameter: "file", Code: codeMediaType, Detail: detail}}}
+}
+
+func firstBytes(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read an upload back: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	head := make([]byte, 16)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("cannot read an upload back: %w", err)
+	}
+	return head[:n], nil
+}
+
+// store puts the file and then its record; a record therefore means that the file is there.
+func (s *Server) store(ctx context.Context, f cleaned) (upload, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return upload{}, fmt.Errorf("cannot make an upload id: %w", err)
+	}
+	subject, err := objects.Subject(tenant, objects.NoProfile, id.String())
+	if err != nil {
+		return upload{}, err
+	}
+	a, err := s.cfg.Objects.PutFile(ctx, subject, f.ext, f.mediaType, f.path)
+	if err != nil {
+		return upload{}, fmt.Errorf("cannot store an upload: %w", err)
+	}
+	u := upload{ID: id.String(), Type: f.kind, MediaType: f.mediaType, Size: a.Size, SHA256: a.SHA256, Width: f.width, Height: f.height,
+		DurationMS: f.duration.Milliseconds(), URI: a.URI, CreatedAt: s.now().UTC().Truncate(time.Millisecond)}
+	record, err := json.Marshal(u)
+	if err != nil {
+		return upload{}, fmt.Errorf("cannot write an upload's record: %w", err)
+	}
+	if _, err := s.cfg.Objects.Put(ctx, subject, "json", fiber.MIMEApplicationJSON, bytes.NewReader(record)); err != nil {
+		return upload{}, errors.Join(fmt.Errorf("cannot store an upload's record: %w", err), s.cfg.Objects.Delete(context.WithoutCancel(ctx), a.URI))
+	}
+	return u, nil
+}
+
+// findUpload reads the tenant's record of an upload, or says objects.ErrMissing.
+// The record is the one JSON object of the upload's folder.
+func (s *Server) findUpload(ctx context.Context, tenant, id string) (upload, error) {
+	for info, err := range s.cfg.Objects.List(ctx, tenant+"/"+objects.NoProfile+"/"+id+"/") {
+		if err != nil {
+			return upload{}, fmt.Errorf("cannot look for upload %s: %w", id, err)
+		}
+		if !strings.HasSuffix(info.URI, ".json") {
+			continue
+		}
+		return s.readUpload(ctx, id, info.URI)
+	}
+	return upload{}, fmt.Errorf("upload %s: %w", id, objects.ErrMissing)
+}
+
+func (s *Server) readUpload(ctx context.Context, id, uri string) (u upload, err error) {
+	r, err := s.cfg.Objects.Open(ctx, uri)
+	if err != nil {
+		return u, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	if err := json.NewDecoder(io.LimitReader(r, recordLimit)).Decode(&u); err != nil {
+		return u, fmt.Errorf("cannot read the record of upload %s: %w", id, err)
+	}
+	if u.ID != id {
+		return u, fmt.Errorf("the record of upload %s names %q: %w", id, u.ID, objects.ErrMissing)
+	}
+	return u, nil
+}

@@ -1,0 +1,269 @@
+// The Job object: one shape in every answer.
+
+package api
+
+import (
+	"math"
+	"time"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/projections"
+)
+
+// jobView is a job as clients see it. List rows leave out the fields that are
+// pointers or slices marked "whole".
+type jobView struct {
+	ID          string       `json:"id"`
+	Version     int64        `json:"version"` // grows only; drop an object with a smaller one
+	Status      string       `json:"status"`
+	Progress    float64      `json:"progress"` // 0 to 1
+	Pipeline    string       `json:"pipeline"`
+	Variant     string       `json:"variant"`
+	Mode        string       `json:"mode"`
+	Profile     *profileRef  `json:"profile"`
+	Tenant      string       `json:"tenant"`
+	ParentJobID *string      `json:"parent_job_id"`
+	CreatedAt   time.Time    `json:"created_at"`
+	StartedAt   *time.Time   `json:"started_at"`
+	FinishedAt  *time.Time   `json:"finished_at"`
+	Stages      []stageView  `json:"stages"`
+	Error       *failureView `json:"error"`
+	Content     string       `json:"content"` // whether the texts could be opened
+
+	Request      *requestView        `json:"request,omitempty"`       // whole
+	Graph        *graphView          `json:"graph,omitempty"`         // whole
+	Outputs      map[string][]string `json:"outputs,omitempty"`       // whole: artifact ids by the output's name
+	Artifacts    []artifactView      `json:"artifacts,omitempty"`     // whole
+	RecentEvents []*eventView        `json:"recent_events,omitempty"` // whole: the last ones, oldest first
+}
+
+type profileRef struct {
+	ID    string  `json:"id"`
+	Label *string `json:"label"`
+}
+
+type stageView struct {
+	ID          string       `json:"id"`
+	Task        string       `json:"task"`
+	Plane       string       `json:"plane"`
+	Lane        *string      `json:"lane"`
+	Status      string       `json:"status"`
+	Attempt     *int         `json:"attempt"`
+	Progress    float64      `json:"progress"` // 0 to 1
+	Message     *string      `json:"message"`  // of the running attempt's last beat
+	Fidelity    *string      `json:"fidelity"`
+	Engine      *string      `json:"engine"`
+	Model       *string      `json:"model"`
+	Worker      *string      `json:"worker"`
+	ScheduledAt *time.Time   `json:"scheduled_at"`
+	StartedAt   *time.Time   `json:"started_at"`
+	FinishedAt  *time.Time   `json:"finished_at"`
+	DurationMS  *int64       `json:"duration_ms"`
+	Notes       []string     `json:"notes"`
+	Error       *failureView `json:"error"`
+}
+
+type failureView struct {
+	Stage   *string         `json:"stage"`
+	Class   *string         `json:"class"`
+	Message string          `json:"message"`
+	Hint    *string         `json:"hint"`
+	LogTail *string         `json:"log_tail"`
+	Reasons []events.Reason `json:"reasons"`
+}
+
+// requestView is what was asked for, texts in clear.
+type requestView struct {
+	Prompt          *string        `json:"prompt"`
+	Script          *string        `json:"script"`
+	VoiceTranscript *string        `json:"voice_transcript"`
+	Options         map[string]any `json:"options"`
+	Portrait        bool           `json:"portrait"` // whether one was given
+	Images          int            `json:"images"`   // how many
+	Voice           int            `json:"voice"`
+	Consent         bool           `json:"consent"`
+}
+
+type graphView struct {
+	Nodes []nodeView    `json:"nodes"`
+	Edges []events.Edge `json:"edges"`
+}
+
+type nodeView struct {
+	ID     string         `json:"id"`
+	Task   string         `json:"task"`
+	Plane  string         `json:"plane"`
+	Lane   *string        `json:"lane"`
+	Params map[string]any `json:"params"`
+	Weight float64        `json:"weight"`
+	Skip   *string        `json:"skip"` // why the plan leaves the node out
+}
+
+type artifactView struct {
+	ID         string    `json:"id"`
+	JobID      string    `json:"job_id"`
+	Stage      *string   `json:"stage"`
+	Attempt    *int      `json:"attempt"`
+	Output     *string   `json:"output"`
+	Name       string    `json:"name"`
+	Type       string    `json:"type"`
+	MediaType  string    `json:"media_type"`
+	URI        string    `json:"uri"`
+	SHA256     string    `json:"sha256"`
+	Size       int64     `json:"size"`
+	Width      *int      `json:"width"`
+	Height     *int      `json:"height"`
+	DurationMS *int64    `json:"duration_ms"`
+	Engine     *string   `json:"engine"`
+	Fidelity   *string   `json:"fidelity"`
+	CreatedAt  time.Time `json:"created_at"`
+	ContentURL string    `json:"content_url"`
+}
+
+// viewJob is a row with its stages, and what runs now according to the live feed.
+func (s *Server) viewJob(o *opener, j *projections.Job, stages []*projections.Stage) jobView {
+	v := jobView{
+		ID: j.ID, Version: j.Version, Status: j.Status, Progress: j.Progress, Pipeline: j.Pipeline, Variant: j.Variant, Mode: j.Mode,
+		Tenant: j.Tenant, ParentJobID: opt(j.ParentJobID), CreatedAt: j.CreatedAt, StartedAt: optTime(j.StartedAt), FinishedAt: optTime(j.FinishedAt),
+		Stages: make([]stageView, 0, len(stages)), Error: viewFailure(o, j.Error),
+	}
+	if j.ProfileID != "" {
+		v.Profile = &profileRef{ID: j.ProfileID, Label: o.text(s.known.profileName(j.Tenant, j.ProfileID))}
+	}
+	live := s.feed.stages(j.ID)
+	for _, st := range stages {
+		sv := viewStage(o, st, live[st.ID])
+		if st.Status == projections.StageRunning {
+			v.Progress += st.Weight * sv.Progress
+		}
+		v.Stages = append(v.Stages, sv)
+	}
+	v.Progress = math.Min(1, math.Round(v.Progress*1e4)/1e4)
+	v.Content = o.content
+	return v
+}
+
+func viewStage(o *opener, st *projections.Stage, beat progressView) stageView {
+	v := stageView{
+		ID: st.ID, Task: st.Task, Plane: st.Plane, Lane: opt(st.Lane), Status: st.Status, Attempt: opt(int(st.Attempt)),
+		Fidelity: opt(st.Fidelity), Engine: opt(st.Engine), Model: opt(st.Model), Worker: opt(st.Worker),
+		ScheduledAt: optTime(st.ScheduledAt), StartedAt: optTime(st.StartedAt), FinishedAt: optTime(st.FinishedAt),
+		DurationMS: opt(st.DurationMS), Notes: orEmpty(st.Notes), Error: viewFailure(o, st.Error),
+	}
+	switch st.Status {
+	case projections.StageSucceeded, projections.StageSkipped:
+		v.Progress = 1
+	case projections.StageRunning:
+		if beat.Attempt == int(st.Attempt) {
+			v.Progress, v.Message = math.Max(0, math.Min(1, beat.Percent/100)), opt(beat.Message)
+		}
+	}
+	return v
+}
+
+func viewFailure(o *opener, f *projections.Failure) *failureView {
+	if f == nil {
+		return nil
+	}
+	return &failureView{Stage: opt(f.Stage), Class: opt(f.Class), Message: f.Message, Hint: opt(f.Hint),
+		LogTail: o.text(f.LogTail), Reasons: orEmpty(f.Reasons)}
+}
+
+func viewRequest(o *opener, r *events.Request) *requestView {
+	if r == nil {
+		return nil
+	}
+	v := &requestView{
+		Prompt: o.text(r.Inputs["prompt"].Text), Script: o.text(r.Inputs["script"].Text), VoiceTranscript: o.text(r.Inputs["voice_transcript"].Text),
+		Options: r.Options, Portrait: r.Inputs["portrait"].Present(), Images: len(r.Inputs["images"].Artifacts),
+		Voice: len(r.Inputs["voice"].Artifacts), Consent: r.Consent != nil,
+	}
+	if v.Options == nil {
+		v.Options = map[string]any{}
+	}
+	return v
+}
+
+func viewGraph(g *events.Graph) *graphView {
+	if g == nil {
+		return nil
+	}
+	v := &graphView{Nodes: make([]nodeView, len(g.Nodes)), Edges: orEmpty(g.Edges)}
+	for i, n := range g.Nodes {
+		v.Nodes[i] = nodeView{ID: n.ID, Task: n.Task, Plane: n.Plane, Lane: opt(n.Lane), Params: n.Params, Weight: n.Weight, Skip: opt(n.Skip)}
+		if n.Params == nil {
+			v.Nodes[i].Params = map[string]any{}
+		}
+	}
+	return v
+}
+
+// viewPlan is a job that was accepted a moment ago and is in no table yet.
+func viewPlan(id, profileID string, label *string, at time.Time, g events.Graph, r *requestView) jobView {
+	v := jobView{
+		ID: id, Status: aggregates.JobQueued, Pipeline: g.Workflow, Variant: g.Variant, Mode: g.Mode, Tenant: tenant,
+		CreatedAt: at, Stages: make([]stageView, len(g.Nodes)), Content: contentAvailable, Graph: viewGraph(&g), Request: r,
+	}
+	if profileID != "" {
+		v.Profile = &profileRef{ID: profileID, Label: label}
+	}
+	for i, n := range g.Nodes {
+		v.Stages[i] = stageView{ID: n.ID, Task: n.Task, Plane: n.Plane, Lane: opt(n.Lane), Status: aggregates.StagePending, Notes: []string{}}
+	}
+	return v
+}
+
+func viewOutputs(outputs map[string]events.Value) map[string][]string {
+	v := map[string][]string{}
+	for name, value := range outputs {
+		for _, a := range value.Artifacts {
+			v[name] = append(v[name], a.ID)
+		}
+	}
+	return v
+}
+
+func viewArtifact(a *projections.Artifact) artifactView {
+	return artifactView{
+		ID: a.ID, JobID: a.JobID, Stage: opt(a.Stage), Attempt: opt(int(a.Attempt)), Output: opt(a.Output), Name: a.Name, Type: a.Type,
+		MediaType: a.MediaType, URI: a.URI, SHA256: a.SHA256, Size: a.Size, Width: opt(int(a.Width)), Height: opt(int(a.Height)),
+		DurationMS: opt(a.DurationMS), Engine: opt(a.Engine), Fidelity: opt(a.Fidelity), CreatedAt: a.CreatedAt,
+		ContentURL: "/api/artifacts/" + a.ID + "/content",
+	}
+}
+
+func viewEvent(e *projections.JobEvent) *eventView {
+	at := position{e.Partition, e.Offset}
+	return &eventView{
+		Position: at.String(), EventID: e.EventID, Type: e.Type, SchemaVersion: int(e.SchemaVersion), JobID: e.JobID, Version: e.Version,
+		OccurredAt: e.OccurredAt.Add(time.Duration(e.OccurredNS)), CommandID: e.CommandID, CausationID: e.CausationID,
+		CorrelationID: e.CorrelationID, Actor: e.Actor, Stage: opt(e.Stage), Task: opt(e.Task), Attempt: opt(int(e.Attempt)),
+		State: opt(e.State), Variant: opt(e.Variant), Lane: opt(e.Lane), Worker: opt(e.Worker), Model: opt(e.Model),
+		DurationMS: opt(e.DurationMS), ErrorClass: opt(e.ErrorClass), ArtifactURI: opt(e.ArtifactURI),
+		ArtifactSHA256: opt(e.ArtifactSHA256), Data: e.Data, tenant: e.Tenant, at: at,
+	}
+}
+
+// opt is null for what is not there.
+func opt[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+func optTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func orEmpty[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}

@@ -56,7 +56,7 @@ type PostgresConfig struct {
 
 // S3Config reaches the object store that holds every file.
 type S3Config struct {
-	// Address of the store, host:port without a scheme. No default. `myspinbot dev` brings a store of its own.
+	// Address of the store, host:port; http:// or https:// before it decides over s3.secure. No default. `myspinbot dev` brings a store of its own.
 	Endpoint string `key:"endpoint"`
 	// Access key of the store. No default.
 	AccessKey Secret `key:"access_key"`

@@ -28,7 +28,7 @@ func (l *loader) finish() {
 		l.checkAddress("kafka.brokers", address)
 	}
 	if c.S3.Endpoint != "" {
-		l.checkAddress("s3.endpoint", c.S3.Endpoint)
+		l.checkAddress("s3.endpoint", strings.TrimPrefix(strings.TrimPrefix(c.S3.Endpoint, "http://"), "https://"))
 	}
 	l.checkAddress("http.listen", c.HTTP.Listen)
 	if host, _, err := net.SplitHostPort(c.HTTP.Listen); err == nil && !isLoopback(host) {

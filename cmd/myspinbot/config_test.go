@@ -77,7 +77,7 @@ slot = 3
 [job]
 back_off = 5
 [s3]
-endpoint = "http://store:9000"
+endpoint = "ftp://store"
 `)
 	env := []string{"MYSPINBOT_LOG_LEVEL=loud", "MYSPINBOT_SECRETS_MASTER_KEY=c2hvcnQ=", "MYSPINBOT_POSTGRES_URL=mysql://u:hunter2@h/d"}
 	_, _, err := loadConfig([]string{"--config", path, "--engines-ollama-temperature", "3", "--no-such", "--lanes", "tts,dance", "--job-deadline"}, env)
@@ -91,7 +91,7 @@ endpoint = "http://store:9000"
 		`lanes.tts.slot (` + path + `, line 8): found an unknown key; allowed: partitions, slots`,
 		`colour (` + path + `, line 9): found an unknown key`,
 		`job.back_off (` + path + `, line 11): found 5; allowed: a duration`,
-		`s3.endpoint (` + path + `, line 13): found "http://store:9000"; allowed: host:port`,
+		`s3.endpoint (` + path + `, line 13): found "ftp://store"; allowed: host:port`,
 		`log.level (environment MYSPINBOT_LOG_LEVEL): found "loud"; allowed: one of debug, info, warn, error`,
 		`secrets.master_key (environment MYSPINBOT_SECRETS_MASTER_KEY): found a secret of 8 characters; allowed: 32 bytes`,
 		`postgres.url (environment MYSPINBOT_POSTGRES_URL): found a secret of 21 characters; allowed: a URL that begins with postgres://`,

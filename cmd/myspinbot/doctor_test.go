@@ -1,0 +1,170 @@
+// Tests of `doctor`, with programs that are scripts and services that are fakes.
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/myspinbot/myspinbot/internal/devstack"
+)
+
+// program writes a script that prints by its arguments: lines of "ARGUMENT|TEXT".
+func program(t *testing.T, name string, answers ...string) string {
+	t.Helper()
+	script := "#!/bin/sh\nfor a; do last=$a; done\ncase $last in\n"
+	for _, a := range answers {
+		arg, text, _ := strings.Cut(a, "|")
+		script += fmt.Sprintf("%s) echo '%s' ;;\n", arg, text)
+	}
+	path := writeFile(t, name, script+"*) echo broken >&2; exit 3 ;;\nesac\n")
+	if err := os.Chmod(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func doctor(t *testing.T, cfg Config) (status int, text string) {
+	t.Helper()
+	var out bytes.Buffer
+	status = examine(context.Background(), append(programChecks(cfg), serviceChecks(cfg)...), &out)
+	return status, out.String()
+}
+
+func TestTheRealToolsAreEnough(t *testing.T) {
+	t.Parallel()
+	status, text := doctor(t, Config{})
+	for _, want := range []string{"ok        ffmpeg                 ffmpeg version", "ok        ffprobe", "ok        flite                  voices kal", "ok        face weights", "optional  log                    kafka.brokers is not set", "your own text"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	if status != 0 || t.Failed() {
+		t.Errorf("status %d:\n%s", status, text)
+	}
+}
+
+func TestWhatIsMissingIsNamedWithItsRemedy(t *testing.T) {
+	t.Parallel()
+	encoders, filters := "-encoders| V..... libx264 A..... aac", "-filters| subtitles V->V"
+	good := Config{Engines: EnginesConfig{
+		FFmpeg: program(t, "ffmpeg", "-version|ffmpeg version 9", encoders, filters), FFprobe: program(t, "ffprobe", "-version|ffprobe version 9"),
+		Flite: program(t, "flite", "-lv|Voices available: kal awb rms slt")}}
+	weights, err := devstack.FaceWeights()
+	if err != nil {
+		t.Fatal(err)
+	}
+	good.Engines.Face.Weights = weights
+	if status, text := doctor(t, good); status != 0 {
+		t.Fatalf("the good case: status %d:\n%s", status, text)
+	}
+	for name, tc := range map[string]struct {
+		spoil func(*EnginesConfig)
+		want  []string
+	}{
+		"no ffmpeg": {func(e *EnginesConfig) { e.FFmpeg = "/absent/ffmpeg" }, []string{"MISSING   ffmpeg", "not installed", "apt-get install ffmpeg"}},
+		"no encoder": {func(e *EnginesConfig) {
+			e.FFmpeg = program(t, "ffmpeg", "-version|x", "-encoders|aac_at libx264rgb", filters)
+		}, []string{"lacks aac, libx264"}},
+		"no filter":  {func(e *EnginesConfig) { e.FFmpeg = program(t, "ffmpeg", "-version|x", encoders, "-filters|none") }, []string{"lacks subtitles"}},
+		"broken":     {func(e *EnginesConfig) { e.FFprobe = program(t, "ffprobe") }, []string{"MISSING   ffprobe", "does not work", "broken"}},
+		"one voice":  {func(e *EnginesConfig) { e.Flite = program(t, "flite", "-lv|Voices available: kal") }, []string{"MISSING   flite", "no voice slt, only kal"}},
+		"no weights": {func(e *EnginesConfig) { e.Face.Weights = t.TempDir() }, []string{"MISSING   face weights", "make deps"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := good
+			tc.spoil(&cfg.Engines)
+			status, text := doctor(t, cfg)
+			for _, want := range append(tc.want, "is needed") {
+				if status != 1 || !strings.Contains(text, want) {
+					t.Errorf("status %d; the report lacks %q:\n%s", status, want, text)
+				}
+			}
+		})
+	}
+}
+
+func TestConfiguredServicesMustAnswer(t *testing.T) {
+	t.Parallel()
+	const nobody = "127.0.0.1:1"
+	cfg := Config{Kafka: KafkaConfig{Brokers: []string{nobody}, Prefix: "x.", Partitions: 1}, Postgres: PostgresConfig{URL: "postgres://u:hunter2@" + nobody + "/d"},
+		S3: S3Config{Endpoint: nobody, AccessKey: "a", SecretKey: "hunter2", Bucket: "b"}, Engines: EnginesConfig{Ollama: OllamaConfig{URL: "http://" + nobody, Model: "m"}}}
+	cfg.Lanes = mustDefaults(t).Lanes
+	var out bytes.Buffer
+	status := examine(context.Background(), serviceChecks(cfg), &out)
+	text := out.String()
+	for _, want := range []string{"MISSING   log", "MISSING   PostgreSQL", "MISSING   object store", "optional  Ollama", "start the broker", "ollama pull m"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	if status != 1 || strings.Contains(text, "hunter2") || t.Failed() {
+		t.Errorf("status %d:\n%s", status, text)
+	}
+}
+
+func mustDefaults(t *testing.T) Config {
+	t.Helper()
+	c, _, err := loadConfig(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestOllama(t *testing.T) {
+	t.Parallel()
+	answers := map[string]string{"/good/api/tags": `{"models":[{"name":"llama3.2:latest"}]}`, "/odd/api/tags": "<html>"}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, ok := answers[r.URL.Path]
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		fmt.Fprint(w, body)
+	}))
+	defer server.Close()
+	for path, tc := range map[string]struct{ model, want string }{
+		"/good/": {"llama3.2", "model llama3.2:latest"},
+		"/good":  {"other", `no model "other"`},
+		"/odd":   {"llama3.2", "as Ollama does"},
+		"/none":  {"llama3.2", "404"},
+	} {
+		found, err := lookAtOllama(context.Background(), Config{Engines: EnginesConfig{Ollama: OllamaConfig{URL: server.URL + path, Model: tc.model}}})
+		if got := fmt.Sprint(found, err); !strings.Contains(got, tc.want) {
+			t.Errorf("%s: %s, want %q", path, got, tc.want)
+		}
+	}
+}
+
+func TestACheckThatHangsIsCut(t *testing.T) {
+	t.Parallel()
+	path := writeFile(t, "hang", "#!/bin/sh\nexec tail -f /dev/null\n")
+	if err := os.Chmod(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := output(ctx, path); err == nil || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestDoctorsUsage(t *testing.T) {
+	t.Parallel()
+	var out, errs bytes.Buffer
+	if status := runDoctor(context.Background(), []string{"--help"}, &out, &errs); status != 0 || !strings.Contains(out.String(), "usage") {
+		t.Errorf("help: status %d, %s", status, out.String())
+	}
+	if status := runDoctor(context.Background(), []string{"me", "--config", filepath.Join(t.TempDir(), "none")}, &out, &errs); status != 2 || !strings.Contains(errs.String(), "no such file") {
+		t.Errorf("status %d, %s", status, errs.String())
+	}
+}

@@ -239,13 +239,17 @@ func (s *session) tell(c Counts) {
 	}
 }
 
+// beginWrite opens the transaction of a batch. Without waiting for the disk a crash
+// of PostgreSQL can lose the last transactions, but only whole, with their
+// checkpoints; the log still has them. All lookups are by key; a plan made while a
+// table was empty would otherwise read all of it for ever.
+const beginWrite = "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off"
+
 // commit writes one batch and its checkpoints in one transaction.
 func (s *session) commit(ctx context.Context, facts []fact, next eventlog.Offsets) (Counts, error) {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	// A crash of PostgreSQL can then lose the last transactions, but only whole, with
-	// their checkpoints; the log still has them.
-	options := pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL synchronous_commit = off"}
+	options := pgx.TxOptions{BeginQuery: beginWrite}
 	f, m, schema := newFold(), s.moves(next), migrations.Schema(s.generation)
 	err := pgx.BeginTxFunc(ctx, s.p.cfg.Pool, options, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}

@@ -80,8 +80,13 @@ func verify(ctx context.Context, p *Projector) (Report, error) {
 	if err := migrations.CreateScratch(ctx, tx); err != nil {
 		return r, readError(ctx, err)
 	}
-	r.Events, err = p.foldScratch(ctx, tx, end)
-	if err != nil {
+	if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off"); err != nil { // see beginWrite
+		return r, readError(ctx, err)
+	}
+	if r.Events, err = p.foldScratch(ctx, tx, end); err != nil {
+		return r, readError(ctx, err)
+	}
+	if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = on"); err != nil {
 		return r, readError(ctx, err)
 	}
 	for _, t := range shapes() {

@@ -3,6 +3,7 @@
 package gpu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,18 @@ type EngineConfig struct {
 	FFmpeg      string // path of ffmpeg; empty: found on PATH
 	FFprobe     string // path of ffprobe; empty: found on PATH
 	Flite       string // path of flite; empty: found on PATH
-	FaceWeights string // folder of the face networks; empty: lip-sync announces a gap
+	FaceWeights string // folder of the face networks; empty: lip-sync announces a gap, and rendering frames without them
+}
+
+// BuiltinEngines are the engines of this package that need no GPU and no model
+// server. Each announces itself what it lacks on this machine.
+func BuiltinEngines(cfg EngineConfig) []engine {
+	media := &mediaTool{ffmpeg: cmp.Or(cfg.FFmpeg, "ffmpeg"), ffprobe: cmp.Or(cfg.FFprobe, "ffprobe")}
+	faces := &faceNetworks{folder: cfg.FaceWeights}
+	return []engine{
+		trainingSet{}, &voiceReference{media}, &speech{flite: cmp.Or(cfg.Flite, "flite"), media: media},
+		&kenBurns{media, faces}, &talkingPhoto{media, faces}, &lanczos{media}, &assembler{media}, &checker{media},
+	}
 }
 
 // asInvalidInput turns a child's refusal of a user's file into invalid_input;

@@ -311,13 +311,14 @@ func (m *mediaTool) able(ctx context.Context) (string, error) {
 	return m.version, nil
 }
 
-// rawFrames is standard input with RGBA pictures, row by row, without padding.
-func rawFrames(w, h, fps int) mediaInput {
-	return mediaInput{format: "rawvideo", options: []string{"-pix_fmt", "rgba", "-s", fmt.Sprintf("%dx%d", w, h), "-r", strconv.Itoa(fps)}}
+// rawFrames is standard input with pictures of one pixel format, row by row,
+// without padding.
+func rawFrames(pixels string, w, h, fps int) mediaInput {
+	return mediaInput{format: "rawvideo", options: []string{"-pix_fmt", pixels, "-s", fmt.Sprintf("%dx%d", w, h), "-r", strconv.Itoa(fps)}}
 }
 
 // h264Args encodes a picture in BT.709, as players assume for HD.
 func h264Args(crf string) []string {
 	return []string{"-c:v", "libx264", "-preset", "veryfast", "-crf", crf, "-pix_fmt", "yuv420p",
-		"-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"}
+		"-color_range", "tv", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"}
 }

@@ -13,10 +13,14 @@ import (
 	"time"
 
 	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/talkingphoto"
 )
 
 // kenBurns is the built-in renderer.
-type kenBurns struct{ media *mediaTool }
+type kenBurns struct {
+	media *mediaTool
+	faces *faceNetworks // may be without weights
+}
 
 // Capability implements engine.
 func (k *kenBurns) Capability(ctx context.Context) (events.TaskCapability, *events.TaskGap) {
@@ -38,7 +42,7 @@ func (k *kenBurns) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	still := scaleCrop(photo, frameCrop(photo.Rect.Dx(), photo.Rect.Dy(), shot.w, shot.h), shot.w, shot.h)
+	still := scaleCrop(photo, k.crop(ctx, photo, shot.w, shot.h), shot.w, shot.h)
 	scene, clip := filepath.Join(a.Dir, "scene.jpg"), filepath.Join(a.Dir, "clip.mp4")
 	if err := savePicture(scene, still, true); err != nil {
 		return nil, err
@@ -62,6 +66,39 @@ func (k *kenBurns) Run(ctx context.Context, a *Attempt) (*Output, error) {
 		},
 		Fidelity: events.FidelityPreview, Engine: "ken-burns", Version: version, Notes: notes,
 	}, nil
+}
+
+// cameraRoom is how much more than head and shoulders the picture shows, so
+// that the camera can go nearer.
+const cameraRoom = 1.2
+
+// crop is the part of the photo to show: head and shoulders where the face
+// networks find a face, else the upper part.
+func (k *kenBurns) crop(ctx context.Context, photo *image.RGBA, w, h int) image.Rectangle {
+	plain := frameCrop(photo.Rect.Dx(), photo.Rect.Dy(), w, h)
+	model, err := k.faces.load()
+	if err != nil {
+		return plain
+	}
+	marks, _, err := locate(ctx, model, photo)
+	if err != nil {
+		return plain
+	}
+	framing, err := talkingphoto.FrameFace(photo.Rect, marks, w, h)
+	if err != nil {
+		return plain
+	}
+	return widen(framing.Crop, photo.Rect, cameraRoom)
+}
+
+// widen enlarges a part around its middle, keeping its aspect and within the
+// whole.
+func widen(part, whole image.Rectangle, factor float64) image.Rectangle {
+	factor = min(factor, float64(whole.Dx())/float64(part.Dx()), float64(whole.Dy())/float64(part.Dy()))
+	w, h := min(whole.Dx(), int(float64(part.Dx())*factor)), min(whole.Dy(), int(float64(part.Dy())*factor))
+	x := max(whole.Min.X, min(whole.Max.X-w, part.Min.X-(w-part.Dx())/2))
+	y := max(whole.Min.Y, min(whole.Max.Y-h, part.Min.Y-(h-part.Dy())/2))
+	return image.Rect(x, y, x+w, y+h)
 }
 
 // shot is what to film: size in pixels, length in seconds, and the seed that
@@ -126,7 +163,7 @@ func (s shot) film(ctx context.Context, media *mediaTool, a *Attempt, still *ima
 		"perspective=x0='%s':y0='%s':x1='%s':y1='%s':x2='%s':y2='%s':x3='%s':y3='%s':sense=source:eval=frame:interpolation=cubic,format=yuv420p",
 		s.fps, left, top, right, top, left, bottom, right, bottom)
 	return media.run(ctx, transcode{
-		dir: a.Dir, inputs: []mediaInput{rawFrames(s.w, s.h, s.fps)}, output: out, seconds: s.seconds,
+		dir: a.Dir, inputs: []mediaInput{rawFrames("rgba", s.w, s.h, s.fps)}, output: out, seconds: s.seconds,
 		args:     append([]string{"-vf", filter, "-frames:v", fmt.Sprint(s.frames()), "-an"}, h264Args("18")...),
 		feed:     func(w io.Writer) error { _, err := w.Write(still.Pix); return err },
 		progress: func(f float64) { a.report(10+88*f, "rendering") },

@@ -41,7 +41,7 @@ func unlikeness(a, b *image.RGBA) float64 {
 
 func TestRenderMovesThePortrait(t *testing.T) {
 	t.Parallel()
-	k := &kenBurns{testTool()}
+	k := &kenBurns{testTool(), &faceNetworks{}}
 	var last float64
 	a := &Attempt{Dir: t.TempDir(), Files: map[string][]File{"portrait": input(portraitPath(t)), "lora": input("/unused")},
 		Params:   map[string]any{"duration_seconds": 1.5, "resolution": "576p", "aspect": "9:16", "fps": 12.0, "seed": 1.0},
@@ -111,12 +111,12 @@ func TestVideoEnginesRefuse(t *testing.T) {
 		files  map[string][]File
 		params map[string]any
 	}{
-		"no portrait":      {&kenBurns{m}, nil, nil},
-		"hostile portrait": {&kenBurns{m}, map[string][]File{"portrait": playlist}, nil},
-		"resolution":       {&kenBurns{m}, map[string][]File{"portrait": portrait}, map[string]any{"resolution": "8K"}},
-		"aspect":           {&kenBurns{m}, map[string][]File{"portrait": portrait}, map[string]any{"aspect": "2:1"}},
-		"duration":         {&kenBurns{m}, map[string][]File{"portrait": portrait}, map[string]any{"duration_seconds": 1e9}},
-		"fps":              {&kenBurns{m}, map[string][]File{"portrait": portrait}, map[string]any{"fps": math.NaN()}},
+		"no portrait":      {&kenBurns{m, &faceNetworks{}}, nil, nil},
+		"hostile portrait": {&kenBurns{m, &faceNetworks{}}, map[string][]File{"portrait": playlist}, nil},
+		"resolution":       {&kenBurns{m, &faceNetworks{}}, map[string][]File{"portrait": portrait}, map[string]any{"resolution": "8K"}},
+		"aspect":           {&kenBurns{m, &faceNetworks{}}, map[string][]File{"portrait": portrait}, map[string]any{"aspect": "2:1"}},
+		"duration":         {&kenBurns{m, &faceNetworks{}}, map[string][]File{"portrait": portrait}, map[string]any{"duration_seconds": 1e9}},
+		"fps":              {&kenBurns{m, &faceNetworks{}}, map[string][]File{"portrait": portrait}, map[string]any{"fps": math.NaN()}},
 		"playlist":         {&lanczos{m}, map[string][]File{"video": playlist}, nil},
 		"broken video":     {&lanczos{m}, map[string][]File{"video": broken}, nil},
 		"factor":           {&lanczos{m}, map[string][]File{"video": broken}, map[string]any{"factor": 3.0}},
@@ -293,13 +293,13 @@ func TestCancelStopsARender(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	a := &Attempt{Dir: t.TempDir(), Files: map[string][]File{"portrait": input(portraitPath(t))}, Params: map[string]any{"duration_seconds": 60.0, "resolution": "1080p"},
+	a := &Attempt{Dir: t.TempDir(), Files: map[string][]File{"portrait": input(portraitPath(t))}, Params: map[string]any{"duration_seconds": 60.0, "resolution": "576p"},
 		Progress: func(p float64, _ string) {
 			if p > 10 {
 				cancel()
 			}
 		}}
-	_, err := (&kenBurns{testTool()}).Run(ctx, a)
+	_, err := (&kenBurns{testTool(), &faceNetworks{}}).Run(ctx, a)
 	if err == nil || ctx.Err() == nil {
 		t.Fatalf("error %v, context %v", err, ctx.Err())
 	}

@@ -267,16 +267,17 @@ func TestDeploymentNamesRealKeys(t *testing.T) {
 	}
 	known := map[string]bool{"MYSPINBOT_CONFIG": true}
 	for _, s := range settings(&Config{}) {
-		known[s.env] = true
+		known[s.env], known["`"+s.key+"`"] = true, true
 	}
-	for _, file := range []string{"redpanda-compose.yml", "deploy/Dockerfile", "deploy/make-secrets", "deploy/myspinbot.toml"} {
+	names := regexp.MustCompile(`MYSPINBOT_[A-Z0-9_]+|` + "`(?:kafka|postgres|s3|secrets|http|gpu|lanes|engines|limits|log)\\.[a-z0-9_.]+`")
+	for _, file := range []string{"redpanda-compose.yml", "deploy/Dockerfile", "deploy/make-secrets", "deploy/myspinbot.toml", "docs/operator.md"} {
 		data, err := os.ReadFile(filepath.Join("../..", file))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range regexp.MustCompile(`MYSPINBOT_[A-Z0-9_]+`).FindAllString(string(data), -1) {
+		for _, name := range names.FindAllString(string(data), -1) {
 			if !known[name] {
-				t.Errorf("%s sets %s, which is no key", file, name)
+				t.Errorf("%s names %s, which is no key", file, name)
 			}
 		}
 	}

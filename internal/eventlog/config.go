@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -30,9 +31,10 @@ type Config struct {
 	SessionTimeout     time.Duration // silence after which a group gives a member's partitions away; default 10 s
 	TransactionTimeout time.Duration // after which the broker aborts an open transaction; default 20 s
 
-	BrokerVersion string // newest protocol to speak, such as "3.8"; empty: whatever the broker offers
-	Dial          func(ctx context.Context, network, address string) (net.Conn, error)
+	BrokerVersion string       // newest protocol to speak, such as "3.8"; empty: whatever the broker offers
 	Logger        *slog.Logger // default slog.Default
+	// Dial connects to a broker; default TCP with a time-out of 5 s.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 func (c *Config) fill() error {
@@ -108,7 +110,7 @@ func (l *Log) options(more ...kgo.Opt) []kgo.Opt {
 		// kgo retries for ever by default; nothing here does.
 		kgo.RecordDeliveryTimeout(max(l.cfg.ProduceTimeout, time.Second)),
 		kgo.RetryTimeout(max(l.cfg.SessionTimeout, 5*time.Second)),
-		kgo.DialTimeout(5 * time.Second),
+		kgo.Dialer(l.dialer.dial),
 
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxPartitionBytes(4 << 20),
@@ -118,13 +120,50 @@ func (l *Log) options(more ...kgo.Opt) []kgo.Opt {
 		// the start without a position and reports an impossible position as an error.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset().AtStart()),
 	}
-	if l.cfg.Dial != nil {
-		opts = append(opts, kgo.Dialer(l.cfg.Dial))
-	}
 	if v := l.cfg.BrokerVersion; v != "" {
 		opts = append(opts, kgo.MaxVersions(kversion.FromString(v)))
 	}
 	return append(opts, more...)
+}
+
+// dialPause lies between a failed dial and the next to the same address. The client
+// has none of its own where AddPartitionsToTxn meets a broker that refuses
+// connections, and would spin there (franz-go 1.22.2).
+const dialPause = 100 * time.Millisecond
+
+// dialer connects, at a bounded rate where it fails.
+type dialer struct {
+	connect func(ctx context.Context, network, address string) (net.Conn, error)
+
+	mu     sync.Mutex
+	failed map[string]time.Time // by address, when last
+}
+
+func newDialer(connect func(ctx context.Context, network, address string) (net.Conn, error)) *dialer {
+	if connect == nil {
+		connect = (&net.Dialer{Timeout: 5 * time.Second}).DialContext
+	}
+	return &dialer{connect: connect, failed: make(map[string]time.Time)}
+}
+
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	d.mu.Lock()
+	pause := dialPause - time.Since(d.failed[address])
+	d.mu.Unlock()
+	if pause > 0 {
+		if err := wait(ctx, pause); err != nil {
+			return nil, err
+		}
+	}
+	conn, err := d.connect(ctx, network, address)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		d.failed[address] = time.Now()
+	} else {
+		delete(d.failed, address)
+	}
+	return conn, err
 }
 
 // member is what the transactional members of a group share: classic protocol,

@@ -36,6 +36,7 @@ type Log struct {
 	specs   map[string]topicSpec
 	cl      *kgo.Client // produces, and asks the broker for what is not fetching
 	admin   *kadm.Client
+	dialer  *dialer
 	metrics *metrics
 }
 
@@ -45,7 +46,7 @@ func Open(cfg Config) (*Log, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	l := &Log{cfg: cfg, specs: topicSpecs(cfg), metrics: newMetrics()}
+	l := &Log{cfg: cfg, specs: topicSpecs(cfg), dialer: newDialer(cfg.Dial), metrics: newMetrics()}
 	cl, err := l.client()
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the log: %w", err)

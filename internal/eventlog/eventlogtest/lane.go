@@ -105,7 +105,7 @@ func command(t *testing.T, l *eventlog.Log, from, to int) {
 func wantRun(t *testing.T, l *eventlog.Log, w *works, n int) {
 	t.Helper()
 	Eventually(t, Patience, fmt.Sprintf("%d commands run", n), func() bool { return w.count() >= n })
-	wantOnce(t, readAll(t, l, events.TopicTaskEvents), n)
+	wantOnce(t, await(t, l, events.TopicTaskEvents, n), n)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id, times := range w.ran {
@@ -118,8 +118,11 @@ func wantRun(t *testing.T, l *eventlog.Log, w *works, n int) {
 func laneBoundHolds(t *testing.T, cfg eventlog.Config) {
 	l := Open(t, cfg)
 	w := newWorks()
+	w.hold = make(chan struct{})
 	command(t, l, 0, 150) // more than is held of a partition
 	stop := start(newLane(t, l, 5, w).Run)
+	Eventually(t, Patience, "a command of each partition runs", func() bool { return w.count() == 2 })
+	close(w.hold)
 	wantRun(t, l, w, 150)
 	if err := stop(); err != nil {
 		t.Fatal(err)
@@ -127,14 +130,11 @@ func laneBoundHolds(t *testing.T, cfg eventlog.Config) {
 	if w.most[0] != 1 || w.most[1] != 1 || w.peak != 2 {
 		t.Errorf("at once ran %v by partition and %d in all, want 1 each and 2", w.most, w.peak)
 	}
-	offsets, attempts, err := l.FetchCommitted(within(t), eventlog.LaneGroup(events.LaneTTS))
-	if err != nil {
-		t.Fatal(err)
-	}
 	last := eventlog.TopicPartition{Topic: events.LaneTopic(events.LaneTTS), Partition: 1}
-	if attempts[last] != "attempt of n149" {
-		t.Errorf("partition 1 is committed at %d with %q, want the last attempt", offsets[last], attempts[last])
-	}
+	Eventually(t, Patience, "partition 1 is committed with its last attempt", func() bool {
+		offsets, attempts, err := l.FetchCommitted(within(t), eventlog.LaneGroup(events.LaneTTS))
+		return err == nil && offsets[last] == 75 && attempts[last] == "attempt of n149"
+	})
 
 	w = newWorks()
 	command(t, l, 0, 20)
@@ -208,7 +208,7 @@ func laneSetsUndecodableAside(t *testing.T, cfg eventlog.Config) {
 	}
 	command(t, l, 0, 2)
 	wantRun(t, l, w, 2)
-	if dead := readAll(t, l, events.TopicDeadLetters); len(dead) != 1 || string(dead[0].Value) != "bad" {
+	if dead := await(t, l, events.TopicDeadLetters, 1); len(dead) != 1 || string(dead[0].Value) != "bad" {
 		t.Errorf("dead letters are %+v, want the bad command", dead)
 	}
 	if err := stop(); err != nil {

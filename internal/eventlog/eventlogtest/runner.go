@@ -142,11 +142,7 @@ func newRunner(t *testing.T, l *eventlog.Log, d eventlog.Decider) *eventlog.Runn
 // awaitAnswers waits until n answers lie on the log, and checks that each input was answered once.
 func awaitAnswers(t *testing.T, l *eventlog.Log, n int) []eventlog.Record {
 	t.Helper()
-	var rs []eventlog.Record
-	Eventually(t, Patience, fmt.Sprintf("%d inputs are answered", n), func() bool {
-		rs = readAll(t, l, events.TopicJobEvents)
-		return len(rs) >= n
-	})
+	rs := await(t, l, events.TopicJobEvents, n)
 	wantOnce(t, rs, n)
 	return rs
 }
@@ -184,15 +180,12 @@ func runnerDecidesOnce(t *testing.T, cfg eventlog.Config) {
 	}
 
 	// A successor of the same name goes on where this one left.
-	offsets, metas, err := l.FetchCommitted(within(t), "deciders")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for p := range int32(3) {
 		tp := eventlog.TopicPartition{Topic: events.TopicJobCommands, Partition: p}
-		if want := strconv.FormatInt(next[p], 10); offsets[tp] != next[p] || metas[tp] != want {
-			t.Errorf("%v is committed at %d with %q, want %s with the same", tp, offsets[tp], metas[tp], want)
-		}
+		Eventually(t, Patience, fmt.Sprintf("%v is committed at %d, and its text says the same", tp, next[p]), func() bool {
+			offsets, metas, err := l.FetchCommitted(within(t), "deciders")
+			return err == nil && offsets[tp] == next[p] && metas[tp] == strconv.FormatInt(next[p], 10)
+		})
 	}
 	e2 := newEcho(t, l)
 	stop = start(newRunner(t, l, e2).Run)
@@ -358,7 +351,7 @@ func undecodableInputsAreSetAside(t *testing.T, cfg eventlog.Config) {
 	submit(t, l, 0, 10)
 	stop := start(newRunner(t, l, e).Run)
 	Eventually(t, Patience, "the others are answered", func() bool { return e.answered() == 9 })
-	dead := readAll(t, l, events.TopicDeadLetters)
+	dead := await(t, l, events.TopicDeadLetters, 1)
 	if len(dead) != 1 || string(dead[0].Value) != "n3" || dead[0].Key != "n3" {
 		t.Fatalf("dead letters are %+v, want n3 as it came", dead)
 	}

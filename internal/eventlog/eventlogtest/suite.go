@@ -116,6 +116,18 @@ func readAll(t *testing.T, l *eventlog.Log, topics ...string) []eventlog.Record 
 	return all
 }
 
+// await reads the topic until it holds n records: a broker may answer a commit before
+// its records can be read.
+func await(t *testing.T, l *eventlog.Log, topic string, n int) []eventlog.Record {
+	t.Helper()
+	var rs []eventlog.Record
+	Eventually(t, Patience, fmt.Sprintf("%d records in %s", n, topic), func() bool {
+		rs = readAll(t, l, topic)
+		return len(rs) >= n
+	})
+	return rs
+}
+
 // values counts the values of the records.
 func values(rs []eventlog.Record) map[string]int {
 	n := make(map[string]int)

@@ -94,7 +94,8 @@ func unavailable(err error) bool {
 			}
 		}
 		switch pg.Code {
-		case "42P01", "3F000", "3D000", "40P01", "40001", "25006": // no table, schema or database yet; a swap under way; read only
+		case "42P01", "42703", "3F000", "3D000", // no table, column, schema or database yet
+			"40P01", "40001": // a swap under way
 			return true
 		}
 		return false

@@ -1,0 +1,179 @@
+// Tests of the fold: what holds for every history.
+
+package projections
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestProgressNeverFallsAndEndsAtOne(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawJob(t, "j")
+		f, before := newFold(), 0.0
+		for _, x := range facts(s) {
+			if err := f.apply(x); err != nil {
+				t.Fatal(err)
+			}
+			now := f.jobs["j"].row.Progress
+			if now < before || now > 1 {
+				t.Fatalf("progress went from %v to %v at %s", before, now, x.message.Type())
+			}
+			before = now
+		}
+		if f.jobs["j"].row.Status == JobSucceeded && before != 1 {
+			t.Fatalf("a job succeeded with progress %v", before)
+		}
+	})
+}
+
+// memory is what PostgreSQL keeps between batches.
+type memory struct {
+	jobs      map[string]Job
+	stages    map[string][]Stage
+	artifacts map[[2]string]Artifact
+	profiles  map[string]Profile
+	events    []JobEvent
+	counts    Counts
+}
+
+// batch folds facts over the memory, as a transaction does.
+func (m *memory) batch(t *rapid.T, batch []fact) {
+	f := newFold()
+	for id, j := range m.jobs {
+		graph, request, outputs := j.Graph, j.Request, j.Outputs
+		j.Graph, j.Request, j.Outputs = nil, nil, nil // not loaded
+		fj := &foldedJob{row: j}
+		for _, s := range m.stages[id] {
+			fj.stages = append(fj.stages, &s)
+		}
+		f.jobs[id] = fj
+		defer func() {
+			j := m.jobs[id]
+			if j.Graph == nil {
+				j.Graph = graph
+			}
+			if j.Request == nil {
+				j.Request = request
+			}
+			if j.Outputs == nil {
+				j.Outputs = outputs
+			}
+			m.jobs[id] = j
+		}()
+	}
+	for id, p := range m.profiles {
+		f.profiles[id] = &foldedProfile{row: p}
+	}
+	for _, x := range batch {
+		if err := f.apply(x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := f.changes()
+	for _, j := range c.jobs {
+		m.jobs[j.ID] = *j
+	}
+	for _, s := range c.stages {
+		have := m.stages[s.JobID]
+		if i := slices.IndexFunc(have, func(h Stage) bool { return h.ID == s.ID }); i >= 0 {
+			have[i] = *s
+		} else {
+			m.stages[s.JobID] = append(have, *s)
+		}
+	}
+	for _, a := range c.artifacts {
+		m.artifacts[[2]string{a.JobID, a.ID}] = *a
+	}
+	for _, p := range c.profiles {
+		m.profiles[p.ID] = *p
+	}
+	for _, e := range c.events {
+		m.events = append(m.events, *e)
+	}
+	m.counts.add(f.counts)
+}
+
+func foldInBatches(t *rapid.T, all []fact, size func() int) *memory {
+	m := &memory{jobs: map[string]Job{}, stages: map[string][]Stage{}, artifacts: map[[2]string]Artifact{}, profiles: map[string]Profile{}}
+	for len(all) > 0 {
+		n := min(len(all), max(1, size()))
+		m.batch(t, all[:n])
+		all = all[n:]
+	}
+	return m
+}
+
+func TestFoldInAnyBatchesIsTheSame(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		all := drawLog(t)
+		once := foldInBatches(t, all, func() int { return len(all) })
+		split := foldInBatches(t, all, func() int { return rapid.IntRange(1, 7).Draw(t, "batch") })
+		if !reflect.DeepEqual(once, split) {
+			t.Fatalf("at once:\n%s\nin batches:\n%s", asJSON(once), asJSON(split))
+		}
+		if once.counts.Rejected != 0 {
+			t.Fatalf("%d facts rejected of a legal log", once.counts.Rejected)
+		}
+	})
+}
+
+func TestDuplicatesChangeNothing(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		all := drawLog(t)
+		seen := make(map[string]bool)
+		clean := slices.DeleteFunc(slices.Clone(all), func(x fact) bool {
+			twice := seen[x.message.ID]
+			seen[x.message.ID] = true
+			return twice
+		})
+		whole := func() int { return len(all) }
+		with, without := foldInBatches(t, all, whole), foldInBatches(t, clean, whole)
+		if with.counts.Duplicates != int64(len(all)-len(clean)) {
+			t.Fatalf("%d duplicates counted, want %d", with.counts.Duplicates, len(all)-len(clean))
+		}
+		with.counts.Duplicates = 0
+		if !reflect.DeepEqual(with, without) {
+			t.Fatalf("with duplicates:\n%s\nwithout:\n%s", asJSON(with), asJSON(without))
+		}
+	})
+}
+
+func TestChangesHaveEachKeyOnce(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		f := newFold()
+		for _, x := range drawLog(t) {
+			if err := f.apply(x); err != nil {
+				t.Fatal(err)
+			}
+		}
+		seen := make(map[string]bool)
+		c := f.changes()
+		once := func(key string) {
+			if seen[key] {
+				t.Fatalf("%s is written twice in one statement", key)
+			}
+			seen[key] = true
+		}
+		for _, j := range c.jobs {
+			once("job " + j.ID)
+		}
+		for _, s := range c.stages {
+			once("stage " + s.JobID + "/" + s.ID)
+		}
+		for _, a := range c.artifacts {
+			once("artifact " + a.JobID + "/" + a.ID)
+		}
+		if len(c.jobs) != len(slices.Collect(maps.Keys(f.jobs))) {
+			t.Fatalf("%d of %d jobs are written", len(c.jobs), len(f.jobs))
+		}
+	})
+}

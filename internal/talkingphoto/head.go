@@ -139,18 +139,18 @@ func (h *head) drawRow(t *headPlane, from, to []plane, y int, s sway) {
 		moveY += moveYStep
 		sx, sy = max(0, min(sx, maxX)), max(0, min(sy, maxY))
 		at := (sy>>subBits)*w + sx>>subBits
-		b[x] = lerp4(a, at, w, sx&(one-1), sy&(one-1))
+		fx, fy := uint(sx&(one-1)), uint(sy&(one-1))
+		b[x] = lerp4(a[at:at+2:at+2], a[at+w:at+w+2:at+w+2], fx, fy)
 		if a2 != nil {
-			b2[x] = lerp4(a2, at, w, sx&(one-1), sy&(one-1))
+			b2[x] = lerp4(a2[at:at+2:at+2], a2[at+w:at+w+2:at+w+2], fx, fy)
 		}
 	}
 }
 
-// lerp4 interpolates between the pixel at an index, its right neighbour and
-// the two below; fx and fy count 1/256.
-func lerp4(a []byte, at, w, fx, fy int) byte {
-	p, q := a[at:at+2:at+2], a[at+w:at+w+2:at+w+2]
-	top := int(p[0])<<subBits + (int(p[1])-int(p[0]))*fx
-	low := int(q[0])<<subBits + (int(q[1])-int(q[0]))*fx
-	return byte((top<<subBits + (low-top)*fy + 1<<(2*subBits-1)) >> (2 * subBits) & 0xff)
+// lerp4 interpolates between the first two pixels of p and of q, the row
+// below; fx and fy count 1/256. It is written to be inlined.
+func lerp4(p, q []byte, fx, fy uint) byte {
+	top := uint(p[0])*(256-fx) + uint(p[1])*fx
+	low := uint(q[0])*(256-fx) + uint(q[1])*fx
+	return byte((top*(256-fy) + low*fy + 1<<15) >> 16 & 0xff)
 }

@@ -74,8 +74,13 @@ func portrait(t testing.TB) portraitResult {
 // speak says a text with flite and returns the WAV's path and the phones.
 func speak(t testing.TB, text string) (string, []Phone) {
 	t.Helper()
+	return speakAs(t, "slt", text)
+}
+
+func speakAs(t testing.TB, voice, text string) (string, []Phone) {
+	t.Helper()
 	wav := filepath.Join(t.TempDir(), "speech.wav")
-	out, err := exec.Command("flite", "-voice", "slt", "-psdur", "-t", text, "-o", wav).Output()
+	out, err := exec.Command("flite", "-voice", voice, "-psdur", "-t", text, "-o", wav).Output()
 	if err != nil {
 		t.Fatalf("flite, which the tests need, could not speak: %v", err)
 	}

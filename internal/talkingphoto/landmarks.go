@@ -229,11 +229,3 @@ func MarkMouth(mouth Box) (Landmarks, error) {
 	}
 	return out, nil
 }
-
-// Largest returns the face that fills most of the picture.
-func Largest(faces []Face) (Face, error) {
-	if len(faces) == 0 {
-		return Face{}, ErrNoFace
-	}
-	return slices.MaxFunc(faces, func(a, b Face) int { return sign(a.W*a.H - b.W*b.H) }), nil
-}

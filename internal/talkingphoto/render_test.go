@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,15 +79,15 @@ func TestRenderMakesAClipThatSpeaks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	motion := clip.MouthMotion(r.Mouth, r.Still.W)
-	lag, corr := BestLag(motion, NewLoudness(sound), clip.FPS)
+	opening := clip.MouthOpening(r.Mouth, r.Still.W)
+	lag, corr := BestLag(opening, NewLoudness(sound), clip.FPS)
 	t.Logf("lag %.0f ms, correlation %.2f, face similarity %.3f", lag, corr, clip.FaceSimilarity(r.Still, r.Face))
 	if math.Abs(lag) > 80 || corr < .3 {
 		t.Errorf("lag %.0f ms, correlation %.2f", lag, corr)
 	}
 	// The measure must notice sound that comes late.
 	late := PCM{Rate: sound.Rate, Samples: append(make([]float32, sound.Rate*3/10), sound.Samples...)}
-	if lag, _ := BestLag(motion, NewLoudness(late), clip.FPS); math.Abs(lag+300) > 80 {
+	if lag, _ := BestLag(opening, NewLoudness(late), clip.FPS); math.Abs(lag+300) > 80 {
 		t.Errorf("sound that is 300 ms late measures as %.0f ms", lag)
 	}
 	checkFace(t, clip, r)
@@ -135,7 +136,9 @@ func checkFace(t *testing.T, clip *Clip, r Result) {
 		"shifted":  fromRGBA(shifted(r.Still.RGBA(), 90, 60)),
 	}
 	for name, still := range others {
-		if s := clip.FaceSimilarity(still, r.Face); s > .8 {
+		s := clip.FaceSimilarity(still, r.Face)
+		t.Logf("%s: face similarity %.3f", name, s)
+		if s > .8 {
 			t.Errorf("%s: similarity %.3f does not tell the pictures apart", name, s)
 		}
 	}
@@ -165,10 +168,43 @@ func TestRenderWithoutPhones(t *testing.T) {
 		t.Fatal(err)
 	}
 	sound.Samples = sound.Samples[:sound.Rate*6]
-	lag, corr := BestLag(clip.MouthMotion(r.Mouth, 320), NewLoudness(sound), clip.FPS)
+	lag, corr := BestLag(clip.MouthOpening(r.Mouth, 320), NewLoudness(sound), clip.FPS)
 	t.Logf("lag %.0f ms, correlation %.2f", lag, corr)
 	if len(clip.Frames) != 150 || math.Abs(lag) > 80 || corr < .3 {
 		t.Errorf("%d frames, lag %.0f ms, correlation %.2f", len(clip.Frames), lag, corr)
+	}
+}
+
+// Voices differ, and so do sentences; sync must not hang on one of them.
+func TestEveryVoiceIsInSync(t *testing.T) {
+	t.Parallel()
+	p := portrait(t)
+	for _, c := range []struct{ voice, text string }{
+		{"rms", "The quick brown fox jumps over the lazy dog, while seven wizards mix potions."},
+		{"awb", "Space is big. Really big. You just will not believe how vastly, hugely, mind bogglingly big it is."},
+		{"kal", "Good morning everyone. Today I want to tell you about our new product!"},
+	} {
+		wav, phones := speakAs(t, c.voice, c.text)
+		sound, err := ReadWAV(wav)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := NewAnimator(AnimatorOptions{Photo: p.img, Landmarks: p.marks, W: 240, H: 240, Phones: phones, Sound: sound})
+		if err != nil {
+			t.Fatal(err)
+		}
+		clip, f := &Clip{W: 240, H: 240, FPS: 25}, NewFrame(240, 240)
+		for i := range int((a.Seconds() + tailSeconds) * 25) {
+			if err := a.Frame(float64(i)/25, f); err != nil {
+				t.Fatal(err)
+			}
+			clip.Frames = append(clip.Frames, slices.Clone(f.luma().pix))
+		}
+		lag, corr := BestLag(clip.MouthOpening(a.MouthRegion(), 240), a.loud, 25)
+		t.Logf("%s: lag %.0f ms, correlation %.2f", c.voice, lag, corr)
+		if math.Abs(lag) > 80 || corr < .3 {
+			t.Errorf("%s: lag %.0f ms, correlation %.2f", c.voice, lag, corr)
+		}
 	}
 }
 
@@ -266,18 +302,49 @@ func TestDecodeClipRefusesWhatIsNoVideo(t *testing.T) {
 	}
 }
 
-func TestBestLagOfMadeUpMotion(t *testing.T) {
+// A head that nods with the speech while its lips are still is no talking
+// photo, and must not measure as one.
+func TestANoddingHeadDoesNotPassForSpeech(t *testing.T) {
 	t.Parallel()
-	syllables := func(at float64) float64 { // irregular, so that one lag alone fits
+	a := newTestAnimator(t, 240, 240)
+	speaking, nodding := &Clip{W: 240, H: 240, FPS: 25}, &Clip{W: 240, H: 240, FPS: 25}
+	f := NewFrame(240, 240)
+	for i := range int(a.Seconds() * 25) {
+		at := float64(i) / 25
+		if err := a.Frame(at, f); err != nil {
+			t.Fatal(err)
+		}
+		speaking.Frames = append(speaking.Frames, slices.Clone(f.luma().pix))
+		a.head.draw(a.photo, f, a.head.swayAt(at, a.stress(at)))
+		nodding.Frames = append(nodding.Frames, slices.Clone(f.luma().pix))
+	}
+	measure := func(c *Clip) (lag, corr, motion float64) {
+		lag, corr = BestLag(c.MouthOpening(a.MouthRegion(), 240), a.loud, 25)
+		return lag, corr, average(c.MouthMotion(a.MouthRegion(), 240))
+	}
+	lag, corr, motion := measure(speaking)
+	nodLag, nodCorr, nodMotion := measure(nodding)
+	t.Logf("speech: lag %.0f ms, correlation %.2f, motion %.2f; nodding: %.0f ms, %.2f, %.2f", lag, corr, motion, nodLag, nodCorr, nodMotion)
+	if math.Abs(lag) > 80 || corr < .3 {
+		t.Errorf("speech: lag %.0f ms, correlation %.2f", lag, corr)
+	}
+	if nodMotion > motion/4 || nodCorr > .3 {
+		t.Errorf("nodding measures as speech: motion %.2f of %.2f, correlation %.2f", nodMotion, motion, nodCorr)
+	}
+}
+
+func TestBestLagOfMadeUpMouths(t *testing.T) {
+	t.Parallel()
+	course := func(at float64) float64 { // irregular, so that one lag alone fits
 		return math.Max(0, math.Sin(at*5)+.8*math.Sin(at*7.3+1))
 	}
-	loud := NewLoudness(tone(8, 200, syllables))
+	loud := NewLoudness(tone(8, 200, course))
 	for _, want := range []float64{-240, 0, 160} {
-		motion := make([]float64, 200)
-		for i := range motion {
-			motion[i] = 6 * syllables((float64(i)-.5)/25-want/1000)
+		opening := make([]float64, 200)
+		for i := range opening {
+			opening[i] = 6 * course(float64(i)/25-want/1000)
 		}
-		lag, corr := BestLag(motion, loud, 25)
+		lag, corr := BestLag(opening, loud, 25)
 		if math.Abs(lag-want) > 40 || corr < .8 {
 			t.Errorf("a lag of %g ms measures as %g, correlation %.2f", want, lag, corr)
 		}

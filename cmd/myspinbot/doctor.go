@@ -261,5 +261,5 @@ func lookAtOllama(ctx context.Context, cfg Config) (string, error) {
 			return "model " + m.Name, nil
 		}
 	}
-	return "", fmt.Errorf("Ollama has no model %q", o.Model) //nolint:staticcheck,revive // Ollama is a name
+	return "", fmt.Errorf("%s has no model %q", o.URL, o.Model)
 }

@@ -1,0 +1,173 @@
+// `myspinbot dev`: everything on one machine without containers. It starts the
+// log, the object store and PostgreSQL as children and plays all roles itself.
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/myspinbot/myspinbot/internal/devstack"
+)
+
+// devFlags are the flags of dev beside the configuration's.
+type devFlags struct {
+	data string
+	log  string
+}
+
+func (f *devFlags) set() *flag.FlagSet {
+	s := flag.NewFlagSet("dev", flag.ContinueOnError)
+	s.StringVar(&f.data, "data", "", "folder that keeps everything; default /var/lib/myspinbot for root, else .local/state/myspinbot in the home folder")
+	s.StringVar(&f.log, "log", "embedded", "embedded: a small log in a child process, kept over clean stops; kafka: a real Apache Kafka (Java), kept over crashes too")
+	return s
+}
+
+// runDev is `myspinbot dev`.
+func runDev(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var f devFlags
+	cfg, rest, err := loadConfig(args, os.Environ(), f.set())
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return failed(stderr, err)
+	case len(rest) > 0:
+		return failed(stderr, fmt.Errorf("dev takes flags only, not %q", rest[0]))
+	}
+	if f.data == "" {
+		if f.data, err = defaultData(); err != nil {
+			return failed(stderr, err)
+		}
+	}
+	logger := newLogger(cfg, stderr)
+	s := &devServices{dir: f.data, kafka: f.log == "kafka", logger: logger}
+	if f.log != "kafka" && f.log != "embedded" {
+		return failed(stderr, fmt.Errorf("--log %q: want embedded or kafka", f.log))
+	}
+	if !s.kafka {
+		fmt.Fprintln(stdout, "The embedded log keeps its promises over clean stops, not over a kill -9 of its process; --log kafka does.")
+	}
+	err = s.run(ctx, cfg, func(addr string) {
+		fmt.Fprintf(stdout, "MySpinBot is ready at http://%s (data in %s). Ctrl-C stops everything.\n", addr, f.data)
+	})
+	if err != nil {
+		return failed(stderr, err)
+	}
+	return 0
+}
+
+func defaultData() (string, error) {
+	if os.Geteuid() == 0 {
+		return "/var/lib/myspinbot", nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("there is no home folder for the data; give --data DIR: %w", err)
+	}
+	return filepath.Join(home, ".local", "state", "myspinbot"), nil
+}
+
+// devServices are the children that dev starts, all in one folder.
+type devServices struct {
+	dir    string
+	kafka  bool
+	logger *slog.Logger
+
+	postgres *devstack.PostgresServer
+	stops    []func(context.Context) error
+}
+
+// run starts the services, plays all roles until ctx ends, and stops the services.
+func (s *devServices) run(ctx context.Context, cfg Config, ready func(addr string)) (err error) {
+	defer func() { err = errors.Join(err, s.stop()) }()
+	if err := s.start(ctx, &cfg); err != nil {
+		return err
+	}
+	return runRoles(ctx, cfg, s.logger, ready)
+}
+
+// start starts every service and writes its address into cfg.
+func (s *devServices) start(ctx context.Context, cfg *Config) error {
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return fmt.Errorf("cannot make the data folder: %w", err)
+	}
+	key, err := masterKey(filepath.Join(s.dir, "master.key"))
+	if err != nil {
+		return err
+	}
+	cfg.Secrets.MasterKey = Secret(key)
+	helper, err := devstack.StartHelper(ctx, devstack.Helper{Dir: filepath.Join(s.dir, "services"), NoLog: s.kafka})
+	if err != nil {
+		return err
+	}
+	s.stops = append(s.stops, helper.Stop)
+	cfg.S3.Endpoint, cfg.S3.AccessKey, cfg.S3.SecretKey = helper.S3(), Secret(helper.AccessKey), Secret(helper.SecretKey)
+	if err := s.startLog(ctx, cfg, helper); err != nil {
+		return err
+	}
+	postgres, err := devstack.StartPostgres(ctx, devstack.Postgres{Dir: filepath.Join(s.dir, "postgres")})
+	if err != nil {
+		return err
+	}
+	s.postgres, s.stops = postgres, append(s.stops, postgres.Stop)
+	cfg.Postgres.URL = Secret(postgres.URL())
+	return nil
+}
+
+func (s *devServices) startLog(ctx context.Context, cfg *Config, helper *devstack.HelperServer) error {
+	if !s.kafka {
+		cfg.Kafka.Brokers = []string{helper.Kafka()}
+		return nil
+	}
+	broker, err := devstack.StartKafka(ctx, devstack.Kafka{Dir: filepath.Join(s.dir, "kafka")})
+	if err != nil {
+		return err
+	}
+	s.stops = append(s.stops, broker.Stop)
+	cfg.Kafka.Brokers = []string{broker.Addr()}
+	return nil
+}
+
+// stop stops what was started, the last first.
+func (s *devServices) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var faults []error
+	for i := len(s.stops) - 1; i >= 0; i-- {
+		faults = append(faults, s.stops[i](ctx))
+	}
+	s.stops = nil
+	return errors.Join(faults...)
+}
+
+// masterKey reads the key that wraps all others, and draws it at the first start.
+func masterKey(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		return strings.TrimSpace(string(b)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("cannot read the master key: %w", err)
+	}
+	var raw [32]byte
+	if _, err := rand.Read(raw[:]); err != nil {
+		return "", fmt.Errorf("cannot draw a master key: %w", err)
+	}
+	key := base64.StdEncoding.EncodeToString(raw[:])
+	if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("cannot keep the master key: %w", err)
+	}
+	return key, nil
+}

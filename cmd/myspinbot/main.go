@@ -1,0 +1,78 @@
+// Command myspinbot is the whole program: every role, and every tool.
+//
+// What belongs here: the composition root, configuration, the command line. What
+// may not: rules, engines, SQL; those have packages of their own.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"text/tabwriter"
+)
+
+// command is one word of the command line. It returns the exit status: 0 fine,
+// 1 failed, 2 wrong usage.
+type command struct {
+	name  string
+	about string
+	run   func(ctx context.Context, args []string, stdout, stderr io.Writer) int
+}
+
+func commands() []command {
+	return []command{
+		{"demo", "two talking videos from a sample portrait, everything started and stopped", runDemo},
+		{"dev", "the whole system on this machine, until Ctrl-C", runDev},
+		{"run", "the roles of one process, against running services", runRun},
+		{"submit", "make a video: upload, submit, watch, download", runSubmit},
+		{"jobs", "list jobs, or show one", runJobs},
+		{"log", "log tail: print the log's records as they come", runLog},
+		{"replay", "replay rebuild: make the tables anew from the log; replay verify: compare them", runReplay},
+		{"config", "config schema: print every key of the configuration", runConfig},
+		{"doctor", "say what is missing and how to get it", runDoctor},
+	}
+}
+
+func main() {
+	// The first signal asks for an orderly end; a second one kills.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() { <-ctx.Done(); stop() }()
+	os.Exit(dispatch(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		usage(stdout)
+		if len(args) == 0 {
+			return 2
+		}
+		return 0
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			return c.run(ctx, args[1:], stdout, stderr)
+		}
+	}
+	fmt.Fprintf(stderr, "myspinbot: there is no command %q\n\n", args[0])
+	usage(stderr)
+	return 2
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "myspinbot makes short, personal talking videos on your own machines.\n\nusage: myspinbot COMMAND [flags]\n\n")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, c := range commands() {
+		fmt.Fprintf(t, "  %s\t%s\n", c.name, c.about)
+	}
+	t.Flush() //nolint:errcheck // to a terminal
+	fmt.Fprint(w, "\n`myspinbot COMMAND --help` tells more.\n")
+}
+
+// failed prints an error as the program's last word.
+func failed(stderr io.Writer, err error) int {
+	fmt.Fprintf(stderr, "myspinbot: %v\n", err)
+	return 1
+}

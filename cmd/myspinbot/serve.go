@@ -1,0 +1,261 @@
+// The composition root: the roles of one process, wired to running services.
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/api"
+	gpu "github.com/myspinbot/myspinbot/gpu-consumers"
+	"github.com/myspinbot/myspinbot/handlers"
+	"github.com/myspinbot/myspinbot/internal/devstack"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/internal/objects"
+	"github.com/myspinbot/myspinbot/projections"
+)
+
+// Roles.
+const (
+	roleAPI       = "api"
+	roleHandler   = "handler"
+	roleProjector = "projector"
+	roleGPU       = "gpu"
+)
+
+// runRun is `myspinbot run`.
+func runRun(ctx context.Context, args []string, _, stderr io.Writer) int {
+	cfg, rest, err := loadConfig(args, os.Environ())
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return failed(stderr, err)
+	case len(rest) > 0:
+		return failed(stderr, fmt.Errorf("run takes flags only, not %q", rest[0]))
+	}
+	if err := cfg.checkServices(); err != nil {
+		return failed(stderr, err)
+	}
+	if err := runRoles(ctx, cfg, newLogger(cfg, stderr), nil); err != nil {
+		return failed(stderr, err)
+	}
+	return 0
+}
+
+// checkServices says which services the roles need and are not told about.
+func (c Config) checkServices() error {
+	var missing []error
+	need := func(ok bool, key, what string) {
+		if !ok {
+			missing = append(missing, fmt.Errorf("%s is not set: %s", key, what))
+		}
+	}
+	need(len(c.Kafka.Brokers) > 0, "kafka.brokers", "the addresses of the log's brokers")
+	if c.has(roleAPI) || c.has(roleProjector) {
+		need(c.Postgres.URL != "", "postgres.url", "the tables' database")
+	}
+	if c.has(roleAPI) || c.has(roleGPU) {
+		need(c.S3.Endpoint != "", "s3.endpoint", "the object store")
+		need(len(c.Secrets.MasterKeyBytes()) == 32, "secrets.master_key", "32 bytes in base64 that protect all text")
+	}
+	return errors.Join(missing...)
+}
+
+func (c Config) has(role string) bool { return slices.Contains(c.Roles, role) }
+
+func newLogger(c Config, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
+		level = slog.LevelInfo // loadConfig allows the four names alone
+	}
+	if c.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+func openLog(c Config, logger *slog.Logger) (*eventlog.Log, error) {
+	return eventlog.Open(eventlog.Config{
+		Brokers: c.Kafka.Brokers, Prefix: c.Kafka.Prefix, Partitions: c.Kafka.Partitions,
+		LanePartitions: c.Lanes.Partitions(), ReplicationFactor: c.Kafka.Replication, Instance: c.Instance, Logger: logger,
+	})
+}
+
+// process is what the roles of one process share.
+type process struct {
+	cfg      Config
+	logger   *slog.Logger
+	registry *prometheus.Registry
+	log      *eventlog.Log
+	pool     *pgxpool.Pool
+	objects  *objects.Store
+	keyring  *objects.Keyring
+}
+
+// runRoles runs the configured roles until ctx ends or one of them fails. ready,
+// if given, is told the API's address once it listens.
+func runRoles(ctx context.Context, cfg Config, logger *slog.Logger, ready func(addr string)) error {
+	p := &process{cfg: cfg, logger: logger, registry: prometheus.NewRegistry()}
+	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	log, err := openLog(cfg, logger)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	p.log = log
+	p.registry.MustRegister(log.Collectors()...)
+	if cfg.has(roleAPI) || cfg.has(roleProjector) {
+		if p.pool, err = pgxpool.New(ctx, cfg.Postgres.URL.Reveal()); err != nil {
+			return fmt.Errorf("postgres.url cannot be used: %w", err)
+		}
+		defer p.pool.Close()
+	}
+	if cfg.has(roleAPI) || cfg.has(roleGPU) {
+		if err := p.openObjects(ctx); err != nil {
+			return err
+		}
+	}
+	if err := p.awaitTopics(ctx); err != nil {
+		return err
+	}
+	return p.run(ctx, ready)
+}
+
+// openObjects waits for the object store: nothing useful starts without it.
+func (p *process) openObjects(ctx context.Context) error {
+	c := p.cfg.S3
+	err := p.patiently(ctx, "the object store", func() error {
+		store, err := objects.Open(ctx, objects.Config{Endpoint: c.Endpoint, AccessKey: c.AccessKey.Reveal(), SecretKey: c.SecretKey.Reveal(),
+			Bucket: c.Bucket, Region: c.Region, Secure: c.Secure})
+		p.objects = store
+		return err
+	}, objects.ErrUnavailable)
+	if err != nil {
+		return err
+	}
+	p.keyring = objects.NewKeyring(p.objects, [32]byte(p.cfg.Secrets.MasterKeyBytes()))
+	return nil
+}
+
+// awaitTopics creates and checks the topics as soon as a broker answers.
+func (p *process) awaitTopics(ctx context.Context) error {
+	return p.patiently(ctx, "the log", func() error { return p.log.EnsureTopics(ctx) }, eventlog.ErrUnavailable)
+}
+
+// patiently tries again while the error says that a service is away.
+func (p *process) patiently(ctx context.Context, what string, try func() error, away error) error {
+	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 5*time.Second) {
+		err := try()
+		if err == nil || !errors.Is(err, away) {
+			return err
+		}
+		p.logger.Warn("waiting for "+what, "error", err)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("gave up waiting for %s: %w", what, err)
+		case <-time.After(delay):
+		}
+	}
+}
+
+// run starts the roles in one group: the first to fail stops all.
+func (p *process) run(ctx context.Context, ready func(string)) error {
+	roles := map[string]func() (func(context.Context) error, error){
+		roleHandler: p.handler, roleProjector: p.projector, roleGPU: p.worker,
+		roleAPI: func() (func(context.Context) error, error) { return p.api(ready) },
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, role := range p.cfg.Roles {
+		run, err := roles[role]()
+		if err != nil {
+			return fmt.Errorf("cannot start role %s: %w", role, err)
+		}
+		g.Go(func() error {
+			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				return fmt.Errorf("role %s stopped: %w", role, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (p *process) handler() (func(context.Context) error, error) {
+	policy := aggregates.DefaultPolicy()
+	policy.MaxAttempts, policy.BackOff, policy.JobDeadline, policy.Limits = p.cfg.Job.MaxAttempts, p.cfg.Job.BackOff, p.cfg.Job.Deadline, p.limits()
+	h, err := handlers.New(handlers.Config{Log: p.log, Policy: policy, Lanes: p.cfg.Lanes.Partitions(), Registerer: p.registry, Logger: p.logger})
+	if err != nil {
+		return nil, err
+	}
+	return h.Run, nil
+}
+
+func (p *process) limits() aggregates.Limits {
+	return aggregates.Limits{MaxDurationSeconds: p.cfg.Limits.MaxDurationSeconds, MaxResolution: p.cfg.Limits.MaxResolution}
+}
+
+func (p *process) projector() (func(context.Context) error, error) {
+	projector := projections.NewProjector(projections.Config{Log: p.log, Pool: p.pool, Logger: p.logger})
+	p.registry.MustRegister(projector.Collectors()...)
+	return projector.Run, nil
+}
+
+func (p *process) worker() (func(context.Context) error, error) {
+	c := p.cfg.Engines
+	weights := c.Face.Weights
+	if weights == "" {
+		weights, _ = devstack.FaceWeights() // without them the lane announces the gap
+	}
+	engines, err := gpu.TextEngines(gpu.OllamaConfig{URL: c.Ollama.URL, Model: c.Ollama.Model, Temperature: c.Ollama.Temperature})
+	if err != nil {
+		return nil, err
+	}
+	engines = append(engines, gpu.BuiltinEngines(gpu.EngineConfig{FFmpeg: c.FFmpeg, FFprobe: c.FFprobe, Flite: c.Flite, FaceWeights: weights})...)
+	w, err := gpu.New(gpu.Config{
+		Log: p.log, Objects: p.objects, Keyring: p.keyring, Worker: p.cfg.Instance, Slots: p.cfg.Lanes.Slots(p.cfg.GPU.Lanes),
+		Engines: engines, Registerer: p.registry, Logger: p.logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return w.Run, nil
+}
+
+func (p *process) api(ready func(string)) (func(context.Context) error, error) {
+	server, err := api.New(api.Config{
+		Addr: p.cfg.HTTP.Listen, Log: p.log, Tables: projections.NewReader(p.pool), Objects: p.objects, Keyring: p.keyring,
+		Limits: p.limits(), Registerer: p.registry, Gatherer: p.registry, Logger: p.logger,
+		FFmpeg: p.cfg.Engines.FFmpeg, FFprobe: p.cfg.Engines.FFprobe,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if ready != nil {
+		ready(server.Addr())
+	}
+	return server.Run, nil
+}
+
+// besideProgram is a file next to the running program, such as the development helper.
+func besideProgram(name string) string {
+	self, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	return filepath.Join(filepath.Dir(self), name)
+}

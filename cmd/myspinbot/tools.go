@@ -1,0 +1,155 @@
+// The operator's tools that read the log and the tables directly.
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/projections"
+)
+
+// runConfig is `myspinbot config schema`.
+func runConfig(_ context.Context, args []string, stdout, stderr io.Writer) int {
+	asJSON := len(args) == 2 && args[1] == "--json"
+	if len(args) == 0 || args[0] != "schema" || len(args) > 1 && !asJSON {
+		fmt.Fprintln(stderr, "usage: myspinbot config schema [--json]")
+		return 2
+	}
+	if err := printSchema(stdout, asJSON); err != nil {
+		return failed(stderr, err)
+	}
+	return 0
+}
+
+// runLog is `myspinbot log tail`.
+func runLog(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("log tail", flag.ContinueOnError)
+	topic := flags.String("topic", events.TopicJobEvents, "topic to print, without the prefix")
+	follow := flags.Bool("follow", true, "go on with what is written from now on; false ends at the end")
+	job := flags.String("job", "", "only records with this key")
+	if len(args) == 0 || args[0] != "tail" {
+		fmt.Fprintln(stderr, "usage: myspinbot log tail [--topic jobs.events] [--follow=false] [--job ID] [--kafka-brokers HOST:PORT]")
+		return 2
+	}
+	cfg, _, err := loadConfig(args[1:], os.Environ(), flags)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err == nil {
+		err = tailLog(ctx, cfg, *topic, *job, *follow, stdout, stderr)
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return failed(stderr, err)
+	}
+	return 0
+}
+
+func tailLog(ctx context.Context, cfg Config, topic, job string, follow bool, stdout, stderr io.Writer) error {
+	log, err := openLog(cfg, newLogger(cfg, stderr))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	from, err := wholeTopics(ctx, log, topic)
+	if err != nil {
+		return err
+	}
+	show := func(rs []eventlog.Record) error {
+		for _, r := range rs {
+			if job != "" && r.Key != job {
+				continue
+			}
+			if _, err := fmt.Fprintf(stdout, "{\"partition\":%d,\"offset\":%d,\"value\":%s}\n", r.Partition, r.Offset, r.Value); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if follow {
+		return log.Tail(ctx, from, func(b eventlog.Batch) error { return show(b.Records) }, nil)
+	}
+	_, err = log.Read(ctx, from, show)
+	return err
+}
+
+// runReplay is `myspinbot replay rebuild` and `replay verify`.
+func runReplay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	tools := map[string]func(context.Context, projections.Config, io.Writer) error{"rebuild": rebuildTables, "verify": verifyTables}
+	if len(args) == 0 || tools[args[0]] == nil {
+		fmt.Fprintln(stderr, "usage: myspinbot replay rebuild|verify [--kafka-brokers HOST:PORT] [--postgres-url URL]\n"+
+			"  rebuild  drop the tables and make them anew from the log\n"+
+			"  verify   fold the log and compare every row of the tables with it; exits 1 if any differs")
+		return 2
+	}
+	cfg, _, err := loadConfig(args[1:], os.Environ())
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err == nil {
+		err = withTables(ctx, cfg, stderr, func(c projections.Config) error { return tools[args[0]](ctx, c, stdout) })
+	}
+	if err != nil {
+		return failed(stderr, err)
+	}
+	return 0
+}
+
+func withTables(ctx context.Context, cfg Config, stderr io.Writer, use func(projections.Config) error) error {
+	cfg.Roles = []string{roleProjector}
+	if err := cfg.checkServices(); err != nil {
+		return err
+	}
+	logger := newLogger(cfg, stderr)
+	log, err := openLog(cfg, logger)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	pool, err := pgxpool.New(ctx, cfg.Postgres.URL.Reveal())
+	if err != nil {
+		return fmt.Errorf("postgres.url cannot be used: %w", err)
+	}
+	defer pool.Close()
+	return use(projections.Config{Log: log, Pool: pool, Logger: logger})
+}
+
+func rebuildTables(ctx context.Context, c projections.Config, stdout io.Writer) error {
+	began, last := time.Now(), time.Time{}
+	tell := func(p projections.Progress) {
+		if time.Since(last) < 500*time.Millisecond && p.Done < p.Total {
+			return
+		}
+		last = time.Now()
+		fmt.Fprintf(stdout, "%d of %d offsets (%.0f/s)\n", p.Done, p.Total, float64(p.Done)/time.Since(began).Seconds())
+	}
+	if err := projections.Rebuild(ctx, c, tell); err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "the tables are rebuilt (%.1f s)\n", time.Since(began).Seconds())
+	return nil
+}
+
+func verifyTables(ctx context.Context, c projections.Config, stdout io.Writer) error {
+	report, err := projections.Verify(ctx, c)
+	if err != nil {
+		return err
+	}
+	for _, d := range report.Differences {
+		fmt.Fprintln(stdout, d)
+	}
+	if len(report.Differences) > 0 {
+		return fmt.Errorf("%d differences between the tables and the log", len(report.Differences))
+	}
+	fmt.Fprintf(stdout, "%d rows equal the fold of the log\n", report.Rows)
+	return nil
+}

@@ -149,7 +149,7 @@ func (m *assembler) encode(ctx context.Context, a *Attempt, c *cutting, out stri
 // thumbnail stores the picture at a time as JPEG, at most 1280 pixels wide.
 func (m *assembler) thumbnail(ctx context.Context, dir, video string, at float64, out string) error {
 	return m.media.run(ctx, transcode{dir: dir, inputs: []mediaInput{{path: video, options: []string{"-ss", strconv.FormatFloat(at, 'f', 3, 64)}}},
-		args:   []string{"-map", "0:v:0", "-vf", "scale='min(1280,iw)':-2:out_range=pc,format=yuvj420p", "-frames:v", "1", "-q:v", "3", "-c:v", "mjpeg", "-f", "mjpeg"},
+		args:   []string{"-map", "0:v:0", "-vf", "scale='min(1280,iw)':'trunc(ih*ow/iw/2)*2':out_range=pc,format=yuvj420p", "-frames:v", "1", "-q:v", "3", "-c:v", "mjpeg", "-f", "mjpeg"},
 		output: out, timeout: time.Minute})
 }
 
@@ -181,6 +181,8 @@ func (m *assembler) output(ctx context.Context, a *Attempt, video, thumb, note s
 		Fidelity: events.FidelityFull, Engine: "ffmpeg", Version: version,
 	}
 	o.Files["video"][0].Artifact.Width, o.Files["video"][0].Artifact.Height = info.Video.Width, info.Video.Height
+	o.Files["thumbnail"][0].Artifact.Width = min(1280, info.Video.Width)
+	o.Files["thumbnail"][0].Artifact.Height = info.Video.Height * min(1280, info.Video.Width) / info.Video.Width &^ 1
 	if note != "" {
 		o.Notes = []string{note}
 	}

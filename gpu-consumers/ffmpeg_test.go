@@ -86,7 +86,7 @@ func TestHostileMediaIsRefused(t *testing.T) {
 
 func TestTooLargeFramesAreRefused(t *testing.T) {
 	t.Parallel()
-	huge := makeMedia(t, "huge.mkv", "-f", "lavfi", "-i", "color=size=8000x4000:rate=1", "-frames:v", "1", "-c:v", "png")
+	huge := makeMedia(t, "huge.mkv", "-f", "lavfi", "-i", "color=size=4100x4000:rate=1", "-frames:v", "1", "-c:v", "mjpeg", "-pix_fmt", "yuvj420p")
 	err := testTool().run(context.Background(), transcode{dir: t.TempDir(), inputs: []mediaInput{{path: huge}}})
 	wantTaskError(t, err, events.ClassEngineRejected)
 }

@@ -24,7 +24,7 @@ func shellChild(t *testing.T, body string) child {
 }
 
 // wantTaskError requires err to be a *TaskError of the class.
-func wantTaskError(t *testing.T, err error, class string) *TaskError {
+func wantTaskError(t *testing.T, err error, class string) TaskError {
 	t.Helper()
 	var te *TaskError
 	if !errors.As(err, &te) {
@@ -33,7 +33,7 @@ func wantTaskError(t *testing.T, err error, class string) *TaskError {
 	if te.Class != class {
 		t.Fatalf("got class %s (%v), want %s", te.Class, err, class)
 	}
-	return te
+	return *te
 }
 
 func TestChildOutputInputAndEnvironment(t *testing.T) {

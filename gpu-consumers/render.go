@@ -140,8 +140,11 @@ type rect struct{ x, y, side float64 }
 // side, always around the upper part; 1.5 % a second keeps it slow.
 func (s shot) move() (from, to rect) {
 	depth := max(0.05, min(0.16, 0.015*s.seconds))
-	way := uint64(s.seed) // any seed, negative ones too
-	drift := []float64{0, -0.35, 0.35}[way/2%3]
+	way := s.seed % 6
+	if way < 0 {
+		way += 6
+	}
+	drift := []float64{0, -0.35, 0.35}[way/2]
 	wide := rect{0, 0, 1}
 	near := rect{depth * (0.5 + drift), depth * 0.15, 1 - depth} // close to the top: hair must not be cut
 	if way%2 == 1 {
@@ -159,8 +162,8 @@ func (s shot) film(ctx context.Context, media *mediaTool, a *Attempt, still *ima
 	between := func(side string, a, b float64) string { return fmt.Sprintf("%s*(%.6f+(%.6f)*%s)", side, a, b-a, ease) }
 	left, right := between("W", from.x, to.x), between("W", from.x+from.side, to.x+to.side)
 	top, bottom := between("H", from.y, to.y), between("H", from.y+from.side, to.y+to.side)
-	filter := fmt.Sprintf("loop=loop=-1:size=1,fps=%d,scale=out_color_matrix=bt709:out_range=tv,format=yuv444p,"+
-		"perspective=x0='%s':y0='%s':x1='%s':y1='%s':x2='%s':y2='%s':x3='%s':y3='%s':sense=source:eval=frame:interpolation=cubic,format=yuv420p",
+	filter := fmt.Sprintf("loop=loop=-1:size=1,fps=%d,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,"+
+		"perspective=x0='%s':y0='%s':x1='%s':y1='%s':x2='%s':y2='%s':x3='%s':y3='%s':sense=source:eval=frame:interpolation=cubic",
 		s.fps, left, top, right, top, left, bottom, right, bottom)
 	return media.run(ctx, transcode{
 		dir: a.Dir, inputs: []mediaInput{rawFrames("rgba", s.w, s.h, s.fps)}, output: out, seconds: s.seconds,

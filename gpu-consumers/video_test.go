@@ -219,7 +219,7 @@ func TestAssembleAndCheck(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer thumb.Close()
-			if size, err := jpeg.DecodeConfig(thumb); err != nil || size.Width != 720 || size.Height != 720 {
+			if size, err := jpeg.DecodeConfig(thumb); err != nil || size.Width != 720 || size.Height != out.Files["thumbnail"][0].Artifact.Height {
 				t.Errorf("thumbnail %v, error %v", size, err)
 			}
 			burned := unlikeness(bottom(frameAt(t, video, "0.7")), bottom(frameAt(t, a.Files["video"][0].Path, "0.7")))

@@ -11,6 +11,9 @@ import (
 	"os"
 )
 
+// maxSamples bounds a file that is written: four hours at 48 kHz.
+const maxSamples = 4 * 3600 * 48000
+
 // wave is mono sound; samples are from -1 to 1.
 type wave struct {
 	rate    int // Hz
@@ -45,7 +48,7 @@ func readWave(path string) (*wave, error) {
 			}
 			w.samples = make([]float32, len(body)/2)
 			for i := range w.samples {
-				w.samples[i] = float32(int16(binary.LittleEndian.Uint16(body[2*i:]))) / 32768
+				w.samples[i] = float32(int16(body[2*i])|int16(body[2*i+1])<<8) / 32768
 			}
 			return w, nil
 		}
@@ -56,23 +59,26 @@ func readWave(path string) (*wave, error) {
 
 // write stores w as a 16-bit PCM mono WAV file.
 func (w *wave) write(path string) error {
-	size := len(w.samples) * 2
+	if len(w.samples) > maxSamples {
+		return fmt.Errorf("cannot write a sound file: %d samples are more than a WAV file is made for here", len(w.samples))
+	}
+	rate, size := uint32(w.rate), uint32(len(w.samples)*2) //nolint:gosec // both are bounded
 	out := make([]byte, 0, 44+size)
 	out = append(out, "RIFF"...)
-	out = binary.LittleEndian.AppendUint32(out, uint32(36+size))
+	out = binary.LittleEndian.AppendUint32(out, 36+size)
 	out = append(out, "WAVEfmt "...)
 	out = binary.LittleEndian.AppendUint32(out, 16)
 	out = binary.LittleEndian.AppendUint16(out, 1)
 	out = binary.LittleEndian.AppendUint16(out, 1)
-	out = binary.LittleEndian.AppendUint32(out, uint32(w.rate))
-	out = binary.LittleEndian.AppendUint32(out, uint32(w.rate*2))
+	out = binary.LittleEndian.AppendUint32(out, rate)
+	out = binary.LittleEndian.AppendUint32(out, rate*2)
 	out = binary.LittleEndian.AppendUint16(out, 2)
 	out = binary.LittleEndian.AppendUint16(out, 16)
 	out = append(out, "data"...)
-	out = binary.LittleEndian.AppendUint32(out, uint32(size))
+	out = binary.LittleEndian.AppendUint32(out, size)
 	for _, s := range w.samples {
-		v := math.Round(float64(max(-1, min(1, s))) * 32767)
-		out = binary.LittleEndian.AppendUint16(out, uint16(int16(v)))
+		v := int16(math.Round(float64(max(-1, min(1, s))) * 32767))
+		out = append(out, byte(v&0xff), byte(v>>8&0xff))
 	}
 	if err := os.WriteFile(path, out, 0o600); err != nil {
 		return fmt.Errorf("cannot write a sound file: %w", err)

@@ -53,7 +53,7 @@ func (w *Worker) newRun(cmd eventlog.Record) (*run, error) {
 	}
 	return &run{
 		worker: w, cmd: m, task: task, began: time.Now(),
-		log: w.log.With("jobId", m.JobID, "workflowId", task.Workflow, "nodeId", m.Stage, "task", m.Task, "attempt", m.Attempt),
+		log: w.log.With("jobId", m.JobID, "workflowId", task.Workflow, "nodeId", m.Stage, "plane", task.Plane, "task", m.Task, "attempt", m.Attempt),
 	}, nil
 }
 

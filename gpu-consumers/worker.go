@@ -117,7 +117,7 @@ func New(cfg Config) (*Worker, error) {
 	if w.log == nil {
 		w.log = slog.Default()
 	}
-	w.log = w.log.With("worker", cfg.Worker, "plane", "gpu")
+	w.log = w.log.With("worker", cfg.Worker)
 	return w, nil
 }
 

@@ -34,7 +34,7 @@ func runTask(j aggregates.Job, f events.Message, d events.StageScheduled) events
 	m.ID = events.AttemptID(j.ID, f.Stage, f.Attempt)
 	m.Version, m.PrevID, m.CausationID = 0, "", f.ID
 	m.Data = events.TaskRun{
-		Params: n.Params, Inputs: j.Inputs(n), Mode: j.Graph.Mode, Workflow: j.Graph.Workflow,
+		Params: n.Params, Inputs: j.Inputs(n), Plane: n.Plane, Mode: j.Graph.Mode, Workflow: j.Graph.Workflow,
 		ProfileID: j.Request.ProfileID, Subject: j.Folder(), TimeoutMS: d.TimeoutMS,
 	}
 	m.SchemaVersion = m.Data.SchemaVersion()

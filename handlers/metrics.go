@@ -35,13 +35,17 @@ func (m *metrics) collectors() []prometheus.Collector {
 // observe counts a fact and logs the nodes that are decided here.
 func (h *Handler) observe(j aggregates.Job, f events.Message) {
 	h.metrics.facts.WithLabelValues(f.Type()).Inc()
+	plane := events.PlaneControl
+	if i, ok := j.Node(f.Stage); ok {
+		plane = j.Graph.Nodes[i].Plane
+	}
 	switch d := f.Data.(type) {
 	case events.StageSucceeded:
 		if f.Lane == "" {
-			h.cfg.Logger.Info("node finished", "jobId", j.ID, "workflowId", j.Graph.Workflow, "nodeId", f.Stage, "plane", events.PlaneControl, "task", f.Task)
+			h.cfg.Logger.Info("node finished", "jobId", j.ID, "workflowId", j.Graph.Workflow, "nodeId", f.Stage, "plane", plane, "task", f.Task)
 		}
 	case events.StageSkipped:
-		h.cfg.Logger.Info("node skipped", "jobId", j.ID, "workflowId", j.Graph.Workflow, "nodeId", f.Stage, "plane", events.PlaneControl, "reason", d.Reason)
+		h.cfg.Logger.Info("node skipped", "jobId", j.ID, "workflowId", j.Graph.Workflow, "nodeId", f.Stage, "plane", plane, "reason", d.Reason)
 	case events.JobSucceeded, events.JobFailed, events.JobRejected:
 		h.metrics.jobs.WithLabelValues(f.Variant, j.State).Inc()
 		h.cfg.Logger.Info("job ended", "jobId", j.ID, "workflowId", j.Graph.Workflow, "outcome", j.State, "stage", f.Stage, "class", f.ErrorClass)

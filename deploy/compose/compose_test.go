@@ -268,3 +268,20 @@ func TestSecretsAreMadeOnce(t *testing.T) {
 		t.Errorf("the second run changed the secrets, error %v", err)
 	}
 }
+
+// The image takes the face networks from where `make deps` does.
+func TestTheImageHasTheSameWeights(t *testing.T) {
+	t.Parallel()
+	named := regexp.MustCompile(`@vladmandic/face-api@[0-9.]+[0-9]`)
+	var found []string
+	for _, file := range []string{"deploy/deps/install.sh", "deploy/Dockerfile"} {
+		data, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, named.FindString(string(data)))
+	}
+	if found[0] == "" || found[0] != found[1] {
+		t.Errorf("install.sh takes %q, the image %q", found[0], found[1])
+	}
+}

@@ -56,5 +56,8 @@ func (s *Server) ready(c *fiber.Ctx) error {
 		out.Status = "degraded"
 	}
 	c.Set(fiber.HeaderCacheControl, "no-store")
+	if status != fiber.StatusOK {
+		c.Set(fiber.HeaderRetryAfter, "2")
+	}
 	return c.Status(status).JSON(out)
 }

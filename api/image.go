@@ -73,7 +73,7 @@ func decodeImage(path, format string) (image.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read an upload back: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	d := decoders[format]
 	// The header first: a few hundred kilobytes can stand for gigabytes of pixels.
 	config, err := d.config(bufio.NewReader(f))

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -147,32 +148,21 @@ func isID(s string) bool {
 // checkQuery refuses query parameters that a route does not have, or that come twice.
 func checkQuery(c *fiber.Ctx, allowed ...string) error {
 	seen := map[string]bool{}
-	var err error
-	c.Context().QueryArgs().VisitAll(func(k, _ []byte) {
+	for k := range c.Context().QueryArgs().All() {
 		name := string(k)
-		switch {
-		case err != nil:
-		case !contains(allowed, name):
+		if !slices.Contains(allowed, name) {
 			list := "none"
 			if len(allowed) > 0 {
 				list = strings.Join(allowed, ", ")
 			}
-			err = badParameter(shortened(name), "there is no parameter %q here; allowed: %s", shortened(name), list)
-		case seen[name]:
-			err = badParameter(name, "%s is given twice", name)
+			return badParameter(shortened(name), "there is no parameter %q here; allowed: %s", shortened(name), list)
+		}
+		if seen[name] {
+			return badParameter(name, "%s is given twice", name)
 		}
 		seen[name] = true
-	})
-	return err
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
 	}
-	return false
+	return nil
 }
 
 // metrics of the HTTP edge.

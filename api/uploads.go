@@ -201,7 +201,7 @@ func firstBytes(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read an upload back: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	head := make([]byte, 16)
 	n, err := io.ReadFull(f, head)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {

@@ -1,0 +1,179 @@
+// A decider in place of the job handler and the workers: commands in, facts out.
+
+package api
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+)
+
+type decider struct {
+	world  *world
+	manual bool
+
+	mu       sync.Mutex
+	jobs     map[string]aggregates.Job
+	profiles map[string]aggregates.Profile
+	last     time.Time
+}
+
+func (d *decider) run(ctx context.Context) {
+	err := d.world.log.Tail(ctx, d.world.log.Whole(events.TopicJobCommands), func(b eventlog.Batch) error {
+		for _, r := range b.Records {
+			m, err := events.Decode(r.Value)
+			if err != nil {
+				return err
+			}
+			d.take(m)
+		}
+		return nil
+	}, nil)
+	if err != nil && ctx.Err() == nil {
+		d.world.t.Error("the decider stopped:", err)
+	}
+}
+
+// take decides one message and, unless the test does it, answers for the workers.
+func (d *decider) take(m events.Message) {
+	d.mu.Lock()
+	facts := d.decide(m)
+	d.mu.Unlock()
+	if d.manual {
+		return
+	}
+	for _, f := range facts {
+		if _, ok := f.Data.(events.StageScheduled); ok {
+			d.answer(f, events.TaskAccepted{LeaseMS: 15_000})
+			d.answer(f, d.result(f))
+		}
+	}
+}
+
+func (d *decider) decide(m events.Message) []events.Message {
+	at := time.Now().UTC()
+	if !at.After(d.last) {
+		at = d.last.Add(time.Microsecond)
+	}
+	d.last = at
+	j := d.jobs[m.AggregateID]
+	s := aggregates.Surroundings{At: at, Policy: aggregates.DefaultPolicy(), Tasks: map[string]bool{}, Place: func(string, string) int32 { return 0 }}
+	for _, t := range allTasks() {
+		s.Tasks[t] = true
+	}
+	if c, ok := m.Data.(events.JobSubmit); ok {
+		s.Profile = d.profiles[c.Request.ProfileID].Snapshot()
+	}
+	facts := aggregates.Decide(j, m, s)
+	for _, f := range facts {
+		j = aggregates.Evolve(j, f)
+	}
+	d.jobs[m.AggregateID] = j
+	if len(facts) > 0 {
+		d.world.produce(events.TopicJobEvents, facts...)
+	}
+	return facts
+}
+
+// answer is what a worker says about the stage that a fact scheduled.
+func (d *decider) answer(scheduled events.Message, data events.Payload) {
+	m := scheduled
+	m.ID = events.NameID(scheduled.ID, data.EventType())
+	m.CommandID, m.Actor, m.Worker, m.Data = m.ID, "worker-1", "worker-1", data
+	d.take(m)
+}
+
+// result makes up the outputs of a stage; its video is a real object.
+func (d *decider) result(f events.Message) events.TaskSucceeded {
+	d.mu.Lock()
+	j := d.jobs[f.AggregateID]
+	d.mu.Unlock()
+	i, _ := j.Node(f.Stage)
+	r := events.Result{Outputs: map[string]events.Value{}, Engine: "test", Fidelity: events.FidelityPreview}
+	for name := range j.Graph.Nodes[i].Out {
+		if name == "narration" || name == "scene" {
+			sealed, err := d.world.keyring.Seal(context.Background(), objectKey(j), canaryNarration)
+			if err != nil {
+				d.world.t.Error(err)
+			}
+			r.Outputs[name] = events.Value{Text: &sealed}
+			continue
+		}
+		a, err := d.world.objects.Put(context.Background(), j.Folder(), "mp4", "video/mp4", strings.NewReader(f.Stage+name+j.ID+strings.Repeat("0123456789", 2000)))
+		if err != nil {
+			d.world.t.Error(err)
+		}
+		a.ID, a.Name, a.Type = events.ArtifactID(j.ID, f.Stage, f.Attempt, name), name+".mp4", "video"
+		r.Outputs[name] = events.Value{Artifacts: []events.Artifact{a}}
+	}
+	return events.TaskSucceeded{Result: r}
+}
+
+func objectKey(j aggregates.Job) string { return "keys/" + j.Folder() }
+
+// state is where the job stands.
+func (d *decider) state(job string) aggregates.Job {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.jobs[job]
+}
+
+// next answers the first stage of the job that waits for a worker, and says which it was.
+func (d *decider) next(job string, data func(events.Message) events.Payload) string {
+	j := d.state(job)
+	for i, s := range j.Stages {
+		if s.State == aggregates.StageQueued || s.State == aggregates.StageRunning {
+			n := j.Graph.Nodes[i]
+			m := events.Message{ID: events.AttemptID(job, n.ID, s.Attempt), SchemaVersion: 1, AggregateType: events.AggregateJob, AggregateID: job,
+				CorrelationID: j.CorrelationID, CausationID: "x", Tenant: j.Tenant,
+				Columns: events.Columns{JobID: job, Stage: n.ID, Task: n.Task, Lane: n.Lane, Attempt: s.Attempt}}
+			d.answer(m, data(m))
+			return n.ID
+		}
+	}
+	return ""
+}
+
+// step lets the next stage of the job start and succeed.
+func (d *decider) step(job string) string {
+	d.next(job, func(events.Message) events.Payload { return events.TaskAccepted{LeaseMS: 15_000} })
+	return d.next(job, func(m events.Message) events.Payload { return d.result(m) })
+}
+
+// makeProfile writes a profile with a portrait straight to the log.
+func (w *world) makeProfile(id, owner, name string) {
+	w.t.Helper()
+	keyID, _, err := w.keyring.Create(context.Background(), owner, id, events.NameID("maker", id))
+	ok(w.t, err)
+	sealed, err := w.keyring.Seal(context.Background(), keyID, name)
+	ok(w.t, err)
+	a, err := w.objects.Put(context.Background(), owner+"/"+id+"/job", "png", "image/png", strings.NewReader(id))
+	ok(w.t, err)
+	a.ID, a.Name, a.Type = events.NameID("portrait", id), "portrait.png", "portrait"
+	p := aggregates.Profile{}
+	for i, c := range []events.Payload{events.ProfileCreate{Name: sealed}, events.ProfileAttachPortrait{Attachment: events.Attachment{Artifact: a}},
+		events.ProfileRecordConsent{Consent: events.Consent{By: sealed, Statement: sealed}}} {
+		m := events.Message{ID: events.NameID(id, c.EventType()), CommandID: "c", CausationID: "c", CorrelationID: "c", AggregateType: events.AggregateProfile,
+			AggregateID: id, Tenant: owner, Actor: "test", Data: c}
+		facts := aggregates.DecideProfile(p, m, time.Now().UTC().Add(time.Duration(i)*time.Microsecond))
+		for _, f := range facts {
+			p = aggregates.EvolveProfile(p, f)
+		}
+		w.produce(events.TopicProfileEvents, facts...)
+	}
+	w.decider.mu.Lock()
+	w.decider.profiles[id] = p
+	w.decider.mu.Unlock()
+	eventually(w.t, "the profile is known to the API", func() bool {
+		w.server.known.mu.RLock()
+		defer w.server.known.mu.RUnlock()
+		return w.server.known.profiles[id].Chain.Version == p.Chain.Version
+	})
+}
+
+const canaryNarration = "narration-canary"

@@ -1,0 +1,253 @@
+// Tests of what holds for every route: the contract, access, errors, metrics, the page.
+
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/internal/objects"
+)
+
+func (w *world) freshKeyring() *objects.Keyring {
+	return objects.NewKeyring(w.server.cfg.Objects, [32]byte{7})
+}
+
+func TestRoutesAndContractAreTheSame(t *testing.T) {
+	t.Parallel()
+	k, err := loadContract()
+	ok(t, err)
+	var promised, registered []string
+	for path, operations := range asSchema(k.checker.doc["paths"]) {
+		for method := range asSchema(operations) {
+			promised = append(promised, strings.ToUpper(method)+" "+path)
+		}
+	}
+	for _, r := range (&Server{cfg: Config{Gatherer: prometheus.NewRegistry()}}).routes() {
+		registered = append(registered, r.method+" "+r.path)
+	}
+	slices.Sort(promised)
+	slices.Sort(registered)
+	if !slices.Equal(promised, registered) {
+		t.Errorf("the contract has\n%v\nand the server\n%v", promised, registered)
+	}
+}
+
+func TestTheContractNamesWhatTheCatalogueHas(t *testing.T) {
+	t.Parallel()
+	k, err := loadContract()
+	ok(t, err)
+	enum := func(name string) (out []string) {
+		for _, v := range list(k.checker.resolve("#/components/schemas/" + name)["enum"]) {
+			out = append(out, fmt.Sprint(v))
+		}
+		return out
+	}
+	if got := enum("Mode"); !slices.Equal(got, aggregates.Modes()) {
+		t.Errorf("modes %v, catalogue %v", got, aggregates.Modes())
+	}
+	if got := enum("Variant"); !slices.Equal(got, aggregates.Variants()) {
+		t.Errorf("variants %v, catalogue %v", got, aggregates.Variants())
+	}
+	for _, p := range aggregates.Pipelines() {
+		if faults := k.check("JobRequest", map[string]any{"pipeline": p.Workflow}); len(faults) > 0 {
+			t.Errorf("pipeline %s: %v", p.Workflow, faults)
+		}
+		required, optional := p.Inputs()
+		for _, input := range append(required, optional...) {
+			if !strings.Contains(string(contractYAML), "        "+input+": {") && input != "voice_reference" && input != "lora" {
+				t.Errorf("the contract has no field for input %s", input)
+			}
+		}
+	}
+}
+
+func TestEveryReferenceAndExampleOfTheContractHolds(t *testing.T) {
+	t.Parallel()
+	k, err := loadContract()
+	ok(t, err)
+	var walk func(v any, at string)
+	walk = func(v any, at string) {
+		if l, ok := v.([]any); ok {
+			for i, x := range l {
+				walk(x, fmt.Sprintf("%s/%d", at, i))
+			}
+		}
+		m, isMap := v.(map[string]any)
+		if !isMap {
+			return
+		}
+		if ref, ok := m["$ref"].(string); ok && k.checker.resolve(ref) == nil {
+			t.Errorf("%s refers to %s, which is nowhere", at, ref)
+		}
+		if s, ok := m["schema"].(map[string]any); ok && m["example"] != nil {
+			if faults := k.checker.check(s, m["example"], ""); len(faults) > 0 {
+				t.Errorf("the example at %s is wrong: %v", at, faults)
+			}
+		}
+		for name, x := range m {
+			walk(x, at+"/"+name)
+		}
+	}
+	walk(k.checker.doc, "")
+	if faults := k.check("Job", asSchema(k.checker.resolve("#/components/examples/Job"))["value"]); len(faults) > 0 {
+		t.Errorf("the example of a job is wrong: %v", faults)
+	}
+}
+
+func TestEveryCodeHasAStatusAndASentence(t *testing.T) {
+	t.Parallel()
+	for code, k := range kinds {
+		if k.status < 400 || k.title == "" || k.detail == "" || (k.status == 503) != (k.retryAfter > 0) {
+			t.Errorf("%s: %+v", code, k)
+		}
+	}
+}
+
+func TestOnlyLoopbackListensWithoutAccessControl(t *testing.T) {
+	t.Parallel()
+	for _, addr := range []string{"0.0.0.0:8080", ":8080", "[::]:0", "192.168.1.5:80", "example.org:80", "nonsense"} {
+		if err := checkLoopback(addr); err == nil || !strings.Contains(err.Error(), "127.0.0.1") {
+			t.Errorf("%s: %v", addr, err)
+		}
+		if _, err := New(Config{Addr: addr}); err == nil || !strings.Contains(err.Error(), "Log is not given") {
+			t.Errorf("New with %s: %v", addr, err)
+		}
+	}
+	for _, addr := range []string{"127.0.0.1:0", "localhost:1", "[::1]:8080", "127.8.8.8:1"} {
+		ok(t, checkLoopback(addr))
+	}
+}
+
+func TestWhatEveryRouteRefuses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{noProjector: true, config: func(c *Config) { c.Hosts = []string{"spin.example"} }})
+	for _, c := range []struct {
+		name, method, path string
+		header             map[string]string
+		status             int
+		says               string
+	}{
+		{"no such path", "GET", "/api/nothing", nil, 404, "/api/openapi.json"},
+		{"a slash too many", "GET", "/api/jobs/", nil, 404, ""},
+		{"another method", "DELETE", "/api/jobs", nil, 405, "POST, GET"},
+		{"a malformed id", "GET", "/api/jobs/42", nil, 422, "UUID"},
+		{"a path as id", "GET", "/api/artifacts/..%2f..%2fkeys", nil, 404, ""},
+		{"an unknown job", "GET", "/api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d", nil, 404, "no job"},
+		{"an unknown parameter", "GET", "/api/jobs?sort=up", nil, 400, "status, variant"},
+		{"a parameter twice", "GET", "/api/jobs?limit=1&limit=2", nil, 400, "twice"},
+		{"a bad limit", "GET", "/api/jobs?limit=1000", nil, 400, "1 to 200"},
+		{"a bad cursor", "GET", "/api/jobs?cursor=AAAA", nil, 400, "cursor"},
+		{"a bad cursor of profiles", "GET", "/api/profiles?cursor=!", nil, 400, "cursor"},
+		{"a bad status", "GET", "/api/jobs?status=queued,dreaming", nil, 400, "queued"},
+		{"a bad variant", "GET", "/api/jobs?variant=x", nil, 400, "sadtalker"},
+		{"a bad after", "GET", "/api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d/events?after=-1", nil, 400, "version"},
+		{"a name that is not ours", "GET", "/api/jobs", map[string]string{"Host": "evil.example"}, 403, "evil.example"},
+		{"another site's page", "POST", "/api/jobs", map[string]string{"Origin": "https://evil.example"}, 403, "web site"},
+		{"a page without origin", "POST", "/api/jobs", map[string]string{"Origin": "null"}, 403, ""},
+	} {
+		a := w.do(c.method, c.path, c.header, nil)
+		if a.status != c.status || !strings.Contains(string(a.body), c.says) {
+			t.Errorf("%s: %d %s; want %d with %q", c.name, a.status, a.body, c.status, c.says)
+		}
+	}
+	w.want(200, w.do("GET", "/api/jobs", map[string]string{"Host": "spin.example"}, nil))
+	w.want(415, w.do("POST", "/api/uploads", map[string]string{"Origin": "http://localhost:3000"}, strings.NewReader("x")))
+}
+
+func TestTraceIDsAreTakenOverAndMade(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{noProjector: true})
+	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+	a := w.do("GET", "/api/nothing", map[string]string{traceParent: "00-" + trace + "-00f067aa0ba902b7-01"}, nil)
+	var p problem
+	a.decode(t, &p)
+	if p.TraceID != trace || a.header.Get("X-Trace-Id") != trace {
+		t.Errorf("trace %s, header %s", p.TraceID, a.header.Get("X-Trace-Id"))
+	}
+	for _, bad := range []string{"nonsense", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"} {
+		if got := w.do("GET", "/health", map[string]string{traceParent: bad}, nil).header.Get("X-Trace-Id"); len(got) != 32 || strings.Trim(got, "0") == "" {
+			t.Errorf("trace of %q is %q", bad, got)
+		}
+	}
+}
+
+func TestAPanicIsAnAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{noProjector: true})
+	app := fiber.New(fiber.Config{ErrorHandler: w.server.fail, DisableStartupMessage: true})
+	app.Get("/", w.server.observe, func(*fiber.Ctx) error { panic("secret inside") })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ok(t, err)
+	go func() { _ = app.Listener(l) }()
+	t.Cleanup(func() { _ = app.Shutdown() })
+	other := &world{t: t, server: &Server{listener: l, contract: w.server.contract}}
+	if a := other.want(500, other.get("/")); strings.Contains(string(a.body), "secret") || !strings.Contains(string(a.body), codeInternal) {
+		t.Errorf("answer %s", a.body)
+	}
+}
+
+func TestMetricsContractAndPage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	w.want(404, w.get("/api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d"))
+	m := string(w.want(200, w.get("/metrics")).body)
+	if !strings.Contains(m, `myspinbot_api_request_seconds_count{method="GET",route="/api/jobs/:id",status="404"} 1`) {
+		t.Errorf("metrics: %s", m)
+	}
+	var doc map[string]any
+	ok(t, json.Unmarshal(w.want(200, w.get("/api/openapi.json")).body, &doc))
+	if doc["openapi"] != "3.1.0" {
+		t.Errorf("contract %v", doc["openapi"])
+	}
+	page := w.want(200, w.get("/"))
+	policy := page.header.Get("Content-Security-Policy")
+	if !strings.Contains(policy, "default-src 'none'") || strings.Count(policy, "'sha256-") != 2 || strings.Contains(policy, "unsafe") {
+		t.Errorf("policy %q", policy)
+	}
+	for _, foreign := range []string{"http://", "https://", "onclick=", "style="} {
+		if strings.Contains(string(page.body), foreign) {
+			t.Errorf("the page holds %q", foreign)
+		}
+	}
+	if a := w.want(200, w.get("/ready")); !strings.Contains(string(a.body), `"ready"`) {
+		t.Errorf("ready: %s", a.body)
+	}
+}
+
+func TestAServerThatNeverRanLetsGoOfItsAddress(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{noProjector: true})
+	cfg := w.server.cfg
+	cfg.Registerer, cfg.Gatherer = nil, nil
+	s, err := New(cfg)
+	ok(t, err)
+	ok(t, s.Close())
+	ok(t, s.Close())
+	l, err := net.Listen("tcp", s.Addr())
+	if err != nil {
+		t.Fatal("the address is still taken:", err)
+	}
+	ok(t, l.Close())
+}
+
+func TestErrorsWithoutACodeAreInternal(t *testing.T) {
+	t.Parallel()
+	if r := asRefusal(errors.New("boom")); r.code != codeInternal {
+		t.Errorf("code %s", r.code)
+	}
+	for status, code := range map[int]string{404: codeNotFound, 405: codeMethodNotAllowed, 408: codeTimeout, 413: codeTooLarge, 431: codeHeadersTooLarge, 400: codeRequestMalformed} {
+		if r := asRefusal(fiber.NewError(status)); r.code != code {
+			t.Errorf("%d is %s, want %s", status, r.code, code)
+		}
+	}
+}

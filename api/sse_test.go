@@ -1,0 +1,403 @@
+// Tests of live streams: every event once and in order, over reconnects and outages.
+
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+)
+
+// client reads one stream.
+type client struct {
+	w      *world
+	res    *http.Response
+	frames chan received
+	close  context.CancelFunc
+}
+
+type received struct {
+	id, kind string
+	event    eventView
+	progress progressView
+}
+
+// open starts a stream behind an id; the test fails unless it begins.
+func (w *world) openStream(job, lastID string) *client {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.server.URL()+"/api/jobs/"+job+"/events", nil)
+	ok(w.t, err)
+	req.Header.Set("Accept", "text/event-stream")
+	if lastID != "" {
+		req.Header.Set("Last-Event-ID", lastID)
+	}
+	res, err := http.DefaultClient.Do(req)
+	ok(w.t, err)
+	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/event-stream" {
+		b, _ := io.ReadAll(res.Body)
+		w.t.Fatalf("stream: %d %s", res.StatusCode, b)
+	}
+	c := &client{w: w, res: res, frames: make(chan received, 1000), close: cancel}
+	w.t.Cleanup(cancel)
+	go c.read()
+	return c
+}
+
+func (c *client) read() {
+	defer close(c.frames)
+	defer c.res.Body.Close()
+	var f received
+	lines := bufio.NewScanner(c.res.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		field, value, _ := strings.Cut(lines.Text(), ": ")
+		switch field {
+		case "": // a blank line ends a frame
+			if f.kind != "" {
+				c.frames <- f
+			}
+			f = received{}
+		case "id":
+			f.id = value
+		case "event":
+			f.kind = value
+		case "data":
+			var v any
+			if json.Unmarshal([]byte(value), &v) != nil {
+				return // the stream was cut within a frame
+			}
+			name := map[string]string{"event": "Event", "progress": "Progress"}[f.kind]
+			if faults := c.w.server.contract.check(name, v); len(faults) > 0 {
+				c.w.t.Errorf("a frame is not as the contract says: %v: %s", faults, value)
+			}
+			if f.kind == "event" {
+				_ = json.Unmarshal([]byte(value), &f.event)
+			} else {
+				_ = json.Unmarshal([]byte(value), &f.progress)
+			}
+		}
+	}
+}
+
+// next is the next frame; ok is false at the end of the stream.
+func (c *client) next() (received, bool) {
+	c.w.t.Helper()
+	select {
+	case f, ok := <-c.frames:
+		return f, ok
+	case <-time.After(15 * time.Second):
+		c.w.t.Fatal("no frame came")
+	}
+	return received{}, false
+}
+
+// versions reads n events, or to the end.
+func (c *client) versions(n int) (versions []int64, last string) {
+	c.w.t.Helper()
+	for n <= 0 || len(versions) < n {
+		f, open := c.next()
+		if !open {
+			return versions, last
+		}
+		if f.kind == "event" {
+			versions, last = append(versions, f.event.Version), f.id
+		}
+	}
+	return versions, last
+}
+
+func wantVersions(t *testing.T, got []int64, from, to int64) {
+	t.Helper()
+	for i, v := range got {
+		if v != from+int64(i) {
+			t.Fatalf("versions %v, want %d to %d, each once", got, from, to)
+		}
+	}
+	if len(got) == 0 || got[len(got)-1] != to {
+		t.Fatalf("versions %v, want %d to %d", got, from, to)
+	}
+}
+
+func (w *world) newJob() string {
+	w.t.Helper()
+	return w.submit(`{"variant":"sadtalker","script":"hello","portrait":"` + w.portrait() + `"}`).ID
+}
+
+// planned waits until the job's first stage is scheduled, and returns its version.
+func (w *world) planned(job string) int64 {
+	w.t.Helper()
+	eventually(w.t, "the job is planned", func() bool { return len(w.decider.state(job).Stages) > 0 })
+	return w.decider.state(job).Chain.Version
+}
+
+func (w *world) finish(job string) int64 {
+	w.t.Helper()
+	for range 50 {
+		if w.decider.state(job).Terminal() {
+			break
+		}
+		w.decider.step(job)
+	}
+	return w.decider.state(job).Chain.Version
+}
+
+func (w *world) inTables(job string, version int64) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	ok(w.t, w.server.cfg.Tables.WaitFor(ctx, tenant, job, version))
+}
+
+func TestAStreamBeginsBeforeTheTablesHaveTheJobAndEndsWithIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{manual: true, noProjector: true})
+	job := w.newJob()
+	c := w.openStream(job, "")
+	planned := w.planned(job)
+	got, _ := c.versions(int(planned))
+	wantVersions(t, got, 1, planned)
+	w.progress(job, "script", 40)
+	if f, _ := c.next(); f.kind != "progress" || f.id != "" || f.progress.Percent != 40 || f.progress.Stage != "script" {
+		t.Errorf("frame %+v, want progress without id", f)
+	}
+	last := w.finish(job)
+	got, _ = c.versions(0)
+	wantVersions(t, got, planned+1, last)
+}
+
+func (w *world) progress(job, stage string, percent float64) {
+	w.t.Helper()
+	w.produce(events.TopicTaskProgress, events.Message{ID: "p", SchemaVersion: 1, AggregateType: events.AggregateJob, AggregateID: job, OccurredAt: time.Now().UTC(),
+		CommandID: "p", CausationID: "p", CorrelationID: "p", Tenant: tenant, Actor: "worker-1",
+		Columns: events.Columns{JobID: job, Stage: stage, Attempt: 1}, Data: events.TaskProgress{Percent: percent, Message: "working"}})
+}
+
+func TestAClientThatComesBackMissesNothingAndSeesNothingTwice(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{manual: true})
+	job := w.newJob()
+	w.planned(job)
+	seen, lastID := int64(0), ""
+	// Cut after a few events each time, while the job goes on.
+	for !w.decider.state(job).Terminal() {
+		w.decider.step(job)
+		c := w.openStream(job, lastID)
+		got, id := c.versions(2)
+		wantVersions(t, got, seen+1, seen+2)
+		seen, lastID = seen+2, id
+		c.close()
+	}
+	last := w.decider.state(job).Chain.Version
+	got, id := w.openStream(job, lastID).versions(0)
+	wantVersions(t, got, seen+1, last)
+
+	// Whoever has seen the end is told to stop, from the ring and from the tables.
+	w.inTables(job, last)
+	for range 2 {
+		a := w.do(http.MethodGet, "/api/jobs/"+job+"/events", map[string]string{"Accept": "text/event-stream", "Last-Event-ID": id}, nil)
+		if a.status != http.StatusNoContent {
+			t.Errorf("after the end: %d %s", a.status, a.body)
+		}
+		w.server.feed.mu.Lock()
+		for p, o := range w.server.feed.begin { // as after many other jobs
+			w.server.feed.begin[p] = max(o, 1_000)
+		}
+		w.server.feed.ring = nil
+		w.server.feed.mu.Unlock()
+	}
+}
+
+func TestAStreamJoinsTablesLogAndRing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{manual: true})
+	job := w.newJob()
+	planned := w.planned(job)
+	w.inTables(job, planned)
+	w.stopProjector()
+	w.stopProjector = nil
+	w.decider.step(job)
+	gap := w.decider.state(job).Chain.Version
+	eventually(t, "the ring has the events", func() bool { return w.held(job) == int(gap) })
+
+	// The tables end at planned; forget the ring up to gap, as an API does that starts now.
+	w.server.feed.mu.Lock()
+	for _, e := range w.server.feed.ring {
+		w.server.feed.begin[e.at.partition] = e.at.offset + 1
+	}
+	w.server.feed.ring = nil
+	w.server.feed.mu.Unlock()
+	w.decider.step(job)
+	c := w.openStream(job, "")
+	last := w.finish(job)
+	got, _ := c.versions(0)
+	wantVersions(t, got, 1, last)
+}
+
+// held is how many events of the job the ring has.
+func (w *world) held(job string) int {
+	w.server.feed.mu.Lock()
+	defer w.server.feed.mu.Unlock()
+	n := 0
+	for _, e := range w.server.feed.ring {
+		if e.JobID == job {
+			n++
+		}
+	}
+	return n
+}
+
+func TestAStreamResumesWithTheTablesDown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{manual: true})
+	job := w.newJob()
+	planned := w.planned(job)
+	c := w.openStream(job, "")
+	_, id := c.versions(2)
+	c.close()
+	w.tableNet.Cut()
+	// From the ring.
+	got, _ := w.openStream(job, id).versions(int(planned) - 2)
+	wantVersions(t, got, 3, planned)
+	// From the log itself.
+	w.server.feed.mu.Lock()
+	for _, e := range w.server.feed.ring {
+		w.server.feed.begin[e.at.partition] = e.at.offset + 1
+	}
+	w.server.feed.ring = nil
+	w.server.feed.mu.Unlock()
+	got, _ = w.openStream(job, id).versions(int(planned) - 2)
+	wantVersions(t, got, 3, planned)
+	// Without an id the beginning is unknown.
+	a := w.do(http.MethodGet, "/api/jobs/"+job+"/events", map[string]string{"Accept": "text/event-stream"}, nil)
+	if w.want(503, a); !strings.Contains(string(a.body), codeTablesDown) {
+		t.Errorf("problem %s", a.body)
+	}
+}
+
+func TestOddStreamsAreRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{manual: true, config: func(c *Config) { c.MaxStreams = 1 }})
+	job := w.newJob()
+	w.planned(job)
+	stream := map[string]string{"Accept": "text/event-stream"}
+	w.want(404, w.do("GET", "/api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d/events", stream, nil))
+	w.want(422, w.do("GET", "/api/jobs/nonsense/events", stream, nil))
+	for _, id := range []string{"nonsense", "7:1", "-1:2", "0:x"} {
+		w.want(400, w.do("GET", "/api/jobs/"+job+"/events", map[string]string{"Accept": "text/event-stream", "Last-Event-ID": id}, nil))
+	}
+	c := w.openStream(job, "")
+	w.want(503, w.do("GET", "/api/jobs/"+job+"/events", stream, nil))
+	c.close()
+	eventually(t, "the place is free again", func() bool {
+		w.progress(job, "script", 1) // the server notices by writing
+		return len(w.server.streams) == 0
+	})
+}
+
+func TestStreamsEndWithTheServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{manual: true})
+	job := w.newJob()
+	c := w.openStream(job, "")
+	c.versions(int(w.planned(job)))
+	begin := time.Now()
+	w.stop()
+	if f, open := c.next(); open {
+		t.Errorf("a frame came after the stop: %+v", f)
+	}
+	err := <-w.stopped
+	w.stopped <- err
+	if took := time.Since(begin); err != nil || took > 2*time.Second {
+		t.Errorf("stop took %v, error %v", took, err)
+	}
+}
+
+func TestASlowClientIsCutAndOthersAreNot(t *testing.T) {
+	t.Parallel()
+	f := newFeed(Config{})
+	f.begin = map[int32]int64{0: 0}
+	slow, _, _, err := f.subscribe("job", 0)
+	ok(t, err)
+	quick, _, _, err := f.subscribe("job", 0)
+	ok(t, err)
+	for i := range int64(queueSize + 1) {
+		f.mu.Lock()
+		f.send("job", frame{event: &eventView{JobID: "job", at: position{0, i}}})
+		f.mu.Unlock()
+		<-quick.queue
+	}
+	n := 0
+	for range slow.queue {
+		n++
+	}
+	if n != queueSize || len(f.subs["job"]) != 1 {
+		t.Errorf("the slow client got %d frames, %d clients are left", n, len(f.subs["job"]))
+	}
+	f.unsubscribe(slow) // again, as its handler does
+	f.unsubscribe(quick)
+	if len(f.subs) != 0 {
+		t.Errorf("clients left: %v", f.subs)
+	}
+}
+
+func TestProgressGivesWayToEvents(t *testing.T) {
+	t.Parallel()
+	f := newFeed(Config{})
+	f.begin = map[int32]int64{0: 0}
+	sub, _, _, err := f.subscribe("job", 0)
+	ok(t, err)
+	for range 10 * queueSize {
+		f.send("job", frame{progress: &progressView{}})
+	}
+	f.send("job", frame{event: &eventView{JobID: "job"}})
+	events := 0
+	for range len(sub.queue) {
+		if x := <-sub.queue; x.event != nil {
+			events++
+		}
+	}
+	if events != 1 {
+		t.Errorf("%d events arrived behind much progress, want 1", events)
+	}
+}
+
+func TestTheRingKnowsWhatItForgot(t *testing.T) {
+	t.Parallel()
+	f := newFeed(Config{})
+	f.begin = map[int32]int64{0: 10, 1: 5}
+	for i := range int64(ringSize) {
+		f.keep(&eventView{JobID: "a", at: position{0, 10 + 2*i}})
+	}
+	if f.begin[0] != 10 {
+		t.Fatalf("begin %v before anything was forgotten", f.begin)
+	}
+	for i := range int64(3) {
+		f.keep(&eventView{JobID: "b", at: position{1, 5 + i}})
+	}
+	_, held, begin, err := f.subscribe("b", 1)
+	if err != nil || begin != 5 || len(held) != 3 || held[0].at.offset != 5 || held[2].at.offset != 7 {
+		t.Errorf("held %v from %d, %v", held, begin, err)
+	}
+	// Offsets 10, 12 and 14 left: 15 and later are complete.
+	if _, held, begin, _ := f.subscribe("a", 0); begin != 15 || len(held) != ringSize-3 || held[0].at.offset != 16 {
+		t.Errorf("begin %d, %d held", begin, len(held))
+	}
+}
+
+func TestEventsOfANewerProgramAreShown(t *testing.T) {
+	t.Parallel()
+	e, err := readEvent(eventlog.Record{Partition: 2, Offset: 9, Value: []byte(`{"event_id":"e","event_type":"job.teleported","schema_version":9,"aggregate_id":"j",
+		"aggregate_version":4,"occurred_at":"2026-11-23T12:00:00Z","tenant":"default","job_id":null,"stage":"beam","data":{"new":1}}`)})
+	if err != nil || e.Type != "job.teleported" || e.JobID != "j" || e.Version != 4 || *e.Stage != "beam" || e.Position != "2:9" || string(e.Data) != `{"new":1}` || e.tenant != "default" {
+		t.Errorf("event %+v, %v", e, err)
+	}
+}

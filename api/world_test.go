@@ -1,0 +1,427 @@
+// What the tests run against: one PostgreSQL and one S3 server for the package, and
+// for each test a database, a bucket, a broker in memory, a projector, and a
+// decider in place of the job handler and the workers.
+
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/devstack"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/internal/eventlog/eventlogtest"
+	"github.com/myspinbot/myspinbot/internal/objects"
+	"github.com/myspinbot/myspinbot/migrations"
+	"github.com/myspinbot/myspinbot/projections"
+)
+
+var (
+	postgres *devstack.PostgresServer
+	s3       *devstack.HelperServer
+	worlds   atomic.Int32
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "api-test-")
+	if err == nil {
+		postgres, err = devstack.StartPostgres(ctx, devstack.Postgres{Dir: dir + "/pg", Settings: map[string]string{"fsync": "off", "max_connections": "200"}})
+	}
+	if err == nil {
+		s3, err = devstack.StartHelper(ctx, devstack.Helper{Dir: dir + "/s3", NoLog: true})
+	}
+	if err == nil {
+		err = prepareTemplate(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "cannot start the servers of the tests:", err)
+		return 1
+	}
+	defer func() {
+		_ = s3.Stop(ctx)
+		_ = postgres.Stop(ctx)
+		_ = os.RemoveAll(dir)
+	}()
+	return m.Run()
+}
+
+// prepareTemplate makes the tables once; each test copies them.
+func prepareTemplate(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, postgres.URL())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if _, err := conn.Exec(ctx, "CREATE DATABASE template"); err != nil {
+		return err
+	}
+	pool, err := pgxpool.New(ctx, postgres.DatabaseURL("template"))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	_, err = migrations.Ensure(ctx, pool)
+	return err
+}
+
+// world is a running server with everything around it.
+type world struct {
+	t       *testing.T
+	server  *Server
+	log     *eventlog.Log // of the decider and the test; never cut
+	objects *objects.Store
+	keyring *objects.Keyring
+	pool    *pgxpool.Pool // of the projector and the test; never cut
+	decider *decider
+	// Networks of the API alone.
+	logNet, tableNet eventlogtest.Network
+	objectNet        *proxy
+	stop             context.CancelFunc
+	stopped          chan error
+	stopProjector    func()
+}
+
+type options struct {
+	config      func(*Config)
+	noWorker    bool
+	noProjector bool
+	manual      bool // stages are answered by the test
+}
+
+func newWorld(t *testing.T, o options) *world {
+	t.Helper()
+	w := &world{t: t, objectNet: newProxy(t, strings.TrimPrefix(s3.S3(), "http://"))}
+	_, cfg := eventlogtest.Fake(t)
+	cfg.Partitions, cfg.LanePartitions = 2, map[string]int{}
+	for _, lane := range events.Lanes() {
+		cfg.LanePartitions[lane] = 1
+	}
+	w.log = eventlogtest.Open(t, cfg)
+	cfg.Dial = w.logNet.Dial
+	edge, err := eventlog.Open(cfg)
+	ok(t, err)
+	t.Cleanup(edge.Close)
+
+	store := objects.Config{Endpoint: w.objectNet.addr(), AccessKey: s3.AccessKey, SecretKey: s3.SecretKey, Bucket: fmt.Sprintf("api-%d", worlds.Add(1))}
+	edgeStore, err := objects.Open(t.Context(), store)
+	ok(t, err)
+	store.Endpoint = s3.S3()
+	w.objects, err = objects.Open(t.Context(), store)
+	ok(t, err)
+	w.keyring = objects.NewKeyring(w.objects, [32]byte{7})
+
+	w.pool = database(t, nil)
+	w.decider = &decider{world: w, manual: o.manual, jobs: map[string]aggregates.Job{}, profiles: map[string]aggregates.Profile{}}
+	if !o.noWorker {
+		w.announce(allTasks())
+	}
+	w.start(o, edge, edgeStore)
+	return w
+}
+
+func (w *world) start(o options, edge *eventlog.Log, store *objects.Store) {
+	t := w.t
+	t.Helper()
+	cfg := Config{
+		Addr: "127.0.0.1:0", Log: edge, Tables: projections.NewReader(database(t, w)), Objects: store,
+		Keyring: objects.NewKeyring(store, [32]byte{7}), Logger: slog.New(slog.DiscardHandler), TempDir: t.TempDir(),
+		ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, StopTimeout: 3 * time.Second, IdleTimeout: 2 * time.Second,
+	}
+	if o.config != nil {
+		o.config(&cfg)
+	}
+	var err error
+	w.server, err = New(cfg)
+	ok(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	w.stop, w.stopped = cancel, make(chan error, 1)
+	var parts sync.WaitGroup
+	go func() { w.stopped <- w.server.Run(ctx) }()
+	parts.Go(func() { w.decider.run(ctx) })
+	if !o.noProjector {
+		w.stopProjector = w.project()
+	}
+	t.Cleanup(func() {
+		cancel()
+		if err := <-w.stopped; err != nil {
+			t.Error("Run:", err)
+		}
+		parts.Wait()
+		if w.stopProjector != nil {
+			w.stopProjector()
+		}
+	})
+	if !o.noWorker {
+		eventually(t, "the worker is known", func() bool { _, _, alive := w.server.known.capabilities(); return alive > 0 })
+	}
+	eventually(t, "the feed has begun", func() bool {
+		w.server.feed.mu.Lock()
+		defer w.server.feed.mu.Unlock()
+		return w.server.feed.begin != nil
+	})
+}
+
+// project runs a projector until the returned function is called.
+func (w *world) project() func() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	p := projections.NewProjector(projections.Config{Log: w.log, Pool: w.pool, Logger: slog.New(slog.DiscardHandler)})
+	go func() { defer close(done); _ = p.Run(ctx) }()
+	return func() { cancel(); <-done }
+}
+
+// database is a pool to the world's database; the first call makes it. With w the
+// connections go through the network that the test can cut.
+func database(t *testing.T, w *world) *pgxpool.Pool {
+	t.Helper()
+	ctx := context.Background()
+	name := fmt.Sprintf("world_%d", worlds.Load())
+	if w == nil {
+		name = fmt.Sprintf("world_%d", worlds.Add(1))
+		conn, err := pgx.Connect(ctx, postgres.URL())
+		ok(t, err)
+		_, err = conn.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE template")
+		ok(t, err)
+		ok(t, conn.Close(ctx))
+	} else {
+		name = w.pool.Config().ConnConfig.Database
+	}
+	cfg, err := pgxpool.ParseConfig(postgres.DatabaseURL(name))
+	ok(t, err)
+	if w != nil {
+		cfg.ConnConfig.DialFunc = w.tableNet.Dial
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	ok(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// proxy is a network in front of the S3 server.
+type proxy struct {
+	eventlogtest.Network
+	listener net.Listener
+}
+
+func newProxy(t *testing.T, target string) *proxy {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ok(t, err)
+	p := &proxy{listener: l}
+	t.Cleanup(func() { _ = l.Close(); p.Cut() })
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := p.Dial(context.Background(), "tcp", target)
+			if err != nil {
+				_ = in.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(out, in); _ = out.Close() }()
+			go func() { _, _ = io.Copy(in, out); _ = in.Close() }()
+		}
+	}()
+	return p
+}
+
+func (p *proxy) addr() string { return p.listener.Addr().String() }
+
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func eventually(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	eventlogtest.Eventually(t, 20*time.Second, what, done)
+}
+
+// answer is a response, read whole.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (a answer) decode(t testing.TB, v any) {
+	t.Helper()
+	if err := json.Unmarshal(a.body, v); err != nil {
+		t.Fatalf("%v in %s", err, a.body)
+	}
+}
+
+// do sends a request and holds the answer against the contract.
+func (w *world) do(method, path string, header map[string]string, body io.Reader) answer {
+	w.t.Helper()
+	req, err := http.NewRequest(method, w.server.URL()+path, body)
+	ok(w.t, err)
+	for k, v := range header {
+		if k == "Host" {
+			req.Host = v
+		}
+		req.Header.Set(k, v)
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Timeout: 30 * time.Second}
+	res, err := client.Do(req)
+	ok(w.t, err)
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	ok(w.t, err)
+	a := answer{res.StatusCode, res.Header, b}
+	w.holdAgainstContract(method, strings.Split(path, "?")[0], a)
+	return a
+}
+
+var pathIDs = regexp.MustCompile(`/(jobs|artifacts|profiles)/[^/]+`)
+
+func (w *world) holdAgainstContract(method, path string, a answer) {
+	w.t.Helper()
+	media := strings.Split(a.header.Get("Content-Type"), ";")[0]
+	if a.status >= 400 && media != "application/problem+json" && path != "/ready" {
+		w.t.Errorf("%s %s: %d as %q: %s", method, path, a.status, media, a.body)
+	}
+	if method == http.MethodHead || (media != "application/json" && media != "application/problem+json") {
+		return
+	}
+	var v any
+	a.decode(w.t, &v)
+	if media == "application/problem+json" {
+		if faults := w.server.contract.check("Problem", v); len(faults) > 0 {
+			w.t.Errorf("%s %s: the problem is not as the contract says: %v\n%s", method, path, faults, a.body)
+		}
+		return
+	}
+	s := w.responseSchema(method, pathIDs.ReplaceAllString(path, "/$1/{id}"), a.status, media)
+	if s == nil {
+		w.t.Errorf("%s %s: the contract knows no answer %d", method, path, a.status)
+		return
+	}
+	if faults := w.server.contract.checker.check(s, v, ""); len(faults) > 0 {
+		w.t.Errorf("%s %s: the answer is not as the contract says: %v\n%s", method, path, faults, a.body)
+	}
+}
+
+func (w *world) responseSchema(method, path string, status int, media string) schema {
+	k := w.server.contract.checker
+	at := func(v any, name string) schema {
+		s := asSchema(asSchema(v)[name])
+		if ref, isRef := s["$ref"].(string); isRef {
+			return k.resolve(ref)
+		}
+		return s
+	}
+	operation := at(at(at(k.doc, "paths"), path), strings.ToLower(method))
+	return at(at(at(at(at(operation, "responses"), fmt.Sprint(status)), "content"), media), "schema")
+}
+
+func (w *world) get(path string) answer {
+	w.t.Helper()
+	return w.do(http.MethodGet, path, nil, nil)
+}
+
+func (w *world) post(path, body string, header ...string) answer {
+	w.t.Helper()
+	h := map[string]string{"Content-Type": "application/json"}
+	for i := 0; i+1 < len(header); i += 2 {
+		h[header[i]] = header[i+1]
+	}
+	return w.do(http.MethodPost, path, h, strings.NewReader(body))
+}
+
+// want fails the test unless the answer has the status.
+func (w *world) want(status int, a answer) answer {
+	w.t.Helper()
+	if a.status != status {
+		w.t.Fatalf("status %d, want %d: %s", a.status, status, a.body)
+	}
+	return a
+}
+
+// records are all records of a topic.
+func (w *world) records(topic string) []eventlog.Record {
+	w.t.Helper()
+	var out []eventlog.Record
+	_, err := w.log.Read(w.t.Context(), w.log.Whole(topic), func(r []eventlog.Record) error {
+		out = append(out, r...)
+		return nil
+	})
+	ok(w.t, err)
+	return out
+}
+
+// stored counts the objects of the bucket.
+func (w *world) stored() int {
+	w.t.Helper()
+	n := 0
+	for _, err := range w.objects.List(w.t.Context(), "") {
+		ok(w.t, err)
+		n++
+	}
+	return n
+}
+
+func (w *world) produce(topic string, messages ...events.Message) {
+	w.t.Helper()
+	var out []eventlog.Record
+	for _, m := range messages {
+		value, err := events.Encode(m)
+		ok(w.t, err)
+		out = append(out, eventlog.Record{Topic: topic, Key: m.AggregateID, Value: value})
+	}
+	ok(w.t, w.log.Produce(context.Background(), out...))
+}
+
+// announce makes a worker known that runs the tasks.
+func (w *world) announce(tasks []string, gaps ...events.TaskGap) {
+	w.t.Helper()
+	m := events.WorkerManifest{Unavailable: gaps, Slots: map[string]int{"tts": 1}, Running: map[string]int{}}
+	for _, name := range tasks {
+		spec, _ := aggregates.Task(name)
+		m.Tasks = append(m.Tasks, events.TaskCapability{Task: name, Lane: spec.Lane, Engine: "test", Fidelity: events.FidelityPreview})
+	}
+	w.produce(events.TopicWorkers, events.Message{ID: "m", SchemaVersion: 1, AggregateType: events.AggregateWorker, AggregateID: "worker-1",
+		OccurredAt: time.Now().UTC(), CommandID: "m", CausationID: "m", CorrelationID: "m", Tenant: tenant, Actor: "worker-1", Data: m})
+}
+
+func allTasks() []string {
+	var names []string
+	for _, spec := range aggregates.Tasks() {
+		if spec.Lane != "" {
+			names = append(names, spec.Name)
+		}
+	}
+	return names
+}
+
+// jsonBody writes a body.
+func jsonBody(t testing.TB, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	ok(t, err)
+	return string(bytes.TrimSpace(b))
+}

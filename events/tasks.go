@@ -21,6 +21,7 @@ type TaskRun struct {
 	v1
 	Params    map[string]any   `json:"params,omitempty"`
 	Inputs    map[string]Value `json:"inputs,omitempty"` // by input name of the node
+	Plane     string           `json:"plane"`
 	Mode      string           `json:"mode"`
 	Workflow  string           `json:"workflow_id"`
 	ProfileID string           `json:"profile_id,omitempty"`

@@ -23,7 +23,7 @@ const (
 	trackGrid    = 40   // samples along each side of the face's upper part
 	trackRounds  = 30   // of refinement for a frame
 	trackGood    = 0.75 // correlation from which a frame counts as registered
-	rigidGood    = 0.95 // correlation of the whole head in a clip of a still
+	rigidGood    = 0.99 // correlation of the whole head in a clip of a still
 	rigidReach   = 0.9  // of the head's box that is compared for that
 	searchFrames = 4    // frames in which a face is looked for
 )

@@ -168,7 +168,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 
 // member is what the transactional members of a group share: classic protocol,
 // static membership, range assignment (so that topics with the same number of
-// partitions are co-partitioned), and no reading past an open transaction.
+// partitions are co-partitioned). The client itself requires stable offsets.
 func (l *Log) member(group, instance string, topics []string) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.ConsumerGroup(l.cfg.Prefix + group),
@@ -178,7 +178,6 @@ func (l *Log) member(group, instance string, topics []string) []kgo.Opt {
 		kgo.SessionTimeout(l.cfg.SessionTimeout),
 		kgo.HeartbeatInterval(max(l.cfg.SessionTimeout/10, 50*time.Millisecond)),
 		kgo.DisableAutoCommit(),
-		kgo.RequireStableFetchOffsets(),
 		kgo.TransactionalID(l.transactionalID(group, instance)),
 		kgo.TransactionTimeout(l.cfg.TransactionTimeout),
 		kgo.RecordDeliveryTimeout(max(l.cfg.TransactionTimeout, time.Second)),

@@ -67,7 +67,7 @@ func (l *Log) Consume(ctx context.Context, cfg ConsumerConfig) error {
 		kgo.AutoCommitInterval(200*time.Millisecond),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { c.assigned(ctx, m) }),
-		kgo.OnPartitionsRevoked(func(_ context.Context, cl *kgo.Client, m map[string][]int32) { c.revoked(ctx, m, true) }),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { c.revoked(ctx, m, true) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { c.revoked(ctx, m, false) }),
 	)
 	if err != nil {

@@ -112,25 +112,16 @@ func (l *Log) Read(ctx context.Context, from Offsets, fn func([]Record) error) (
 	return l.readTo(ctx, from, func(tp TopicPartition) int64 { return ranges[tp].Stable }, ranges, fn)
 }
 
-// Replay reads one partition from an offset to its end as of the call, waiting
-// first until no transaction that was open then is still undecided. Called after
-// a stable offset fetch it misses nothing that a previous owner has committed.
-// It returns the offset it reached.
+// Replay reads one partition from an offset to its end as of the call, which takes
+// until no transaction that was open then is undecided. Called after a stable
+// offset fetch it misses nothing that a previous owner has committed. It returns
+// the offset it reached.
 func (l *Log) Replay(ctx context.Context, at TopicPartition, from int64, fn func([]Record) error) (int64, error) {
 	ranges, err := l.Ranges(ctx, at.Topic)
 	if err != nil {
 		return 0, err
 	}
-	end := ranges[at].End
-	for ranges[at].Stable < end {
-		if err := wait(ctx, 2*time.Millisecond); err != nil {
-			return 0, err
-		}
-		if ranges, err = l.Ranges(ctx, at.Topic); err != nil {
-			return 0, err
-		}
-	}
-	next, err := l.readTo(ctx, Offsets{at: from}, func(TopicPartition) int64 { return end }, ranges, fn)
+	next, err := l.readTo(ctx, Offsets{at: from}, func(tp TopicPartition) int64 { return ranges[tp].End }, ranges, fn)
 	return next[at], err
 }
 

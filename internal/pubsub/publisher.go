@@ -12,7 +12,7 @@ import (
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 )
 
-// ErrClosed: the publisher or subscriber has been closed.
+// ErrClosed says that the publisher or subscriber has been closed.
 var ErrClosed = errors.New("closed")
 
 // Publisher writes messages to the log.

@@ -43,14 +43,14 @@ type Surroundings struct {
 // facts means that there is nothing to do: a duplicate, or news of the past.
 func Decide(j Job, m events.Message, s Surroundings) []events.Message {
 	d := decision{job: j, cause: m, s: s}
-	if c, ok := m.Data.(events.JobSubmit); ok {
-		d.submit(c)
-		return d.facts
-	}
-	if j.Chain.Version == 0 || j.Terminal() {
+	input, ok := m.Data.(events.JobInput)
+	_, submits := m.Data.(events.JobSubmit)
+	if !ok || j.Terminal() || submits != (j.Chain.Version == 0) {
 		return nil
 	}
-	switch c := m.Data.(type) {
+	switch c := input.(type) {
+	case events.JobSubmit:
+		d.submit(c)
 	case events.TaskAccepted:
 		d.accepted(c)
 	case events.TaskSucceeded:
@@ -102,9 +102,6 @@ func (d *decision) emit(p events.Payload, c events.Columns) {
 }
 
 func (d *decision) submit(c events.JobSubmit) {
-	if d.job.Chain.Version > 0 {
-		return
-	}
 	r := Defaults(c.Request)
 	d.emit(events.JobSubmitted{Request: r}, events.Columns{State: JobQueued, Variant: r.Variant})
 	g, reasons := Plan(PlanInput{JobID: d.cause.AggregateID, Request: r, Profile: d.s.Profile, Tasks: d.s.Tasks, Gaps: d.s.Gaps, Limits: d.s.Policy.Limits})

@@ -103,7 +103,11 @@ func (j Job) Apply(m events.Message) (Job, error) {
 // the state it was given.
 func Evolve(j Job, m events.Message) Job {
 	j.Chain = j.Chain.Next(m)
-	switch d := m.Data.(type) {
+	fact, ok := m.Data.(events.JobFact)
+	if !ok {
+		return j
+	}
+	switch d := fact.(type) {
 	case events.JobSubmitted:
 		j.ID, j.Tenant, j.CorrelationID = m.AggregateID, m.Tenant, m.CorrelationID
 		j.State, j.Request, j.SubmittedAt = JobQueued, d.Request, m.OccurredAt
@@ -131,6 +135,8 @@ func Evolve(j Job, m events.Message) Job {
 	case events.StageSkipped:
 		j = j.setStage(m.Stage, Stage{State: StageSkipped})
 		j = j.passOn(m.Stage)
+	case events.ArtifactRegistered:
+		// For readers: the decision goes by the stage's outputs.
 	case events.JobSucceeded:
 		j.State = JobSucceeded
 	case events.JobFailed:

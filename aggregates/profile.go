@@ -38,7 +38,11 @@ func (p Profile) Apply(m events.Message) (Profile, error) {
 // EvolveProfile gives the state after a fact that continues the chain.
 func EvolveProfile(p Profile, m events.Message) Profile {
 	p.Chain = p.Chain.Next(m)
-	switch d := m.Data.(type) {
+	fact, ok := m.Data.(events.ProfileFact)
+	if !ok {
+		return p
+	}
+	switch d := fact.(type) {
 	case events.ProfileCreated:
 		p.ID, p.Tenant, p.Name = m.AggregateID, m.Tenant, d.Name
 	case events.ProfileConsentRecorded:
@@ -66,7 +70,11 @@ func (p Profile) Snapshot() *events.ProfileSnapshot {
 func DecideProfile(p Profile, m events.Message, at time.Time) []events.Message {
 	var fact events.Payload
 	exists := p.Chain.Version > 0
-	switch c := m.Data.(type) {
+	command, ok := m.Data.(events.ProfileCommand)
+	if !ok {
+		return nil
+	}
+	switch c := command.(type) {
 	case events.ProfileCreate:
 		if !exists {
 			fact = events.ProfileCreated{Name: c.Name}

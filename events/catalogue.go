@@ -27,11 +27,57 @@ var ErrUnknownType = errors.New("unknown record type")
 // ErrNewerVersion says that a record was written by a newer program.
 var ErrNewerVersion = errors.New("record has a newer schema version than this program reads")
 
+// The parts of the set that one reader folds or decides on. A switch over one of
+// them names every case, or the linter names those that it forgot.
+type (
+	// JobFact is an event of a job's stream, on jobs.events.
+	//
+	//sumtype:decl
+	JobFact interface {
+		Payload
+		jobFact()
+	}
+	// JobInput is what a job decides on: commands, deadlines, workers' answers.
+	//
+	//sumtype:decl
+	JobInput interface {
+		Payload
+		jobInput()
+	}
+	// ProfileFact is an event of a profile's stream, on profiles.events.
+	//
+	//sumtype:decl
+	ProfileFact interface {
+		Payload
+		profileFact()
+	}
+	// ProfileCommand is what a profile decides on.
+	//
+	//sumtype:decl
+	ProfileCommand interface {
+		Payload
+		profileCommand()
+	}
+)
+
 // v1 is embedded by every payload whose shape never changed.
 type v1 struct{}
 
 func (v1) SchemaVersion() int { return 1 }
 func (v1) payload()           {}
+
+// Embedded in place of v1 by the payloads of each part.
+type (
+	jobFactV1        struct{ v1 }
+	jobInputV1       struct{ v1 }
+	profileFactV1    struct{ v1 }
+	profileCommandV1 struct{ v1 }
+)
+
+func (jobFactV1) jobFact()               {}
+func (jobInputV1) jobInput()             {}
+func (profileFactV1) profileFact()       {}
+func (profileCommandV1) profileCommand() {}
 
 // catalogue maps a wire name to an empty payload of its type.
 var catalogue = table(

@@ -26,7 +26,7 @@ type Consent struct {
 
 // JobSubmit asks for a job. The aggregate id is the job's.
 type JobSubmit struct {
-	v1
+	jobInputV1
 	Request Request `json:"request"`
 }
 
@@ -35,7 +35,7 @@ func (JobSubmit) EventType() string { return "job.submit" }
 
 // ClockStageTimeout says that the attempt in the columns ran past its deadline.
 type ClockStageTimeout struct {
-	v1
+	jobInputV1
 	DeadlineMS int64 `json:"deadline_ms"` // Unix milliseconds; void unless still current
 }
 
@@ -44,7 +44,7 @@ func (ClockStageTimeout) EventType() string { return "clock.stage_timeout" }
 
 // ClockRetryDue says that the back-off before the next attempt of the stage in the columns is over.
 type ClockRetryDue struct {
-	v1
+	jobInputV1
 	DeadlineMS int64 `json:"deadline_ms"`
 }
 
@@ -53,7 +53,7 @@ func (ClockRetryDue) EventType() string { return "clock.retry_due" }
 
 // ClockDeadline says that the whole job's time is over.
 type ClockDeadline struct {
-	v1
+	jobInputV1
 	DeadlineMS int64 `json:"deadline_ms"`
 }
 
@@ -62,7 +62,7 @@ func (ClockDeadline) EventType() string { return "clock.deadline" }
 
 // ProfileCreate asks for a profile.
 type ProfileCreate struct {
-	v1
+	profileCommandV1
 	Name Sealed `json:"name"`
 }
 
@@ -71,7 +71,7 @@ func (ProfileCreate) EventType() string { return "profile.create" }
 
 // ProfileRecordConsent asks to record a consent.
 type ProfileRecordConsent struct {
-	v1
+	profileCommandV1
 	Consent Consent `json:"consent"`
 }
 
@@ -80,7 +80,7 @@ func (ProfileRecordConsent) EventType() string { return "profile.record_consent"
 
 // ProfileAttachVoice links a voice reference to a profile.
 type ProfileAttachVoice struct {
-	v1
+	profileCommandV1
 	Attachment
 	Transcript *Sealed `json:"transcript,omitempty"`
 }
@@ -90,7 +90,7 @@ func (ProfileAttachVoice) EventType() string { return "profile.attach_voice" }
 
 // ProfileAttachLora links LoRA weights, or a prepared training set, to a profile.
 type ProfileAttachLora struct {
-	v1
+	profileCommandV1
 	Attachment
 }
 
@@ -99,7 +99,7 @@ func (ProfileAttachLora) EventType() string { return "profile.attach_lora" }
 
 // ProfileAttachPortrait links the portrait to a profile.
 type ProfileAttachPortrait struct {
-	v1
+	profileCommandV1
 	Attachment
 }
 

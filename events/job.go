@@ -4,7 +4,7 @@ package events
 
 // JobSubmitted opens every job's stream.
 type JobSubmitted struct {
-	v1
+	jobFactV1
 	Request Request `json:"request"`
 }
 
@@ -13,7 +13,7 @@ func (JobSubmitted) EventType() string { return "job.submitted" }
 
 // JobPlanned carries the graph, and what the planner was told.
 type JobPlanned struct {
-	v1
+	jobFactV1
 	Graph      Graph            `json:"graph"`
 	DeadlineMS int64            `json:"deadline_ms"`       // Unix milliseconds; the job ends failed when it passes
 	Tasks      []string         `json:"tasks,omitempty"`   // tasks that some worker announced, sorted
@@ -36,7 +36,7 @@ type ProfileSnapshot struct {
 
 // JobRejected ends a job that cannot be planned or is not allowed.
 type JobRejected struct {
-	v1
+	jobFactV1
 	Reasons []Reason `json:"reasons"`
 }
 
@@ -52,7 +52,7 @@ type Reason struct {
 
 // JobSucceeded ends a job whose every stage ended well.
 type JobSucceeded struct {
-	v1
+	jobFactV1
 	Outputs map[string]Value `json:"outputs"` // the graph's results by name
 }
 
@@ -61,7 +61,7 @@ func (JobSucceeded) EventType() string { return "job.succeeded" }
 
 // JobFailed ends a job. The columns name the stage and the class.
 type JobFailed struct {
-	v1
+	jobFactV1
 	Message string  `json:"message"`
 	Hint    string  `json:"hint,omitempty"`
 	LogTail *Sealed `json:"log_tail,omitempty"`
@@ -72,7 +72,7 @@ func (JobFailed) EventType() string { return "job.failed" }
 
 // StageScheduled puts an attempt on its lane.
 type StageScheduled struct {
-	v1
+	jobFactV1
 	Partition int32  `json:"partition"` // of the lane's command topic
 	InputHash string `json:"input_hash,omitempty"`
 	TimeoutMS int64  `json:"timeout_ms"` // of the run itself; waiting in the lane does not count
@@ -83,7 +83,7 @@ func (StageScheduled) EventType() string { return "stage.scheduled" }
 
 // StageStarted says that a worker accepted the attempt.
 type StageStarted struct {
-	v1
+	jobFactV1
 	GPU        string `json:"gpu,omitempty"`
 	DeadlineMS int64  `json:"deadline_ms"` // Unix milliseconds; the attempt times out when it passes
 }
@@ -100,7 +100,7 @@ const (
 
 // StageSucceeded carries what the stage made.
 type StageSucceeded struct {
-	v1
+	jobFactV1
 	Result
 }
 
@@ -126,7 +126,7 @@ type Verdict struct {
 
 // StageFailed says that an attempt failed; with RetryAtMS another follows.
 type StageFailed struct {
-	v1
+	jobFactV1
 	Message   string  `json:"message"`
 	Hint      string  `json:"hint,omitempty"`
 	LogTail   *Sealed `json:"log_tail,omitempty"`
@@ -138,7 +138,7 @@ func (StageFailed) EventType() string { return "stage.failed" }
 
 // StageSkipped says that the plan leaves the stage out.
 type StageSkipped struct {
-	v1
+	jobFactV1
 	Reason string `json:"reason"`
 }
 
@@ -147,7 +147,7 @@ func (StageSkipped) EventType() string { return "stage.skipped" }
 
 // ArtifactRegistered makes a file known, with what made it.
 type ArtifactRegistered struct {
-	v1
+	jobFactV1
 	Artifact Artifact `json:"artifact"`
 	Output   string   `json:"output"` // the node's output it belongs to
 	Fidelity string   `json:"fidelity,omitempty"`

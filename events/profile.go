@@ -4,7 +4,7 @@ package events
 
 // ProfileCreated opens every profile's stream.
 type ProfileCreated struct {
-	v1
+	profileFactV1
 	Name Sealed `json:"name"`
 }
 
@@ -13,7 +13,7 @@ func (ProfileCreated) EventType() string { return "profile.created" }
 
 // ProfileConsentRecorded says who agreed to what.
 type ProfileConsentRecorded struct {
-	v1
+	profileFactV1
 	Consent Consent `json:"consent"`
 }
 
@@ -22,7 +22,7 @@ func (ProfileConsentRecorded) EventType() string { return "profile.consent_recor
 
 // ProfileVoiceAttached links a voice reference.
 type ProfileVoiceAttached struct {
-	v1
+	profileFactV1
 	Attachment
 	Transcript *Sealed `json:"transcript,omitempty"`
 }
@@ -32,7 +32,7 @@ func (ProfileVoiceAttached) EventType() string { return "profile.voice_attached"
 
 // ProfileLoraAttached links LoRA weights or a prepared training set (see Fidelity).
 type ProfileLoraAttached struct {
-	v1
+	profileFactV1
 	Attachment
 }
 
@@ -41,7 +41,7 @@ func (ProfileLoraAttached) EventType() string { return "profile.lora_attached" }
 
 // ProfilePortraitAttached links the portrait.
 type ProfilePortraitAttached struct {
-	v1
+	profileFactV1
 	Attachment
 }
 

@@ -34,7 +34,7 @@ func (TaskRun) EventType() string { return "task.run" }
 
 // TaskAccepted says that a worker took the attempt.
 type TaskAccepted struct {
-	v1
+	jobInputV1
 	LeaseMS int64  `json:"lease_ms"` // a worker silent for longer has lost the attempt
 	GPU     string `json:"gpu,omitempty"`
 }
@@ -44,7 +44,7 @@ func (TaskAccepted) EventType() string { return "task.accepted" }
 
 // TaskSucceeded reports an attempt's result; its objects exist and are verified.
 type TaskSucceeded struct {
-	v1
+	jobInputV1
 	Result
 }
 
@@ -53,7 +53,7 @@ func (TaskSucceeded) EventType() string { return "task.succeeded" }
 
 // TaskFailed reports why an attempt failed; the class is in the columns.
 type TaskFailed struct {
-	v1
+	jobInputV1
 	Message string  `json:"message"` // our own sentence, without user text
 	Hint    string  `json:"hint,omitempty"`
 	LogTail *Sealed `json:"log_tail,omitempty"`

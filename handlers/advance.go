@@ -22,8 +22,9 @@ func follow(j aggregates.Job, f events.Message) []command {
 		return []command{{events.LaneTopic(f.Lane), d.Partition, runTask(j, f, d)}}
 	case events.StageSucceeded:
 		return profileCommands(j, f, d)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // runTask is the lane's command for a scheduled attempt.

@@ -23,13 +23,13 @@ func (h *Handler) decide(in eventlog.Record) ([]eventlog.Record, error) {
 		return nil, fmt.Errorf("an input of partition %d came before its recovery", in.Partition)
 	}
 	switch m.Data.(type) {
-	case events.JobSubmit, events.ClockStageTimeout, events.ClockRetryDue, events.ClockDeadline,
-		events.TaskAccepted, events.TaskSucceeded, events.TaskFailed:
+	case events.JobInput:
 		return h.decideJob(p, m)
-	case events.ProfileCreate, events.ProfileRecordConsent, events.ProfileAttachVoice, events.ProfileAttachLora, events.ProfileAttachPortrait:
+	case events.ProfileCommand:
 		return h.decideProfile(p, m)
+	default:
+		return nil, fmt.Errorf("%w: a %s is no input of the handler", eventlog.ErrUndecodable, m.Type())
 	}
-	return nil, fmt.Errorf("%w: a %s is no input of the handler", eventlog.ErrUndecodable, m.Type())
 }
 
 func (h *Handler) decideJob(p *partition, m events.Message) ([]eventlog.Record, error) {

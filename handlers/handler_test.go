@@ -148,7 +148,9 @@ func TestFactsSetCommandsInMotion(t *testing.T) {
 	if run.ID != events.AttemptID("j", "script", 1) || d.Subject != "default/prof/j" || !d.Inputs["prompt"].Present() || d.TimeoutMS <= 0 || run.Version != 0 {
 		t.Errorf("the lane's command is %+v", run)
 	}
-	m.transact(true, m.input(events.TopicTaskEvents, "j", events.TaskSucceeded{}, events.Columns{Stage: "script", Attempt: 1}))
+	if _, err := m.transact(true, m.input(events.TopicTaskEvents, "j", events.TaskSucceeded{}, events.Columns{Stage: "script", Attempt: 1})); err != nil {
+		t.Fatal(err)
+	}
 	out, err = m.transact(true, m.input(events.TopicTaskEvents, "j", events.TaskSucceeded{}, events.Columns{Stage: "safety", Attempt: 1}))
 	if err != nil {
 		t.Fatal(err)

@@ -49,5 +49,6 @@ func (h *Handler) observe(j aggregates.Job, f events.Message) {
 	case events.JobSucceeded, events.JobFailed, events.JobRejected:
 		h.metrics.jobs.WithLabelValues(f.Variant, j.State).Inc()
 		h.cfg.Logger.Info("job ended", "jobId", j.ID, "workflowId", j.Graph.Workflow, "outcome", j.State, "stage", f.Stage, "class", f.ErrorClass)
+	default: // the rest is counted, and told by the workers
 	}
 }

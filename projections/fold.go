@@ -149,6 +149,7 @@ func (j *foldedJob) applyToStages(m events.Message) {
 				j.touch(s)
 			}
 		}
+	default: // facts that leave stages as they are
 	}
 }
 

@@ -118,6 +118,7 @@ func (j *Job) Apply(m events.Message, partition int32, offset int64) {
 	case events.JobRejected:
 		j.Status, j.FinishedAt = JobRejected, at
 		j.Error = &Failure{Stage: m.Stage, Class: m.ErrorClass, Message: sentences(d.Reasons), Reasons: d.Reasons}
+	default: // stages and artifacts have rows of their own
 	}
 }
 

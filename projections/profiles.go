@@ -63,6 +63,7 @@ func (p *Profile) Apply(m events.Message) {
 		p.Voice, p.Transcript = &d.Attachment, d.Transcript
 	case events.ProfileLoraAttached:
 		p.Lora = &d.Attachment
+	default: // facts of jobs
 	}
 }
 

@@ -106,7 +106,7 @@ func (p *Projector) Status() Status {
 // them from the start of the log. While PostgreSQL or the log is away it tries
 // again, from every 50 ms to every 2 s, and says so in Status.
 func (p *Projector) Run(ctx context.Context) error {
-	p.run(ctx, nil, nil)
+	_ = p.run(ctx, nil, nil) // without a goal it ends with ctx alone
 	return nil
 }
 

@@ -103,6 +103,7 @@ func (s *Stage) Apply(m events.Message) {
 	case events.StageSkipped:
 		s.end(StageSkipped, at, m)
 		s.Notes = []string{d.Reason}
+	default: // facts of the whole job
 	}
 }
 

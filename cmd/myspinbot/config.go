@@ -90,6 +90,8 @@ type HTTPConfig struct {
 type GPUConfig struct {
 	// Lanes that this process works on; empty means all of them. Set it to keep a machine for the work that its card is for.
 	Lanes []string `key:"lanes" flag:"lanes" oneof:"script train tts render lipsync upscale media"`
+	// Folder for the files of running stages; this process empties its own part of it at start. Empty: the system's temporary folder. Set it where that is small, or where two systems share a machine.
+	Work string `key:"work"`
 }
 
 // LanesConfig has one table per lane.

@@ -108,6 +108,11 @@ func (s *devServices) start(ctx context.Context, cfg *Config) error {
 		return err
 	}
 	cfg.Secrets.MasterKey = Secret(key)
+	// In the data folder, because another system on this machine may have the same name.
+	cfg.GPU.Work = filepath.Join(s.dir, "work")
+	if err := os.MkdirAll(cfg.GPU.Work, 0o700); err != nil {
+		return fmt.Errorf("cannot make the work folder: %w", err)
+	}
 	helper, err := devstack.StartHelper(ctx, devstack.Helper{Dir: filepath.Join(s.dir, "services"), NoLog: s.kafka})
 	if err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -228,7 +227,7 @@ func (p *process) worker() (func(context.Context) error, error) {
 	engines = append(engines, gpu.BuiltinEngines(gpu.EngineConfig{FFmpeg: c.FFmpeg, FFprobe: c.FFprobe, Flite: c.Flite, FaceWeights: weights})...)
 	w, err := gpu.New(gpu.Config{
 		Log: p.log, Objects: p.objects, Keyring: p.keyring, Worker: p.cfg.Instance, Slots: p.cfg.Lanes.Slots(p.cfg.GPU.Lanes),
-		Engines: engines, Registerer: p.registry, Logger: p.logger,
+		Engines: engines, TempDir: p.cfg.GPU.Work, Registerer: p.registry, Logger: p.logger,
 	})
 	if err != nil {
 		return nil, err
@@ -239,7 +238,7 @@ func (p *process) worker() (func(context.Context) error, error) {
 func (p *process) api(ready func(string)) (func(context.Context) error, error) {
 	server, err := api.New(api.Config{
 		Addr: p.cfg.HTTP.Listen, Log: p.log, Tables: projections.NewReader(p.pool), Objects: p.objects, Keyring: p.keyring,
-		Limits: p.limits(), Registerer: p.registry, Gatherer: p.registry, Logger: p.logger,
+		Hosts: p.cfg.HTTP.Hosts, Limits: p.limits(), Registerer: p.registry, Gatherer: p.registry, Logger: p.logger,
 		FFmpeg: p.cfg.Engines.FFmpeg, FFprobe: p.cfg.Engines.FFprobe,
 	})
 	if err != nil {
@@ -249,13 +248,4 @@ func (p *process) api(ready func(string)) (func(context.Context) error, error) {
 		ready(server.Addr())
 	}
 	return server.Run, nil
-}
-
-// besideProgram is a file next to the running program, such as the development helper.
-func besideProgram(name string) string {
-	self, err := os.Executable()
-	if err != nil {
-		return name
-	}
-	return filepath.Join(filepath.Dir(self), name)
 }

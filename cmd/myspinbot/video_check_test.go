@@ -157,7 +157,7 @@ func checkMouthAndFace(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lag, corr := talkingphoto.BestLag(clip.MouthMotion(mouth, frames[0].Bounds().Dx()), loudness(t, path), clip.FPS)
+	lag, corr := talkingphoto.BestLag(clip.MouthOpening(mouth, frames[0].Bounds().Dx()), loudness(t, path), clip.FPS)
 	if lag < -80 || lag > 80 || corr < 0.3 {
 		t.Errorf("%s: the mouth follows the sound %.0f ms late, with a correlation of %.2f", path, lag, corr)
 	}

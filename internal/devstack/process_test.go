@@ -61,7 +61,7 @@ func TestShutdownIsCleanWhenTheChildObeys(t *testing.T) {
 	if _, err := lines.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	go io.Copy(io.Discard, lines)
+	go func() { _, _ = io.Copy(io.Discard, lines) }()
 	if err := p.shutdown(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func postgresReady(ctx context.Context, addr, user string) error {
 	for _, s := range []string{"user", user, "database", "postgres", ""} {
 		body = append(append(body, s...), 0)
 	}
-	hello := binary.BigEndian.AppendUint32(nil, uint32(4+len(body)))
+	hello := binary.BigEndian.AppendUint32(nil, uint32(4+len(body))) //nolint:gosec // some dozen bytes
 	if _, err := conn.Write(append(hello, body...)); err != nil {
 		return err
 	}

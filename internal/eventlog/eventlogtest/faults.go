@@ -69,7 +69,10 @@ func runnerSettlesUnknownOutcomes(t *testing.T, cfg eventlog.Config) {
 	for round := 1; round <= 2; round++ {
 		lost := network.LoseAnswer(keyEndTxn)
 		submit(t, l, 20*round, 20*round+20)
-		<-lost // the broker has the commit, the runner will never know
+		<-lost // the broker has the commit, the runner does not know
+		if round == 2 {
+			Eventually(t, Patience, "the runner gives the transaction up", func() bool { return aborted(t, lossy) > 0 })
+		}
 		network.Mend()
 		awaitAnswers(t, l, 20*round+20)
 	}

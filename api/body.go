@@ -22,8 +22,8 @@ const (
 )
 
 // readObject reads the body as one JSON object; an empty body is an empty object.
-func (s *Server) readObject(c *fiber.Ctx) (map[string]any, error) {
-	body, err := s.readBody(c, maxJSON)
+func readObject(c *fiber.Ctx) (map[string]any, error) {
+	body, err := readBody(c, maxJSON)
 	if err != nil {
 		return nil, err
 	}
@@ -107,11 +107,11 @@ func decodeObject(d *json.Decoder, at string, depth int) (any, error) {
 }
 
 // readBody reads at most limit bytes; more is a refusal that names the limit.
-func (s *Server) readBody(c *fiber.Ctx, limit int) ([]byte, error) {
+func readBody(c *fiber.Ctx, limit int) ([]byte, error) {
 	if c.Request().Header.ContentLength() > limit {
 		return nil, refuse(codeTooLarge, "the body may have at most %d KiB", limit>>10)
 	}
-	body, err := io.ReadAll(io.LimitReader(s.bodyStream(c), int64(limit)+1))
+	body, err := io.ReadAll(io.LimitReader(bodyStream(c), int64(limit)+1))
 	switch {
 	case err != nil:
 		return nil, refuse(codeRequestMalformed, "the body broke off")
@@ -121,25 +121,29 @@ func (s *Server) readBody(c *fiber.Ctx, limit int) ([]byte, error) {
 	return body, nil
 }
 
-// bodyStream is the request's body as it comes in. A client that sends nothing for
-// the read time-out is cut, however long its whole upload may take.
-func (s *Server) bodyStream(c *fiber.Ctx) io.Reader {
-	stream := c.Context().RequestBodyStream()
-	if stream == nil {
-		return bytes.NewReader(bytes.Clone(c.Request().Body()))
+// bodyStream is the request's body as it comes in, within the read time-out of the whole request.
+func bodyStream(c *fiber.Ctx) io.Reader {
+	if stream := c.Context().RequestBodyStream(); stream != nil {
+		return stream
 	}
-	return &patientReader{from: stream, extend: func() error {
-		return c.Context().SetReadDeadline(time.Now().Add(s.cfg.ReadTimeout))
-	}}
+	return bytes.NewReader(bytes.Clone(c.Request().Body()))
 }
 
+// patientReader lets a body take until its end time, as long as it never pauses for long.
 type patientReader struct {
-	from   io.Reader
-	extend func() error
+	from    io.Reader
+	conn    interface{ SetReadDeadline(time.Time) error }
+	pause   time.Duration
+	endTime time.Time
 }
 
+// Read implements io.Reader.
 func (r *patientReader) Read(p []byte) (int, error) {
-	if err := r.extend(); err != nil {
+	until := time.Now().Add(r.pause)
+	if until.After(r.endTime) {
+		until = r.endTime
+	}
+	if err := r.conn.SetReadDeadline(until); err != nil {
 		return 0, err
 	}
 	return r.from.Read(p)

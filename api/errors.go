@@ -194,7 +194,7 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	r := asRefusal(err)
 	k := kinds[r.code]
 	p := problem{
-		Type: "https://github.com/myspinbot/myspinbot/blob/main/docs/errors.md#" + r.code, Title: k.title,
+		Type: "urn:myspinbot:problem:" + r.code, Title: k.title,
 		Status: k.status, Code: r.code, Detail: r.detail, Errors: r.faults, JobID: r.jobID, TraceID: traceID(c),
 	}
 	if p.Detail == "" {

@@ -27,6 +27,9 @@ import (
 	"github.com/myspinbot/myspinbot/projections"
 )
 
+// submitTimeout bounds a submission with many inputs to copy; its command has a limit of its own.
+const submitTimeout = 30 * time.Second
+
 // jobRequest is the body of the three submitting routes, after its check against the contract.
 type jobRequest struct {
 	Pipeline        string         `json:"pipeline"`
@@ -131,7 +134,8 @@ func (sub *submitting) accept(c *fiber.Ctx, camel bool) (wait time.Duration, vie
 	if err != nil {
 		return 0, view, false, err
 	}
-	ctx := c.UserContext()
+	ctx, cancel := context.WithTimeout(c.UserContext(), submitTimeout)
+	defer cancel()
 	if len(faults) == 0 && sub.keyed {
 		if view, repeated, err = sub.repeat(ctx); repeated || err != nil {
 			return wait, view, repeated, err
@@ -184,7 +188,7 @@ func preferredWait(c *fiber.Ctx) (time.Duration, error) {
 // read takes the body. Fields with a fault are left out of it, so that the planner
 // can say at the same time what else is wrong.
 func (sub *submitting) read(c *fiber.Ctx, camel bool) ([]fault, error) {
-	object, err := sub.server.readObject(c)
+	object, err := readObject(c)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/objects"
@@ -19,6 +20,9 @@ const (
 	contentErased      = "erased"
 	contentUnavailable = "unavailable" // the object store, which holds the keys, does not answer
 )
+
+// keyTimeout bounds the reading of one key: an answer is better without its texts than late.
+const keyTimeout = 2 * time.Second
 
 // opener opens the sealed texts of one answer and remembers what it could not open.
 // A text that does not open is null: the rest of the answer is still worth having.
@@ -34,10 +38,12 @@ func (s *Server) opener(ctx context.Context) *opener {
 
 // text is the text in clear, or nil.
 func (o *opener) text(sealed *events.Sealed) *string {
-	if sealed == nil {
+	if sealed == nil || o.content == contentUnavailable {
 		return nil
 	}
-	text, err := o.keyring.Open(o.ctx, *sealed)
+	ctx, cancel := context.WithTimeout(o.ctx, keyTimeout)
+	defer cancel()
+	text, err := o.keyring.Open(ctx, *sealed)
 	switch {
 	case err == nil:
 		return &text

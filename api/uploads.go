@@ -119,7 +119,9 @@ func (s *Server) receive(c *fiber.Ctx, ctx context.Context, path string) error {
 	if int64(c.Request().Header.ContentLength()) > s.cfg.MaxUpload+slack {
 		return s.tooLarge()
 	}
-	form := multipart.NewReader(io.LimitReader(s.bodyStream(c), s.cfg.MaxUpload+slack), params["boundary"])
+	endTime, _ := ctx.Deadline()
+	body := &patientReader{from: bodyStream(c), conn: c.Context(), pause: s.cfg.ReadTimeout, endTime: endTime}
+	form := multipart.NewReader(io.LimitReader(body, s.cfg.MaxUpload+slack), params["boundary"])
 	found := false
 	for {
 		part, err := form.NextRawPart()

@@ -59,13 +59,17 @@ func runDev(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if !s.kafka {
 		fmt.Fprintln(stdout, "The embedded log keeps its promises over clean stops, not over a kill -9 of its process; --log kafka does.")
 	}
-	err = s.run(ctx, cfg, func(addr string) {
-		fmt.Fprintf(stdout, "MySpinBot is ready at http://%s (data in %s). Ctrl-C stops everything.\n", addr, f.data)
-	})
+	err = s.run(ctx, cfg, func(addr string) { s.welcome(stdout, addr) })
 	if err != nil {
 		return failed(stderr, err)
 	}
 	return 0
+}
+
+// welcome says where everything is, in a form that the tools' flags take.
+func (s *devServices) welcome(w io.Writer, addr string) {
+	fmt.Fprintf(w, "MySpinBot is ready at http://%s, with its data in %s.\n", addr, s.dir)
+	fmt.Fprintf(w, "The log:    --kafka-brokers %s\nThe tables: --postgres-url %s\nCtrl-C stops everything.\n", s.broker, s.postgres.URL())
 }
 
 func defaultData() (string, error) {
@@ -85,6 +89,7 @@ type devServices struct {
 	kafka  bool
 	logger *slog.Logger
 
+	broker   string // address of the log
 	postgres *devstack.PostgresServer
 	stops    []func(context.Context) error
 }
@@ -119,9 +124,10 @@ func (s *devServices) start(ctx context.Context, cfg *Config) error {
 	}
 	s.stops = append(s.stops, helper.Stop)
 	cfg.S3.Endpoint, cfg.S3.AccessKey, cfg.S3.SecretKey = helper.S3(), Secret(helper.AccessKey), Secret(helper.SecretKey)
-	if err := s.startLog(ctx, cfg, helper); err != nil {
+	if s.broker, err = s.startLog(ctx, helper); err != nil {
 		return err
 	}
+	cfg.Kafka.Brokers = []string{s.broker}
 	postgres, err := devstack.StartPostgres(ctx, devstack.Postgres{Dir: filepath.Join(s.dir, "postgres")})
 	if err != nil {
 		return err
@@ -131,18 +137,17 @@ func (s *devServices) start(ctx context.Context, cfg *Config) error {
 	return nil
 }
 
-func (s *devServices) startLog(ctx context.Context, cfg *Config, helper *devstack.HelperServer) error {
+// startLog gives the address of the log: the helper's, or Kafka's own.
+func (s *devServices) startLog(ctx context.Context, helper *devstack.HelperServer) (string, error) {
 	if !s.kafka {
-		cfg.Kafka.Brokers = []string{helper.Kafka()}
-		return nil
+		return helper.Kafka(), nil
 	}
 	broker, err := devstack.StartKafka(ctx, devstack.Kafka{Dir: filepath.Join(s.dir, "kafka")})
 	if err != nil {
-		return err
+		return "", err
 	}
 	s.stops = append(s.stops, broker.Stop)
-	cfg.Kafka.Brokers = []string{broker.Addr()}
-	return nil
+	return broker.Addr(), nil
 }
 
 // stop stops what was started, the last first.

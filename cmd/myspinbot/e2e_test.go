@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +22,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/projections"
 )
 
@@ -146,6 +149,20 @@ func (s *system) newestJob() map[string]any {
 		return nil
 	})
 	return page.Jobs[0]
+}
+
+// wholeJob is the part of a job that tests look into.
+type wholeJob struct {
+	Stages []struct{ ID, Fidelity, Engine string } `json:"stages"`
+}
+
+func (s *system) newestJobWhole() (j wholeJob) {
+	s.t.Helper()
+	code, body := s.get("/api/jobs/" + fmt.Sprint(s.newestJob()["id"]))
+	if err := json.Unmarshal(body, &j); err != nil || code != http.StatusOK {
+		s.t.Fatalf("%d %s: %v", code, body, err)
+	}
+	return j
 }
 
 func (s *system) pool() *pgxpool.Pool {
@@ -279,6 +296,77 @@ func TestPostgresMayBeAway(t *testing.T) {
 		return nil
 	})
 	s.explained()
+}
+
+// Samples become a profile: a voice reference and a prepared training set, each
+// labelled for what it is.
+func TestTrainingMakesAProfile(t *testing.T) {
+	t.Parallel()
+	s := startSystem(t, "embedded")
+	voice := filepath.Join(t.TempDir(), "voice.wav")
+	if out, err := exec.Command("flite", "-voice", "rms", "-t", "This is how I sound when I read a longer sentence aloud to my computer.", "-o", voice).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	status, printed := s.submit("--portrait", portraitFile, "--voice", voice, "--images", portraitFile, "--text", canary+" speaks.",
+		"--variant", "svd_wav2lip", "--option", "duration_seconds=2", "--name", canary, "--consent-by", canary, "--consent-statement", canary, "--out", t.TempDir())
+	if status != 0 {
+		t.Fatalf("status %d\n%s", status, printed)
+	}
+	s.caughtUp("succeeded")
+	made := map[string]string{}
+	for _, stage := range s.newestJobWhole().Stages {
+		made[stage.ID] = stage.Fidelity + " " + stage.Engine
+	}
+	for stage, want := range map[string]string{"train_lora": "prepared ", "train_voice": "full reference", "render": "preview ken-burns", "tts": "preview flite", "lipsync": "preview talking-photo"} {
+		if !strings.HasPrefix(made[stage], want) {
+			t.Errorf("stage %s was made by %q, want %q", stage, made[stage], want)
+		}
+	}
+	_, body := s.get("/api/profiles")
+	for _, part := range []string{`"voice":{`, `"lora":{`, `"portrait":{`, canary} {
+		if !bytes.Contains(body, []byte(part)) {
+			t.Errorf("the profile lacks %s: %s", part, body)
+		}
+	}
+	s.noClearText()
+	s.explained()
+}
+
+// canary is free text that must not be found in clear on the log or in the tables.
+const canary = "Quetzalcoatl"
+
+// noClearText searches every record of every topic, and every row, for the canary.
+func (s *system) noClearText() {
+	s.t.Helper()
+	log, err := openLog(s.cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer log.Close()
+	topics := []string{events.TopicJobCommands, events.TopicJobEvents, events.TopicJobIndex, events.TopicProfileCommands, events.TopicProfileEvents,
+		events.TopicTaskEvents, events.TopicTaskProgress, events.TopicWorkers, events.TopicDeadLetters}
+	for _, lane := range events.Lanes() {
+		topics = append(topics, events.LaneTopic(lane))
+	}
+	from, err := wholeTopics(context.Background(), log, topics...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	n := 0
+	_, err = log.Read(context.Background(), from, func(rs []eventlog.Record) error {
+		for _, r := range rs {
+			if n++; bytes.Contains(bytes.ToLower(r.Value), bytes.ToLower([]byte(canary))) {
+				s.t.Errorf("%s offset %d holds free text in clear: %s", r.At(), r.Offset, r.Value)
+			}
+		}
+		return nil
+	})
+	if err != nil || n < 50 {
+		s.t.Fatalf("%d records read: %v", n, err)
+	}
+	if strings.Contains(strings.ToLower(s.dump()), strings.ToLower(canary)) {
+		s.t.Error("the tables hold free text in clear")
+	}
 }
 
 // Failures have a stage, a class and a sentence, and nothing hangs.

@@ -36,8 +36,8 @@ deps-test: ## what the tests need as well: Apache Kafka, a speech recogniser
 	@deploy/deps/install.sh test
 
 .PHONY: test
-test: deps deps-test build ## every test (TESTFLAGS="-run …" narrows them)
-	@set -e; for m in $(MODULES); do go -C $$m test -p 2 -timeout 20m $(TESTFLAGS) ./...; done
+test: deps deps-test build ## every test, with minutes by part (TESTFLAGS="-run …" narrows them)
+	@.ci/test $(TESTFLAGS)
 
 .PHONY: lint
 lint: $(GOLANGCI) ## go vet, golangci-lint, and the proof that the import fences hold

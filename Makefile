@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 GOLANGCI := .deps/bin/golangci-lint-v2.15.0
-MODULES := . cmd/myspinbot-devstack deploy/compose
+MODULES := . cmd/myspinbot-devstack deploy/compose bench
 ARGS ?=
 TESTFLAGS ?=
 # The demo's inputs go through the environment as they are: neither make nor a shell reads them.
@@ -50,8 +50,9 @@ $(GOLANGCI):
 	@mv .deps/bin/golangci-lint $@
 
 .PHONY: bench
-bench: deps ## measure: talking photo against real time, the log, the tables
-	go test -run '^$$' -bench . -benchtime 1x ./...
+bench: deps deps-test build ## measure, beside a peer in the same run, into bench-output/ (ONLY=id,id ROUNDS=5)
+	@go -C bench build -trimpath -o ../bin/myspinbot-bench .
+	@bin/myspinbot-bench -only '$(ONLY)' -rounds '$(or $(ROUNDS),5)'
 
 .PHONY: fmt
 fmt: ## format the Go code

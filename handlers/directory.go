@@ -29,14 +29,7 @@ func newDirectory(now func() time.Time) *directory {
 
 // run follows the two topics until ctx ends.
 func (d *directory) run(ctx context.Context, log *eventlog.Log) error {
-	ranges, err := log.Ranges(ctx, events.TopicWorkers, events.TopicProfileEvents)
-	if err != nil {
-		return fmt.Errorf("cannot follow workers and profiles: %w", err)
-	}
-	from := eventlog.Offsets{}
-	for tp := range ranges {
-		from[tp] = 0
-	}
+	from := log.Whole(events.TopicWorkers, events.TopicProfileEvents)
 	return log.Tail(ctx, from, func(b eventlog.Batch) error { d.apply(b.Records); return nil }, func() { close(d.caughtUp) })
 }
 

@@ -135,16 +135,8 @@ func (s *system) submit(id string) {
 func (s *system) await(n int) map[string]aggregates.Job {
 	s.t.Helper()
 	jobs, ended := map[string]aggregates.Job{}, 0
-	from := eventlog.Offsets{}
-	ranges, err := s.log.Ranges(s.ctx, events.TopicJobEvents)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for tp := range ranges {
-		from[tp] = 0
-	}
 	enough := errors.New("enough")
-	err = s.log.Tail(s.ctx, from, func(b eventlog.Batch) error {
+	err := s.log.Tail(s.ctx, s.log.Whole(events.TopicJobEvents), func(b eventlog.Batch) error {
 		for _, r := range b.Records {
 			m, err := events.Decode(r.Value)
 			if err != nil {
@@ -211,16 +203,8 @@ func TestJobsOutliveHandlers(t *testing.T) {
 func (s *system) awaitProfiles(n int) {
 	s.t.Helper()
 	created := map[string]int{}
-	ranges, err := s.log.Ranges(s.ctx, events.TopicProfileEvents)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	from := eventlog.Offsets{}
-	for tp := range ranges {
-		from[tp] = 0
-	}
 	enough := errors.New("enough")
-	err = s.log.Tail(s.ctx, from, func(b eventlog.Batch) error {
+	err := s.log.Tail(s.ctx, s.log.Whole(events.TopicProfileEvents), func(b eventlog.Batch) error {
 		for _, r := range b.Records {
 			m, err := events.Decode(r.Value)
 			if err != nil {

@@ -130,24 +130,7 @@ func (d demo) tellEvents(ctx context.Context, cfg Config, logger *slog.Logger) e
 
 // countRecords counts the committed records of topics.
 func countRecords(ctx context.Context, log *eventlog.Log, topics ...string) (int, error) {
-	from, err := wholeTopics(ctx, log, topics...)
-	if err != nil {
-		return 0, err
-	}
 	n := 0
-	_, err = log.Read(ctx, from, func(rs []eventlog.Record) error { n += len(rs); return nil })
+	_, err := log.Read(ctx, log.Whole(topics...), func(rs []eventlog.Record) error { n += len(rs); return nil })
 	return n, err
-}
-
-// wholeTopics is the beginning of every partition of topics.
-func wholeTopics(ctx context.Context, log *eventlog.Log, topics ...string) (eventlog.Offsets, error) {
-	ranges, err := log.Ranges(ctx, topics...)
-	if err != nil {
-		return nil, err
-	}
-	from := eventlog.Offsets{}
-	for tp, r := range ranges {
-		from[tp] = r.Start
-	}
-	return from, nil
 }

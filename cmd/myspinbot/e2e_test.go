@@ -75,6 +75,13 @@ func startSystem(t *testing.T, log string) *system {
 	case <-starting.Done():
 		t.Fatal("the API did not listen in time")
 	}
+	s.ready()
+	return s
+}
+
+// ready waits until every dependency answers and workers have announced themselves.
+func (s *system) ready() {
+	s.t.Helper()
 	s.eventually(time.Minute, "ready", func() error {
 		code, body := s.get("/ready")
 		if code != http.StatusOK {
@@ -82,7 +89,6 @@ func startSystem(t *testing.T, log string) *system {
 		}
 		return nil
 	})
-	return s
 }
 
 // lastLines are the roles' last lines, without those of single requests.
@@ -348,12 +354,8 @@ func (s *system) noClearText() {
 	for _, lane := range events.Lanes() {
 		topics = append(topics, events.LaneTopic(lane))
 	}
-	from, err := wholeTopics(context.Background(), log, topics...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	n := 0
-	_, err = log.Read(context.Background(), from, func(rs []eventlog.Record) error {
+	_, err = log.Read(context.Background(), log.Whole(topics...), func(rs []eventlog.Record) error {
 		for _, r := range rs {
 			if n++; bytes.Contains(bytes.ToLower(r.Value), bytes.ToLower([]byte(canary))) {
 				s.t.Errorf("%s offset %d holds free text in clear: %s", r.At(), r.Offset, r.Value)

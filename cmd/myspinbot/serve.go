@@ -37,7 +37,7 @@ const (
 )
 
 // runRun is `myspinbot run`.
-func runRun(ctx context.Context, args []string, _, stderr io.Writer) int {
+func runRun(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cfg, rest, err := loadConfig(args, os.Environ())
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -50,7 +50,8 @@ func runRun(ctx context.Context, args []string, _, stderr io.Writer) int {
 	if err := cfg.checkServices(); err != nil {
 		return failed(stderr, err)
 	}
-	if err := runRoles(ctx, cfg, newLogger(cfg, stderr), nil); err != nil {
+	tell := func(addr string) { fmt.Fprintf(stdout, "The API listens at http://%s.\n", addr) }
+	if err := runRoles(ctx, cfg, newLogger(cfg, stderr), tell); err != nil {
 		return failed(stderr, err)
 	}
 	return 0
@@ -106,8 +107,8 @@ type process struct {
 	keyring  *objects.Keyring
 }
 
-// runRoles runs the configured roles until ctx ends or one of them fails. ready,
-// if given, is told the API's address once it listens.
+// runRoles runs the configured roles until ctx ends or one of them fails. ready is
+// told the API's address once it listens.
 func runRoles(ctx context.Context, cfg Config, logger *slog.Logger, ready func(addr string)) error {
 	p := &process{cfg: cfg, logger: logger, registry: prometheus.NewRegistry()}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -244,8 +245,6 @@ func (p *process) api(ready func(string)) (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ready != nil {
-		ready(server.Addr())
-	}
+	ready(server.Addr())
 	return server.Run, nil
 }

@@ -60,10 +60,13 @@ func tailLog(ctx context.Context, cfg Config, topic, job string, follow bool, st
 		return err
 	}
 	defer log.Close()
-	from, err := wholeTopics(ctx, log, topic)
-	if err != nil {
+	if err := log.CheckTopics(ctx); err != nil {
 		return err
 	}
+	if log.Partitions(topic) == 0 {
+		return fmt.Errorf("there is no topic %q; give its name without the prefix, such as %s", topic, events.TopicJobEvents)
+	}
+	from := log.Whole(topic)
 	show := func(rs []eventlog.Record) error {
 		for _, r := range rs {
 			if job != "" && r.Key != job {
@@ -115,6 +118,9 @@ func withTables(ctx context.Context, cfg Config, stderr io.Writer, use func(proj
 		return err
 	}
 	defer log.Close()
+	if err := log.CheckTopics(ctx); err != nil {
+		return err
+	}
 	pool, err := pgxpool.New(ctx, cfg.Postgres.URL.Reveal())
 	if err != nil {
 		return fmt.Errorf("postgres.url cannot be used: %w", err)

@@ -291,13 +291,9 @@ func writeWall(t *testing.T, path string) {
 // awaitEnd follows jobs.events, as any reader of the log can, to the job's end.
 func awaitEnd(ctx context.Context, t *testing.T, log *eventlog.Log, job string) string {
 	t.Helper()
-	from, err := wholeTopics(ctx, log, events.TopicJobEvents)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var state aggregates.Job
 	ended := errors.New("ended")
-	err = log.Tail(ctx, from, func(b eventlog.Batch) error {
+	err := log.Tail(ctx, log.Whole(events.TopicJobEvents), func(b eventlog.Batch) error {
 		for _, r := range b.Records {
 			if r.Key != job {
 				continue

@@ -76,7 +76,7 @@ func (l *Log) EnsureTopics(ctx context.Context) error {
 	if err := l.createTopics(ctx); err != nil {
 		return err
 	}
-	return l.checkTopics(ctx)
+	return l.CheckTopics(ctx)
 }
 
 func (l *Log) createTopics(ctx context.Context) error {
@@ -101,7 +101,8 @@ func (l *Log) createTopics(ctx context.Context) error {
 	return nil
 }
 
-func (l *Log) checkTopics(ctx context.Context) error {
+// CheckTopics is EnsureTopics for those who only read: it creates nothing.
+func (l *Log) CheckTopics(ctx context.Context) error {
 	names := l.names(slices.Sorted(maps.Keys(l.specs)))
 	have, err := l.visibleTopics(ctx, names)
 	if err != nil {

@@ -1,0 +1,209 @@
+// The program as real processes: one per role, and dev's end by a signal.
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// asProgram makes the test binary behave as the program itself.
+const asProgram = "MYSPINBOT_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// childProgram is a running process of ours.
+type childProgram struct {
+	cmd *exec.Cmd
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (p *childProgram) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.Write(b)
+}
+
+func (p *childProgram) printed() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+// startProgram runs myspinbot with args; env is added to an otherwise bare environment.
+func startProgram(t *testing.T, env []string, args ...string) *childProgram {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &childProgram{cmd: exec.Command(self, args...)}
+	p.cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + os.TempDir()}, env...)
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if p.cmd.ProcessState == nil {
+			p.cmd.Process.Kill() //nolint:errcheck // it may have ended
+			p.cmd.Wait()         //nolint:errcheck // killed
+		}
+		if t.Failed() {
+			out := p.printed()
+			t.Logf("%v printed:\n%s", args, out[max(0, len(out)-3000):])
+		}
+	})
+	return p
+}
+
+// terminate asks for the end, which must come within 10 s with status 0.
+func (p *childProgram) terminate(t *testing.T) {
+	t.Helper()
+	began := time.Now()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("%v ended with %v\n%s", p.cmd.Args[1:], err, p.printed())
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%v took %v to end", p.cmd.Args[1:], took)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%v does not end", p.cmd.Args[1:])
+	}
+}
+
+var readyLine = regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
+
+// One process per role, on services of their own: the same job as in one process.
+func TestEachRoleAlone(t *testing.T) {
+	t.Parallel()
+	cfg, _, err := loadConfig([]string{"--kafka-partitions", "3"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	services := &devServices{dir: t.TempDir(), logger: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	defer cancel()
+	t.Cleanup(func() {
+		if err := services.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := services.start(ctx, &cfg); err != nil {
+		t.Fatal(err)
+	}
+	weights, err := filepath.Abs("../../.deps/face")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []string{
+		"MYSPINBOT_KAFKA_BROKERS=" + cfg.Kafka.Brokers[0], "MYSPINBOT_KAFKA_PARTITIONS=3", "MYSPINBOT_POSTGRES_URL=" + cfg.Postgres.URL.Reveal(),
+		"MYSPINBOT_S3_ENDPOINT=" + cfg.S3.Endpoint, "MYSPINBOT_S3_ACCESS_KEY=" + cfg.S3.AccessKey.Reveal(), "MYSPINBOT_S3_SECRET_KEY=" + cfg.S3.SecretKey.Reveal(),
+		"MYSPINBOT_SECRETS_MASTER_KEY=" + cfg.Secrets.MasterKey.Reveal(), "MYSPINBOT_ENGINES_FACE_WEIGHTS=" + weights,
+	}
+	role := func(instance string, args ...string) *childProgram {
+		return startProgram(t, append(env, "MYSPINBOT_INSTANCE="+instance), append([]string{"run"}, args...)...)
+	}
+	api := role("api", "--roles", "api", "--http-listen", "127.0.0.1:0")
+	all := []*childProgram{
+		api, role("handler", "--roles", "handler"), role("projector", "--roles", "projector"),
+		role("gpu-1", "--roles", "gpu", "--lanes", "script,tts,media"), role("gpu-2", "--roles", "gpu", "--lanes", "lipsync,render,train,upscale"),
+	}
+	s := &system{t: t, cfg: cfg, services: services}
+	s.eventually(time.Minute, "the API's address", func() error {
+		if s.url = readyLine.FindString(api.printed()); s.url == "" {
+			return errors.New("not printed")
+		}
+		return nil
+	})
+	s.ready()
+	if status, printed := s.submit("--portrait", portraitFile, "--text", "Five processes made this.", "--variant", "sadtalker", "--out", t.TempDir()); status != 0 {
+		t.Fatalf("status %d\n%s", status, printed)
+	}
+	s.caughtUp("succeeded")
+	s.explained()
+	for _, p := range all {
+		p.terminate(t)
+	}
+}
+
+// A signal ends dev with everything that it started, and the next start finds
+// what the last one left.
+func TestDevEndsCleanly(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "data")
+	job := ""
+	for range 2 {
+		p := startProgram(t, nil, "dev", "--data", data, "--http-listen", "127.0.0.1:0", "--kafka-partitions", "3")
+		s := &system{t: t}
+		s.eventually(2*time.Minute, "dev says where it is", func() error {
+			if !strings.Contains(p.printed(), "Ctrl-C stops everything") {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		s.url = readyLine.FindString(p.printed())
+		s.ready()
+		if job == "" {
+			if status, printed := s.submit("--portrait", portraitFile, "--text", "Here today, here tomorrow.", "--variant", "sadtalker", "--out", t.TempDir()); status != 0 {
+				t.Fatalf("status %d\n%s", status, printed)
+			}
+			s.caughtUp("succeeded")
+			job = fmt.Sprint(s.newestJob()["id"])
+		} else if got := fmt.Sprint(s.newestJob()["id"]); got != job {
+			t.Errorf("after the restart the newest job is %s, was %s", got, job)
+		}
+		children := childrenOf(t, p.cmd.Process.Pid)
+		if len(children) < 2 {
+			t.Errorf("children of dev: %v; the services should be among them", children)
+		}
+		p.terminate(t)
+		for _, pid := range children {
+			if err := syscall.Kill(pid, 0); err == nil {
+				t.Errorf("process %d outlived dev", pid)
+			}
+		}
+	}
+}
+
+// childrenOf lists the children of a process.
+func childrenOf(t *testing.T, pid int) []int {
+	t.Helper()
+	out, err := exec.Command("ps", "-o", "pid=", "--ppid", fmt.Sprint(pid)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for _, f := range strings.Fields(string(out)) {
+		var n int
+		if _, err := fmt.Sscan(f, &n); err == nil {
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}

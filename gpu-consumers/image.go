@@ -6,7 +6,6 @@ package gpu
 import (
 	"bufio"
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"image"
 	"image/draw"
@@ -25,7 +24,6 @@ import (
 const (
 	maxPictureBytes = 64 << 20
 	minPictureSide  = 64 // pixels; smaller ones show no person
-	exifReach       = 256 << 10
 )
 
 // badPicture refuses a picture with the reason.
@@ -34,9 +32,9 @@ func badPicture(reason string, err error) error {
 		Hint: "use a JPEG, PNG or WebP photo with sides of at least 64 pixels and at most 16 megapixels", Err: err}
 }
 
-// loadPicture decodes a JPEG, PNG or WebP file of at most 16 megapixels, turned
-// upright by its EXIF orientation and laid on white where it is transparent.
-// The size is read from the header before any pixel is. The result's origin is
+// loadPicture decodes a JPEG, PNG or WebP file of at most 16 megapixels, laid on
+// white where it is transparent. It does not turn it: intake has turned every
+// picture upright and dropped its metadata. The size is read from the header before any pixel is. The result's origin is
 // 0,0. What it refuses is invalid_input.
 func loadPicture(path string) (*image.RGBA, error) {
 	f, err := os.Open(path)
@@ -69,11 +67,7 @@ func loadPicture(path string) (*image.RGBA, error) {
 	if err != nil {
 		return nil, badPicture("its data is damaged or cut off", err)
 	}
-	orientation, err := readFromStart(f, exifOrientation)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read a picture: %w", err)
-	}
-	return upright(flatten(img), orientation), nil
+	return flatten(img), nil
 }
 
 // codecFor picks the decoders by the file's first twelve bytes.
@@ -103,89 +97,6 @@ func flatten(img image.Image) *image.RGBA {
 	out := image.NewRGBA(image.Rect(0, 0, img.Bounds().Dx(), img.Bounds().Dy()))
 	draw.Draw(out, out.Rect, image.White, image.Point{}, draw.Src)
 	draw.Draw(out, out.Rect, img, img.Bounds().Min, draw.Over)
-	return out
-}
-
-// exifOrientation finds the orientation, 1 to 8, in a JPEG's EXIF block (Exif
-// 2.32, 4.6.4 A); 1 stands for upright and for everything unclear.
-func exifOrientation(r io.Reader) (int, error) {
-	data, err := io.ReadAll(io.LimitReader(r, exifReach))
-	if err != nil {
-		return 1, err
-	}
-	for at := 2; at+4 <= len(data) && data[at] == 0xff; {
-		marker, size := data[at+1], int(binary.BigEndian.Uint16(data[at+2:]))
-		if marker == 0xda || size < 2 || at+2+size > len(data) {
-			break
-		}
-		if body := data[at+4 : at+2+size]; marker == 0xe1 && bytes.HasPrefix(body, []byte("Exif\x00\x00")) {
-			return tiffOrientation(body[6:]), nil
-		}
-		at += 2 + size
-	}
-	return 1, nil
-}
-
-// tiffOrientation reads tag 274 of a TIFF block's first directory.
-func tiffOrientation(tiff []byte) int {
-	if len(tiff) < 8 {
-		return 1
-	}
-	var order binary.ByteOrder = binary.BigEndian
-	if bytes.HasPrefix(tiff, []byte("II")) {
-		order = binary.LittleEndian
-	}
-	at := int64(order.Uint32(tiff[4:]))
-	if at+2 > int64(len(tiff)) {
-		return 1
-	}
-	entries := int(order.Uint16(tiff[at:]))
-	for i := range entries {
-		e := at + 2 + int64(i)*12
-		if e+12 > int64(len(tiff)) {
-			break
-		}
-		if order.Uint16(tiff[e:]) == 274 {
-			if v := int(order.Uint16(tiff[e+8:])); v >= 1 && v <= 8 {
-				return v
-			}
-		}
-	}
-	return 1
-}
-
-// upright turns and mirrors a picture by its EXIF orientation.
-func upright(src *image.RGBA, orientation int) *image.RGBA {
-	if orientation <= 1 || orientation > 8 {
-		return src
-	}
-	w, h := src.Rect.Dx(), src.Rect.Dy()
-	out := image.NewRGBA(image.Rect(0, 0, w, h))
-	if orientation >= 5 { // the sides change places
-		out = image.NewRGBA(image.Rect(0, 0, h, w))
-	}
-	for y := range h {
-		for x := range w {
-			tx, ty := x, y
-			switch orientation {
-			case 2:
-				tx = w - 1 - x
-			case 3:
-				tx, ty = w-1-x, h-1-y
-			case 4:
-				ty = h - 1 - y
-			case 5:
-				tx, ty = y, x
-			case 6:
-				tx, ty = h-1-y, x
-			case 7:
-				tx, ty = h-1-y, w-1-x
-			case 8:
-				tx, ty = y, w-1-x
-			}
-			copy(out.Pix[out.PixOffset(tx, ty):][:4], src.Pix[src.PixOffset(x, y):][:4])
-		}
-	}
 	return out
 }
 

@@ -3,12 +3,9 @@
 package gpu
 
 import (
-	"bytes"
-	"encoding/binary"
 	"hash/crc32"
 	"image"
 	"image/color"
-	"image/jpeg"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,54 +78,6 @@ func TestLoadPictureRefuses(t *testing.T) {
 				t.Errorf("message %q, want %q in it", te.Message, c.says)
 			}
 		})
-	}
-}
-
-// orientedJPEG encodes img with an EXIF block that holds the orientation alone.
-func orientedJPEG(t *testing.T, img image.Image, orientation byte) []byte {
-	t.Helper()
-	var plain bytes.Buffer
-	if err := jpeg.Encode(&plain, img, nil); err != nil {
-		t.Fatal(err)
-	}
-	tiff := append([]byte("Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00"), orientation, 0, 0, 0, 0, 0, 0, 0)
-	out := append([]byte{0xff, 0xd8, 0xff, 0xe1}, binary.BigEndian.AppendUint16(nil, uint16(len(tiff)+2))...)
-	return append(append(out, tiff...), plain.Bytes()[2:]...)
-}
-
-func TestLoadPictureTurnsUpright(t *testing.T) {
-	t.Parallel()
-	// Where the red half of the stored picture ends up; from the EXIF figure.
-	want := map[byte]string{0: "top", 1: "top", 2: "top", 3: "bottom", 4: "bottom", 5: "left", 6: "right", 7: "right", 8: "left", 9: "top"}
-	for orientation, side := range want {
-		img, err := loadPicture(writeFile(t, "p.jpg", orientedJPEG(t, halves(128, 64), orientation)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := img.Rect
-		if turned := side == "left" || side == "right"; turned != (b.Dx() == 64) {
-			t.Errorf("orientation %d: size %v", orientation, b)
-		}
-		probe := map[string]image.Point{"top": {b.Dx() / 2, 5}, "bottom": {b.Dx() / 2, b.Dy() - 5}, "left": {5, b.Dy() / 2}, "right": {b.Dx() - 5, b.Dy() / 2}}
-		for where, at := range probe {
-			c := img.RGBAAt(at.X, at.Y)
-			if isRed := c.R > 120 && c.B < 80; where == side && !isRed {
-				t.Errorf("orientation %d: the red half is not %s but %v there", orientation, side, c)
-			}
-		}
-	}
-}
-
-func TestLoadPictureSurvivesOddEXIF(t *testing.T) {
-	t.Parallel()
-	good := orientedJPEG(t, halves(64, 64), 6)
-	for at := 2; at < 50; at++ {
-		bad := bytes.Clone(good)
-		bad[at] = 0xfe
-		path := writeFile(t, "p.jpg", bad)
-		if _, err := loadPicture(path); err != nil {
-			wantTaskError(t, err, events.ClassInvalidInput)
-		}
 	}
 }
 

@@ -3,6 +3,7 @@
 package gpu
 
 import (
+	"encoding/binary"
 	"hash/crc32"
 	"image"
 	"image/color"

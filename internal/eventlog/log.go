@@ -82,7 +82,9 @@ func (l *Log) Produce(ctx context.Context, records ...Record) error {
 	defer cancel()
 	results := make(chan error, len(out))
 	for _, r := range out {
-		l.cl.TryProduce(ctx, r, func(_ *kgo.Record, err error) { results <- err })
+		// Not under the caller's context: the client fails what waits behind a cancelled
+		// record of the same partition. The delivery time-out bounds it as well.
+		l.cl.TryProduce(context.WithoutCancel(ctx), r, func(_ *kgo.Record, err error) { results <- err })
 	}
 	var failed error
 	for range out {

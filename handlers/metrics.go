@@ -42,7 +42,9 @@ func (h *Handler) observe(j aggregates.Job, f events.Message) {
 	switch d := f.Data.(type) {
 	case events.StageSucceeded:
 		if f.Lane == "" {
-			h.cfg.Logger.Info("node finished", "jobId", j.ID, "workflowId", j.Graph.Workflow, "nodeId", f.Stage, "plane", plane, "task", f.Task)
+			log := h.cfg.Logger.With("jobId", j.ID, "workflowId", j.Graph.Workflow, "nodeId", f.Stage, "plane", plane, "task", f.Task)
+			log.Info("node started")
+			log.Info("node finished", "engine", d.Engine, "outcome", aggregates.StageSucceeded)
 		}
 	case events.StageSkipped:
 		h.cfg.Logger.Info("node skipped", "jobId", j.ID, "workflowId", j.Graph.Workflow, "nodeId", f.Stage, "plane", plane, "reason", d.Reason)

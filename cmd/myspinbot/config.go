@@ -21,13 +21,16 @@ type Config struct {
 	// Name of this process among its peers, the same after every restart; the log knows its group members by it. Default: the host's name. Set it when two processes of one role share a host name.
 	Instance string `key:"instance"`
 	// Roles that `myspinbot run` plays in this process. Leave it alone on one machine; in a cluster give each process its own.
-	Roles []string `key:"roles" default:"api,handler,projector,gpu" oneof:"api handler projector gpu"`
+	Roles []string `key:"roles" default:"api,handler,projector,gpu" oneof:"api handler projector notifier gpu"`
+	// Folder for temporary files, of uploads and of running stages; this process empties its own part of it at start. Empty: the system's temporary folder. Set it where that is small, or where two systems share a machine.
+	Work string `key:"work"`
 
 	Kafka    KafkaConfig    `key:"kafka"`
 	Postgres PostgresConfig `key:"postgres"`
 	S3       S3Config       `key:"s3"`
 	Secrets  SecretsConfig  `key:"secrets"`
 	HTTP     HTTPConfig     `key:"http"`
+	Ops      OpsConfig      `key:"ops"`
 	GPU      GPUConfig      `key:"gpu"`
 	Lanes    LanesConfig    `key:"lanes"`
 	Engines  EnginesConfig  `key:"engines"`
@@ -86,12 +89,16 @@ type HTTPConfig struct {
 	Hosts []string `key:"hosts"`
 }
 
+// OpsConfig is where a process without the API shows how it is.
+type OpsConfig struct {
+	// Address, host:port, of /health and /metrics in a process that does not play the api role, which has both itself. Empty: none. Set it where a collector reaches each process; nothing private is shown there.
+	Listen string `key:"listen"`
+}
+
 // GPUConfig says what the gpu role of this process works on.
 type GPUConfig struct {
 	// Lanes that this process works on; empty means all of them. Set it to keep a machine for the work that its card is for.
 	Lanes []string `key:"lanes" flag:"lanes" oneof:"script train tts render lipsync upscale media"`
-	// Folder for the files of running stages; this process empties its own part of it at start. Empty: the system's temporary folder. Set it where that is small, or where two systems share a machine.
-	Work string `key:"work"`
 }
 
 // LanesConfig has one table per lane.

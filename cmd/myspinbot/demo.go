@@ -26,12 +26,10 @@ const demoPortrait = "deploy/demo/portrait.png"
 // runDemo is `myspinbot demo`. PORTRAIT and TEXT in the environment replace the
 // sample's.
 func runDemo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	cfg, rest, err := loadConfig(append([]string{"--http-listen", "127.0.0.1:0"}, args...), os.Environ())
-	if err == nil && len(rest) > 0 {
-		err = fmt.Errorf("demo takes flags only, not %q", rest[0])
-	}
-	if err != nil {
-		return failed(stderr, err)
+	cfg, status, ok := commandConfig("demo", "Makes two videos in demo-output/. PORTRAIT and TEXT in the environment replace the sample's.",
+		append([]string{"--http-listen", "127.0.0.1:0"}, args...), stdout, stderr)
+	if !ok {
+		return status
 	}
 	d := demo{portrait: os.Getenv("PORTRAIT"), text: os.Getenv("TEXT"), out: "demo-output", stdout: stdout, stderr: stderr}
 	if d.portrait == "" {

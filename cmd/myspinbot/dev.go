@@ -37,16 +37,12 @@ func (f *devFlags) set() *flag.FlagSet {
 // runDev is `myspinbot dev`.
 func runDev(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var f devFlags
-	cfg, rest, err := loadConfig(args, os.Environ(), f.set())
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return failed(stderr, err)
-	case len(rest) > 0:
-		return failed(stderr, fmt.Errorf("dev takes flags only, not %q", rest[0]))
+	cfg, status, ok := commandConfig("dev [--data DIR] [--log embedded|kafka]", "Runs the whole system on this machine, until Ctrl-C.", args, stdout, stderr, f.set())
+	if !ok {
+		return status
 	}
 	if f.data == "" {
+		var err error
 		if f.data, err = defaultData(); err != nil {
 			return failed(stderr, err)
 		}
@@ -59,8 +55,7 @@ func runDev(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if !s.kafka {
 		fmt.Fprintln(stdout, "The embedded log keeps its promises over clean stops, not over a kill -9 of its process; --log kafka does.")
 	}
-	err = s.run(ctx, cfg, func(addr string) { s.welcome(stdout, addr) })
-	if err != nil {
+	if err := s.run(ctx, cfg, func(addr string) { s.welcome(stdout, addr) }); err != nil {
 		return failed(stderr, err)
 	}
 	return 0
@@ -105,8 +100,8 @@ func (s *devServices) run(ctx context.Context, cfg Config, ready func(addr strin
 
 // start starts every service and writes its address into cfg.
 func (s *devServices) start(ctx context.Context, cfg *Config) error {
-	if err := os.MkdirAll(s.dir, 0o755); err != nil {
-		return fmt.Errorf("cannot make the data folder: %w", err)
+	if err := s.makeFolders(); err != nil {
+		return err
 	}
 	key, err := masterKey(filepath.Join(s.dir, "master.key"))
 	if err != nil {
@@ -114,10 +109,7 @@ func (s *devServices) start(ctx context.Context, cfg *Config) error {
 	}
 	cfg.Secrets.MasterKey = Secret(key)
 	// In the data folder, because another system on this machine may have the same name.
-	cfg.GPU.Work = filepath.Join(s.dir, "work")
-	if err := os.MkdirAll(cfg.GPU.Work, 0o700); err != nil {
-		return fmt.Errorf("cannot make the work folder: %w", err)
-	}
+	cfg.Work = filepath.Join(s.dir, "work")
 	helper, err := devstack.StartHelper(ctx, devstack.Helper{Dir: filepath.Join(s.dir, "services"), NoLog: s.kafka})
 	if err != nil {
 		return err
@@ -134,6 +126,20 @@ func (s *devServices) start(ctx context.Context, cfg *Config) error {
 	}
 	s.postgres, s.stops = postgres, append(s.stops, postgres.Stop)
 	cfg.Postgres.URL = Secret(postgres.URL())
+	return nil
+}
+
+// makeFolders makes the data folder, which PostgreSQL's own user must be able to
+// pass through, and in it the folders of what is personal, closed to others.
+func (s *devServices) makeFolders() error {
+	if err := os.MkdirAll(s.dir, 0o711); err != nil {
+		return fmt.Errorf("cannot make the data folder: %w", err)
+	}
+	for _, name := range []string{"services", "work"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, name), 0o700); err != nil {
+			return fmt.Errorf("cannot make a folder for data: %w", err)
+		}
+	}
 	return nil
 }
 

@@ -220,21 +220,15 @@ func (s *system) caughtUp(status string) {
 
 const portraitFile = "../../deploy/demo/portrait.png"
 
-// Both variants, a job from the profile that one of them made, and a rebuild that
+// A job, another one from the profile that the first made, and a rebuild that
 // changes nothing, on the embedded log.
 func TestFromPhotoToVideo(t *testing.T) {
 	t.Parallel()
 	s := startSystem(t, "embedded")
-	out := t.TempDir()
-	const script = "Hello there. This little video was made from one photograph, on this computer."
-	for variant, options := range map[string][]string{"sadtalker": nil, "svd_wav2lip": {"--option", "duration_seconds=4"}} {
-		dir := filepath.Join(out, variant)
-		status, printed := s.submit(append([]string{"--portrait", portraitFile, "--text", script, "--variant", variant, "--name", "Eileen", "--out", dir,
-			"--consent-by", "tester", "--consent-statement", "yes"}, options...)...)
-		if status != 0 {
-			t.Fatalf("%s: status %d\n%s", variant, status, printed)
-		}
-		checkTalkingVideo(t, onlyVideo(t, dir), script)
+	status, out := s.submit("--portrait", portraitFile, "--text", "Here I am.", "--variant", "sadtalker", "--name", "Eileen", "--out", t.TempDir(),
+		"--consent-by", "tester", "--consent-statement", "yes")
+	if status != 0 {
+		t.Fatalf("status %d\n%s", status, out)
 	}
 	s.caughtUp("succeeded")
 	t.Run("from the profile", s.fromProfile)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/myspinbot/myspinbot/internal/devstack"
 )
 
 // asProgram makes the test binary behave as the program itself.
@@ -52,13 +55,19 @@ func (p *childProgram) printed() string {
 // startProgram runs myspinbot with args; env is added to an otherwise bare environment.
 func startProgram(t *testing.T, env []string, args ...string) *childProgram {
 	t.Helper()
+	return programIn(t, "", env, args...)
+}
+
+// programIn is startProgram in another working directory.
+func programIn(t *testing.T, dir string, env []string, args ...string) *childProgram {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &childProgram{cmd: exec.Command(self, args...)}
 	p.cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + os.TempDir()}, env...)
-	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, p, p
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +126,7 @@ func TestEachRoleAlone(t *testing.T) {
 	if err := services.start(ctx, &cfg); err != nil {
 		t.Fatal(err)
 	}
-	weights, err := filepath.Abs("../../.deps/face")
+	weights, err := devstack.FaceWeights()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,8 +139,9 @@ func TestEachRoleAlone(t *testing.T) {
 		return startProgram(t, append(env, "MYSPINBOT_INSTANCE="+instance), append([]string{"run"}, args...)...)
 	}
 	api := role("api", "--roles", "api", "--http-listen", "127.0.0.1:0")
+	handler := role("handler", "--roles", "handler", "--ops-listen", "127.0.0.1:0")
 	all := []*childProgram{
-		api, role("handler", "--roles", "handler"), role("projector", "--roles", "projector"),
+		api, handler, role("projector", "--roles", "projector,notifier"),
 		role("gpu-1", "--roles", "gpu", "--lanes", "script,tts,media"), role("gpu-2", "--roles", "gpu", "--lanes", "lipsync,render,train,upscale"),
 	}
 	s := &system{t: t, cfg: cfg, services: services}
@@ -147,6 +157,10 @@ func TestEachRoleAlone(t *testing.T) {
 	}
 	s.caughtUp("succeeded")
 	s.explained()
+	ops := &system{t: t, url: readyLine.FindString(handler.printed())}
+	if code, body := ops.get("/metrics"); code != http.StatusOK || !bytes.Contains(body, []byte(`myspinbot_jobs_total{outcome="succeeded",variant="sadtalker"} 1`)) {
+		t.Errorf("the handler's metrics: %d %s", code, body)
+	}
 	for _, p := range all {
 		p.terminate(t)
 	}
@@ -188,6 +202,44 @@ func TestDevEndsCleanly(t *testing.T) {
 				t.Errorf("process %d outlived dev", pid)
 			}
 		}
+	}
+}
+
+// The demo as a newcomer runs it, from an empty folder: both videos are what users
+// are promised, the events are counted, and nothing is left running.
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	portrait, err := filepath.Abs(portraitFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights, err := devstack.FaceWeights()
+	if err != nil {
+		t.Fatal(err)
+	}
+	helper, err := devstack.HelperBin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const script = "Hello there. This little video was made from one photograph, on this computer."
+	dir := t.TempDir()
+	p := programIn(t, dir, []string{"PORTRAIT=" + portrait, "TEXT=" + script, "MYSPINBOT_ENGINES_FACE_WEIGHTS=" + weights, "MYSPINBOT_DEVSTACK_BIN=" + helper},
+		"demo", "--kafka-partitions", "3")
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Fatalf("demo ended with %v\n%s", err, p.printed())
+		}
+	case <-time.After(5 * time.Minute):
+		t.Fatalf("demo does not end:\n%s", p.printed())
+	}
+	if !regexp.MustCompile(`\n[1-9]\d+ events on the log`).MatchString(p.printed()) {
+		t.Errorf("the events are not counted:\n%s", p.printed())
+	}
+	for _, variant := range []string{"sadtalker", "svd_wav2lip"} {
+		checkTalkingVideo(t, onlyVideo(t, filepath.Join(dir, "demo-output", variant)), script)
 	}
 }
 

@@ -5,11 +5,9 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -33,19 +31,15 @@ const (
 	roleAPI       = "api"
 	roleHandler   = "handler"
 	roleProjector = "projector"
+	roleNotifier  = "notifier"
 	roleGPU       = "gpu"
 )
 
 // runRun is `myspinbot run`.
 func runRun(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	cfg, rest, err := loadConfig(args, os.Environ())
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return failed(stderr, err)
-	case len(rest) > 0:
-		return failed(stderr, fmt.Errorf("run takes flags only, not %q", rest[0]))
+	cfg, status, ok := commandConfig("run [--roles api,handler,projector,gpu] [--lanes tts,render]", "Plays the roles of one process, until a signal ends it.", args, stdout, stderr)
+	if !ok {
+		return status
 	}
 	if err := cfg.checkServices(); err != nil {
 		return failed(stderr, err)
@@ -176,15 +170,25 @@ func (p *process) patiently(ctx context.Context, what string, try func() error, 
 // run starts the roles in one group: the first to fail stops all.
 func (p *process) run(ctx context.Context, ready func(string)) error {
 	roles := map[string]func() (func(context.Context) error, error){
-		roleHandler: p.handler, roleProjector: p.projector, roleGPU: p.worker,
+		roleHandler: p.handler, roleProjector: p.projector, roleNotifier: p.notifier, roleGPU: p.worker,
 		roleAPI: func() (func(context.Context) error, error) { return p.api(ready) },
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	for _, role := range p.cfg.Roles {
-		run, err := roles[role]()
+	if p.cfg.Ops.Listen != "" && !p.cfg.has(roleAPI) {
+		roles["ops"] = p.ops
+	}
+	runs := map[string]func(context.Context) error{}
+	for role, prepare := range roles {
+		if role != "ops" && !p.cfg.has(role) {
+			continue
+		}
+		run, err := prepare()
 		if err != nil {
 			return fmt.Errorf("cannot start role %s: %w", role, err)
 		}
+		runs[role] = run
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for role, run := range runs {
 		g.Go(func() error {
 			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 				return fmt.Errorf("role %s stopped: %w", role, err)
@@ -215,6 +219,15 @@ func (p *process) projector() (func(context.Context) error, error) {
 	return projector.Run, nil
 }
 
+// notifier sends webhooks, which no job can ask for yet: it says so, and waits.
+func (p *process) notifier() (func(context.Context) error, error) {
+	return func(ctx context.Context) error {
+		p.logger.Info("role notifier is idle: jobs cannot ask for webhooks in this version")
+		<-ctx.Done()
+		return nil
+	}, nil
+}
+
 func (p *process) worker() (func(context.Context) error, error) {
 	c := p.cfg.Engines
 	weights := c.Face.Weights
@@ -228,7 +241,7 @@ func (p *process) worker() (func(context.Context) error, error) {
 	engines = append(engines, gpu.BuiltinEngines(gpu.EngineConfig{FFmpeg: c.FFmpeg, FFprobe: c.FFprobe, Flite: c.Flite, FaceWeights: weights})...)
 	w, err := gpu.New(gpu.Config{
 		Log: p.log, Objects: p.objects, Keyring: p.keyring, Worker: p.cfg.Instance, Slots: p.cfg.Lanes.Slots(p.cfg.GPU.Lanes),
-		Engines: engines, TempDir: p.cfg.GPU.Work, Registerer: p.registry, Logger: p.logger,
+		Engines: engines, TempDir: p.cfg.Work, Registerer: p.registry, Logger: p.logger,
 	})
 	if err != nil {
 		return nil, err
@@ -240,7 +253,7 @@ func (p *process) api(ready func(string)) (func(context.Context) error, error) {
 	server, err := api.New(api.Config{
 		Addr: p.cfg.HTTP.Listen, Log: p.log, Tables: projections.NewReader(p.pool), Objects: p.objects, Keyring: p.keyring,
 		Hosts: p.cfg.HTTP.Hosts, Limits: p.limits(), Registerer: p.registry, Gatherer: p.registry, Logger: p.logger,
-		FFmpeg: p.cfg.Engines.FFmpeg, FFprobe: p.cfg.Engines.FFprobe,
+		FFmpeg: p.cfg.Engines.FFmpeg, FFprobe: p.cfg.Engines.FFprobe, TempDir: p.cfg.Work,
 	})
 	if err != nil {
 		return nil, err

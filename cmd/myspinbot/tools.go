@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,6 +19,10 @@ import (
 
 // runConfig is `myspinbot config schema`.
 func runConfig(_ context.Context, args []string, stdout, stderr io.Writer) int {
+	if asksForHelp(args) {
+		fmt.Fprintln(stdout, "usage: myspinbot config schema [--json]")
+		return 0
+	}
 	asJSON := len(args) == 2 && args[1] == "--json"
 	if len(args) == 0 || args[0] != "schema" || len(args) > 1 && !asJSON {
 		fmt.Fprintln(stderr, "usage: myspinbot config schema [--json]")
@@ -37,18 +40,20 @@ func runLog(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	topic := flags.String("topic", events.TopicJobEvents, "topic to print, without the prefix")
 	follow := flags.Bool("follow", true, "go on with what is written from now on; false ends at the end")
 	job := flags.String("job", "", "only records with this key")
-	if len(args) == 0 || args[0] != "tail" {
-		fmt.Fprintln(stderr, "usage: myspinbot log tail [--topic jobs.events] [--follow=false] [--job ID] [--kafka-brokers HOST:PORT]")
-		return 2
-	}
-	cfg, _, err := loadConfig(args[1:], os.Environ(), flags)
-	if errors.Is(err, flag.ErrHelp) {
+	const usage = "usage: myspinbot log tail [--topic jobs.events] [--follow=false] [--job ID] [--kafka-brokers HOST:PORT]"
+	if asksForHelp(args) {
+		fmt.Fprintln(stdout, usage)
 		return 0
 	}
-	if err == nil {
-		err = tailLog(ctx, cfg, *topic, *job, *follow, stdout, stderr)
+	if len(args) == 0 || args[0] != "tail" {
+		fmt.Fprintln(stderr, usage)
+		return 2
 	}
-	if err != nil && !errors.Is(err, context.Canceled) {
+	cfg, status, ok := commandConfig("log tail [--topic jobs.events] [--job ID] [--follow=false]", "Prints a topic's records, one JSON line each.", args[1:], stdout, stderr, flags)
+	if !ok {
+		return status
+	}
+	if err := tailLog(ctx, cfg, *topic, *job, *follow, stdout, stderr); err != nil && !errors.Is(err, context.Canceled) {
 		return failed(stderr, err)
 	}
 	return 0
@@ -85,23 +90,27 @@ func tailLog(ctx context.Context, cfg Config, topic, job string, follow bool, st
 	return err
 }
 
+const (
+	replayAbout = "rebuild drops the tables and makes them anew from the log; verify folds the log,\ncompares every row of the tables with it, and exits 1 if any differs."
+	replayUsage = "usage: myspinbot replay rebuild|verify [--kafka-brokers HOST:PORT] [--postgres-url URL]\n" + replayAbout
+)
+
 // runReplay is `myspinbot replay rebuild` and `replay verify`.
 func runReplay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	tools := map[string]func(context.Context, projections.Config, io.Writer) error{"rebuild": rebuildTables, "verify": verifyTables}
-	if len(args) == 0 || tools[args[0]] == nil {
-		fmt.Fprintln(stderr, "usage: myspinbot replay rebuild|verify [--kafka-brokers HOST:PORT] [--postgres-url URL]\n"+
-			"  rebuild  drop the tables and make them anew from the log\n"+
-			"  verify   fold the log and compare every row of the tables with it; exits 1 if any differs")
-		return 2
-	}
-	cfg, _, err := loadConfig(args[1:], os.Environ())
-	if errors.Is(err, flag.ErrHelp) {
+	if asksForHelp(args) {
+		fmt.Fprintln(stdout, replayUsage)
 		return 0
 	}
-	if err == nil {
-		err = withTables(ctx, cfg, stderr, func(c projections.Config) error { return tools[args[0]](ctx, c, stdout) })
+	if len(args) == 0 || tools[args[0]] == nil {
+		fmt.Fprintln(stderr, replayUsage)
+		return 2
 	}
-	if err != nil {
+	cfg, status, ok := commandConfig("replay "+args[0], replayAbout, args[1:], stdout, stderr)
+	if !ok {
+		return status
+	}
+	if err := withTables(ctx, cfg, stderr, func(c projections.Config) error { return tools[args[0]](ctx, c, stdout) }); err != nil {
 		return failed(stderr, err)
 	}
 	return 0

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -98,17 +99,28 @@ func (s *Server) observe(c *fiber.Ctx) (err error) {
 	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 	c.Set(fiber.HeaderReferrerPolicy, "no-referrer")
 	defer func() {
-		route := c.Route().Path
+		method, route := methodName(c.Method()), c.Route().Path // the path as registered, not the request's
 		status := c.Response().StatusCode()
 		took := time.Since(begin)
-		s.metrics.requests.WithLabelValues(c.Method(), route, fmt.Sprint(status)).Observe(took.Seconds())
-		s.log.LogAttrs(c.Context(), slog.LevelInfo, "request", slog.String("method", c.Method()), slog.String("route", route),
+		s.metrics.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+		s.log.LogAttrs(c.Context(), slog.LevelInfo, "request", slog.String("method", method), slog.String("route", route),
 			slog.Int("status", status), slog.Duration("took", took), slog.String("trace_id", trace), slog.String("id", strings.Clone(c.Params("id"))))
 	}()
 	if err := s.guarded(c); err != nil {
 		return s.fail(c, err)
 	}
 	return nil
+}
+
+var methodNames = []string{fiber.MethodGet, fiber.MethodHead, fiber.MethodPost, fiber.MethodPut, fiber.MethodPatch, fiber.MethodDelete, fiber.MethodOptions}
+
+// methodName is the method as a string that may be kept: what Fiber gives lies in a
+// buffer that the next request overwrites, and a client may call its method anything.
+func methodName(method string) string {
+	if i := slices.Index(methodNames, method); i >= 0 {
+		return methodNames[i]
+	}
+	return "OTHER"
 }
 
 func (s *Server) guarded(c *fiber.Ctx) (err error) {

@@ -5,14 +5,21 @@ package main
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	gpu "github.com/myspinbot/myspinbot/gpu-consumers"
 )
 
 func TestThePeerEncodesTheSameFramesWithTheSameSettings(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	b, err := newPhotoBench(ctx, setting{root: "..", dir: t.TempDir(), rounds: 1}, "Hello.")
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := newPhotoBench(ctx, setting{root: root, dir: t.TempDir(), rounds: 1}, "Hello.")
 	if err != nil {
 		t.Fatalf("run make deps: %v", err)
 	}
@@ -26,10 +33,14 @@ func TestThePeerEncodesTheSameFramesWithTheSameSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, w := range map[string]work{"rendering": r.render, "x264": r.x264, "drawing": r.draw} {
+	for what, w := range map[string]work{"the lane": r.lane, "x264": r.x264, "drawing": r.draw} {
 		if w.wall <= 0 || w.cpu <= 0 {
 			t.Errorf("%s took %+v", what, w)
 		}
+	}
+
+	if left, err := filepath.Glob(filepath.Join(b.dir, "round")); err != nil || len(left) > 0 {
+		t.Errorf("a round left %v, %v", left, err)
 	}
 
 	// The first frame's top becomes black: the comparison must notice.
@@ -45,6 +56,13 @@ func TestThePeerEncodesTheSameFramesWithTheSameSettings(t *testing.T) {
 	}
 	if err := b.checkPeer(ctx); err == nil || !strings.Contains(err.Error(), "other packets") {
 		t.Errorf("other frames passed for the same: %v", err)
+	}
+}
+
+func TestALaneThatCannotRunIsNamed(t *testing.T) {
+	t.Parallel()
+	if _, err := engines(context.Background(), gpu.EngineConfig{FaceWeights: t.TempDir()}, "tts.synthesize", "lipsync.apply"); err == nil || !strings.Contains(err.Error(), "lipsync.apply") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -236,7 +236,8 @@ func faceError(err error) error {
 	return &TaskError{Class: events.ClassInvalidInput, Message: "the face in the picture cannot be animated", Hint: noFaceHint, Err: err}
 }
 
-// encode draws all frames into ffmpeg, which joins them with the speech.
+// encode draws all frames and has ffmpeg encode them, one while the other draws
+// the next, and join them with the speech.
 func (l *talkingPhoto) encode(ctx context.Context, a *Attempt, t *talk, f *footage) error {
 	seconds := float64(f.frames) / float64(f.fps)
 	length := strconv.FormatFloat(seconds, 'f', 4, 64)
@@ -244,20 +245,20 @@ func (l *talkingPhoto) encode(ctx context.Context, a *Attempt, t *talk, f *foota
 		dir: a.Dir, inputs: []mediaInput{rawFrames("yuv420p", f.w, f.h, f.fps), {path: t.wav, format: "wav"}}, output: t.out, seconds: seconds,
 		args: append(h264Args("18"), "-map", "0:v:0", "-map", "1:a:0", "-af", "apad", "-t", length, "-c:a", "aac", "-b:a", "128k", "-ar", "48000"),
 		feed: func(w io.Writer) error {
-			frame := talkingphoto.NewFrame(f.w, f.h)
-			for i := range f.frames {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				if err := f.draw(i, frame); err != nil {
+			done := 0
+			return talkingphoto.Stream(ctx, f.w, f.h, f.frames, func(i int, dst *talkingphoto.Frame) error {
+				if err := f.draw(i, dst); err != nil {
 					return fmt.Errorf("cannot draw a frame: %w", err)
 				}
+				return nil
+			}, func(frame *talkingphoto.Frame) error {
 				if _, err := w.Write(frame.Pix); err != nil {
 					return err
 				}
-				a.report(30+68*float64(i+1)/float64(f.frames), "moving the lips")
-			}
-			return nil
+				done++
+				a.report(30+68*float64(done)/float64(f.frames), "moving the lips")
+				return nil
+			})
 		},
 		timeout: 60 * time.Minute,
 	})

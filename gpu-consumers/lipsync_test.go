@@ -43,23 +43,6 @@ func talking(t *testing.T, files map[string][]File, params map[string]any) (*Out
 	return out, info
 }
 
-func TestPortraitTalks(t *testing.T) {
-	t.Parallel()
-	files := spoken(t, "Hello, my friends.")
-	files["portrait"] = input(portraitPath(t))
-	out, info := talking(t, files, map[string]any{"resolution": "576p", "fps": 12.0})
-	want := float64(files["speech"][0].Artifact.DurationMS)/1000 + tail
-	if d := info.Video.Seconds - want; d < -0.01 || d > 1.0/12+0.01 || math.Abs(info.Audio.Seconds-info.Video.Seconds) > 0.1 {
-		t.Errorf("picture %g s, sound %g s, want %g s", info.Video.Seconds, info.Audio.Seconds, want)
-	}
-	if info.Video.Codec != "h264" || info.Audio.Codec != "aac" || info.Video.Width != 576 || info.Video.Height != 576 {
-		t.Errorf("video %+v, audio %+v", info.Video, info.Audio)
-	}
-	if out.Fidelity != events.FidelityPreview || out.Engine != "talking-photo" {
-		t.Errorf("fidelity %s, engine %s", out.Fidelity, out.Engine)
-	}
-}
-
 // TestClipTalksWhileItMoves lays the speech on a camera move that is shorter
 // than it: the face must change against the clip, and the rest must not.
 func TestClipTalksWhileItMoves(t *testing.T) {

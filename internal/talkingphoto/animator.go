@@ -80,6 +80,10 @@ func (a *Animator) Seconds() float64 { return a.end }
 // Framing tells which part of the photo the frames show.
 func (a *Animator) Framing() Framing { return a.framing }
 
+// Still is the framed photo, which FaceSimilarity compares clips with. It is the
+// animator's own: do not change it.
+func (a *Animator) Still() *Frame { return a.photo }
+
 // Frame draws the picture at t seconds into dst, which must have the
 // animator's size. Equal times give equal pictures.
 func (a *Animator) Frame(t float64, dst *Frame) error {

@@ -1,12 +1,8 @@
 package talkingphoto
 
-// Benchmarks: one frame, and a whole clip against real time.
+// The benchmark of one frame.
 
-import (
-	"path/filepath"
-	"testing"
-	"time"
-)
+import "testing"
 
 func BenchmarkFrame720(b *testing.B) {
 	a := newTestAnimator(b, 720, 720)
@@ -16,23 +12,4 @@ func BenchmarkFrame720(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-}
-
-// BenchmarkRender720 reports how many seconds of finished clip one second of
-// work makes, encoder included.
-func BenchmarkRender720(b *testing.B) {
-	p := portrait(b)
-	wav, phones := speak(b, sentence)
-	out := filepath.Join(b.TempDir(), "out.mp4")
-	var made, spent float64
-	for b.Loop() {
-		start := time.Now()
-		r, err := Render(background, Options{Photo: p.img, Landmarks: p.marks, Phones: phones, WAV: wav, W: 720, H: 720, FPS: 25, Out: out})
-		if err != nil {
-			b.Fatal(err)
-		}
-		made += r.Seconds
-		spent += time.Since(start).Seconds()
-	}
-	b.ReportMetric(made/spent, "x_realtime")
 }

@@ -5,6 +5,7 @@ package talkingphoto
 import (
 	"encoding/binary"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -247,6 +248,9 @@ func TestParseWAVReadsEveryEncoding(t *testing.T) {
 		if _, err := parseWAV(raw); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("want %q, got %v", name, err)
 		}
+	}
+	if _, err := ReadWAV(filepath.Join(t.TempDir(), "absent.wav")); err == nil || !strings.Contains(err.Error(), "cannot read the speech") {
+		t.Errorf("without a file: %v", err)
 	}
 }
 

@@ -175,6 +175,12 @@ func (r *run) failed(ctx context.Context, err error) []eventlog.Record {
 	return []eventlog.Record{rec}
 }
 
+// killed is the failure of an attempt that ended with its process.
+func (r *run) killed() (eventlog.Record, error) {
+	return r.result(events.TaskFailed{Message: "the worker ended before the attempt did", Hint: "another attempt follows"},
+		events.Columns{ErrorClass: events.ClassEngineUnavailable})
+}
+
 // classify names the cause. ctx is the worker's: when it has ended, the attempt
 // was cut short by us, whatever the engine made of that.
 func (r *run) classify(ctx context.Context, err error) *TaskError {

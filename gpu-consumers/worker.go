@@ -160,6 +160,7 @@ func (w *Worker) runLane(ctx context.Context, lane string) error {
 	if !w.roster.await(ctx, lane) {
 		return nil
 	}
+	w.reportInterrupted(ctx, lane)
 	l, err := w.cfg.Log.NewLane(eventlog.LaneConfig{
 		Lane: lane, Slots: w.cfg.Slots[lane], Accept: w.accept, Run: w.run, Grace: w.cfg.Grace,
 	})

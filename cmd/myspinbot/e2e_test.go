@@ -159,7 +159,7 @@ func (s *system) newestJob() map[string]any {
 
 // wholeJob is the part of a job that tests look into.
 type wholeJob struct {
-	Stages []struct{ ID, Fidelity, Engine string } `json:"stages"`
+	Stages []struct{ ID, Status, Fidelity, Engine string } `json:"stages"`
 }
 
 func (s *system) newestJobWhole() (j wholeJob) {

@@ -139,10 +139,13 @@ func TestEachRoleAlone(t *testing.T) {
 		return startProgram(t, append(env, "MYSPINBOT_INSTANCE="+instance), append([]string{"run"}, args...)...)
 	}
 	api := role("api", "--roles", "api", "--http-listen", "127.0.0.1:0")
+	gpu2 := func() *childProgram {
+		return role("gpu-2", "--roles", "gpu", "--lanes", "lipsync,render,train,upscale")
+	}
 	handler := role("handler", "--roles", "handler", "--ops-listen", "127.0.0.1:0")
 	all := []*childProgram{
 		api, handler, role("projector", "--roles", "projector,notifier"),
-		role("gpu-1", "--roles", "gpu", "--lanes", "script,tts,media"), role("gpu-2", "--roles", "gpu", "--lanes", "lipsync,render,train,upscale"),
+		role("gpu-1", "--roles", "gpu", "--lanes", "script,tts,media"), gpu2(),
 	}
 	s := &system{t: t, cfg: cfg, services: services}
 	s.eventually(time.Minute, "the API's address", func() error {
@@ -161,9 +164,38 @@ func TestEachRoleAlone(t *testing.T) {
 	if code, body := ops.get("/metrics"); code != http.StatusOK || !bytes.Contains(body, []byte(`myspinbot_jobs_total{outcome="succeeded",variant="sadtalker"} 1`)) {
 		t.Errorf("the handler's metrics: %d %s", code, body)
 	}
+	t.Run("a killed worker", func(t *testing.T) { s.survivesAKill(t, all[4], func() { all[4] = gpu2() }) })
 	for _, p := range all {
 		p.terminate(t)
 	}
+}
+
+// survivesAKill kills the lip-sync's worker in the middle and starts it again: the
+// job goes on at once and not when the stage's half hour has passed.
+func (s *system) survivesAKill(t *testing.T, worker *childProgram, again func()) {
+	if status, printed := s.submit("--portrait", portraitFile, "--text", "You can stop me, but I start again. You can stop me, but I start again.", "--variant", "sadtalker", "--no-wait"); status != 0 {
+		t.Fatalf("status %d\n%s", status, printed)
+	}
+	s.eventually(time.Minute, "the lip-sync runs", func() error {
+		for _, stage := range s.newestJobWhole().Stages {
+			if stage.ID == "lipsync" && stage.Status == "running" {
+				return nil
+			}
+		}
+		return errors.New("not yet")
+	})
+	if err := worker.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	worker.cmd.Wait() //nolint:errcheck // killed
+	again()
+	s.eventually(2*time.Minute, "the job ends well", func() error {
+		if got := s.newestJob()["status"]; got != "succeeded" {
+			return fmt.Errorf("it is %v", got)
+		}
+		return nil
+	})
+	s.explained()
 }
 
 // A signal ends dev with everything that it started, and the next start finds

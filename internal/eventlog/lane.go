@@ -90,6 +90,41 @@ func (l *Log) NewLane(cfg LaneConfig) (*Lane, error) {
 // LaneGroup is the group that consumes a lane.
 func LaneGroup(lane string) string { return "lane." + lane }
 
+// LastAccepted reads the commands that this instance accepted last: of each of the
+// lane's partitions the newest, unless another instance has accepted one since. A
+// process learns by it, at its start, what its predecessor may have left undone.
+func (l *Log) LastAccepted(ctx context.Context, lane string) ([]Record, error) {
+	resps, err := l.admin.FetchOffsets(ctx, l.cfg.Prefix+LaneGroup(lane))
+	if err == nil {
+		err = resps.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the offsets of lane %q: %w", lane, unavailable(err))
+	}
+	ranges, err := l.Ranges(ctx, events.LaneTopic(lane))
+	if err != nil {
+		return nil, err
+	}
+	found := errors.New("found")
+	var out []Record
+	for tp, r := range ranges {
+		o, ok := resps.Lookup(l.cfg.Prefix+tp.Topic, tp.Partition)
+		if _, by, _, known := parseMeta(&o.Metadata); !ok || !known || by != l.cfg.Instance || o.At <= r.Start {
+			continue
+		}
+		_, err := l.Read(ctx, Offsets{tp: o.At - 1}, func(records []Record) error {
+			if records[0].Offset == o.At-1 {
+				out = append(out, records[0])
+			}
+			return found
+		})
+		if err != nil && !errors.Is(err, found) {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // Run accepts and runs commands until ctx ends; then it accepts no more, leaves
 // the group, gives running commands their grace and waits for them. It survives
 // broker outages; what runs goes on meanwhile. It returns ErrFenced when another

@@ -135,6 +135,8 @@ func laneBoundHolds(t *testing.T, cfg eventlog.Config) {
 		offsets, attempts, err := l.FetchCommitted(within(t), eventlog.LaneGroup(events.LaneTTS))
 		return err == nil && offsets[last] == 75 && attempts[last] == "attempt of n149"
 	})
+	wantLastAccepted(t, l, "n148", "n149")
+	wantLastAccepted(t, Open(t, as(cfg, "b", nil)))
 
 	w = newWorks()
 	command(t, l, 0, 20)
@@ -145,6 +147,22 @@ func laneBoundHolds(t *testing.T, cfg eventlog.Config) {
 	}
 	if w.peak != 1 {
 		t.Errorf("%d commands ran at once in one slot", w.peak)
+	}
+}
+
+func wantLastAccepted(t *testing.T, l *eventlog.Log, want ...string) {
+	t.Helper()
+	cmds, err := l.LastAccepted(within(t), events.LaneTTS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range cmds {
+		got = append(got, string(c.Value))
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("last accepted by this instance are %v, want %v", got, want)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"image"
-	"image/color"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,21 +22,6 @@ func portraitPath(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// halves is a w×h picture, red in its upper half and blue below.
-func halves(w, h int) *image.RGBA {
-	img := image.NewRGBA(image.Rect(0, 0, w, h))
-	for y := range h {
-		for x := range w {
-			c := color.RGBA{200, 0, 0, 255}
-			if y >= h/2 {
-				c = color.RGBA{0, 0, 200, 255}
-			}
-			img.SetRGBA(x, y, c)
-		}
-	}
-	return img
 }
 
 // pngHeader is a PNG file that announces w×h pixels and then holds size bytes

@@ -1,4 +1,4 @@
-// Which pictures are refused, which way up they come, and where they are cropped.
+// Which pictures are refused, and where they are cropped.
 
 package gpu
 

@@ -75,11 +75,18 @@ func (s *Server) getContent(c *fiber.Ctx) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background()) // outlives the handler
+	late := time.AfterFunc(objectTimeout, cancel)
 	r, err := s.cfg.Objects.Open(ctx, a.URI)
 	if err == nil && from > 0 {
 		_, err = r.Seek(from, io.SeekStart)
 	}
+	if !late.Stop() && err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
+		if ctx.Err() != nil {
+			err = &refusal{code: codeObjectsDown, cause: err}
+		}
 		if r != nil {
 			err = errors.Join(err, r.Close())
 		}
@@ -191,6 +198,8 @@ func (b *content) Read(p []byte) (int, error) {
 	if err := b.conn.SetWriteDeadline(time.Now().Add(b.patience)); err != nil {
 		return 0, err
 	}
+	late := time.AfterFunc(b.patience, b.end) // a store that stopped in the middle
+	defer late.Stop()
 	return b.from.Read(p)
 }
 

@@ -23,7 +23,12 @@ const copiesAtOnce = 4
 // sealed is the request as the command carries it. What it names exists.
 func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 	s, b := sub.server, sub.body
-	keyID, key, err := s.cfg.Keyring.Create(ctx, tenant, sub.profile, sub.jobID)
+	var keyID string
+	var key []byte
+	err := inTime(ctx, objectTimeout, func(ctx context.Context) (err error) {
+		keyID, key, err = s.cfg.Keyring.Create(ctx, tenant, sub.profile, sub.jobID)
+		return err
+	})
 	if err != nil {
 		return events.Request{}, fmt.Errorf("cannot make the job's content key: %w", err)
 	}
@@ -54,7 +59,7 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 	if failed != nil {
 		return events.Request{}, fmt.Errorf("cannot seal the request: %w", failed)
 	}
-	return r, sub.copyUploads(ctx, r.Inputs)
+	return r, inTime(ctx, objectTimeout+sub.copying, func(ctx context.Context) error { return sub.copyUploads(ctx, r.Inputs) })
 }
 
 // profileLabel is the new profile's name.
@@ -97,6 +102,15 @@ func (sub *submitting) copyUploads(ctx context.Context, inputs map[string]events
 		}
 	}
 	return group.Wait()
+}
+
+// bytes is how much is to be copied.
+func (sub *submitting) bytes() int64 {
+	n := int64(0)
+	for _, u := range sub.uploads {
+		n += u.Size
+	}
+	return n
 }
 
 func (s *Server) copyObject(ctx context.Context, u upload, subject string) (a events.Artifact, err error) {

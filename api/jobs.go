@@ -27,9 +27,6 @@ import (
 	"github.com/myspinbot/myspinbot/projections"
 )
 
-// submitTimeout bounds a submission with many inputs to copy; its command has a limit of its own.
-const submitTimeout = 30 * time.Second
-
 // jobRequest is the body of the three submitting routes, after its check against the contract.
 type jobRequest struct {
 	Pipeline        string         `json:"pipeline"`
@@ -64,6 +61,7 @@ type submitting struct {
 	profile string // id: the given one, or the one that the job makes
 	uploads map[string]upload
 	graph   events.Graph
+	copying time.Duration // granted for copying the uploads
 }
 
 // accepted is the answer: the Job object and where to go on.
@@ -134,7 +132,8 @@ func (sub *submitting) accept(c *fiber.Ctx, camel bool) (wait time.Duration, vie
 	if err != nil {
 		return 0, view, false, err
 	}
-	ctx, cancel := context.WithTimeout(c.UserContext(), submitTimeout)
+	// The time begins when the body is here. What must be copied is known once it is planned, and is given time of its own.
+	ctx, cancel := context.WithTimeout(c.UserContext(), sub.server.cfg.SubmitTimeout)
 	defer cancel()
 	if len(faults) == 0 && sub.keyed {
 		if view, repeated, err = sub.repeat(ctx); repeated || err != nil {
@@ -143,6 +142,12 @@ func (sub *submitting) accept(c *fiber.Ctx, camel bool) (wait time.Duration, vie
 	}
 	if err = sub.plan(ctx, faults); err != nil {
 		return 0, view, false, err
+	}
+	if sub.copying = copyTime(sub.bytes()); sub.copying > 0 {
+		end, _ := ctx.Deadline()
+		cancel()
+		ctx, cancel = context.WithDeadline(c.UserContext(), end.Add(sub.copying))
+		defer cancel()
 	}
 	view, err = sub.produce(ctx)
 	return wait, view, false, err
@@ -230,6 +235,8 @@ func (sub *submitting) repeat(ctx context.Context) (jobView, bool, error) {
 	s := sub.server
 	known, ok := s.accepted.find(sub.jobID)
 	if !ok {
+		ctx, cancel := context.WithTimeout(ctx, repeatTimeout)
+		defer cancel()
 		err := s.read(ctx, func(ctx context.Context, q *projections.Queries) error {
 			row, err := q.Job(ctx, tenant, sub.jobID)
 			if err == nil && row.Request != nil {
@@ -301,7 +308,7 @@ func (sub *submitting) produce(ctx context.Context) (jobView, error) {
 	return view, nil
 }
 
-// send writes one message, or answers within the submit time-out.
+// send writes one message before ctx ends.
 func (s *Server) send(ctx context.Context, topic string, m events.Message, trace string) error {
 	value, err := events.Encode(m)
 	if err != nil {
@@ -312,8 +319,6 @@ func (s *Server) send(ctx context.Context, topic string, m events.Message, trace
 		r.Headers = append(r.Headers, eventlog.Header(h))
 	}
 	r.Headers = append(r.Headers, eventlog.Header{Key: traceParent, Value: "00-" + trace + "-" + newTrace()[:16] + "-01"})
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.SubmitTimeout)
-	defer cancel()
 	return s.cfg.Log.Produce(ctx, r)
 }
 

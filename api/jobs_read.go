@@ -70,8 +70,9 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 		return err
 	}
 	out := listOf[jobView]{Items: make([]jobView, len(rows.Rows)), Next: cursorText(rows.Next)}
+	texts := s.answering(c.UserContext())
 	for i, j := range rows.Rows {
-		out.Items[i] = s.viewJob(s.opener(c.UserContext()), j, stages[j.ID])
+		out.Items[i] = s.viewJob(texts.item(), j, stages[j.ID])
 	}
 	return c.JSON(out)
 }

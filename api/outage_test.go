@@ -3,10 +3,52 @@
 package api
 
 import (
+	"context"
+	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 )
+
+// ice is over a network whose other side may freeze, as a process does that was
+// stopped: connections are accepted, and nothing is answered.
+type ice struct {
+	frozen atomic.Bool
+	mu     sync.Mutex
+	stuck  []net.Conn
+}
+
+type dial = func(ctx context.Context, network, address string) (net.Conn, error)
+
+func (i *ice) over(next dial) dial {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := next(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &icy{c, i}, nil
+	}
+}
+
+type icy struct {
+	net.Conn
+	ice *ice
+}
+
+// Write implements net.Conn. What is written to a frozen process is never read.
+func (c *icy) Write(p []byte) (int, error) {
+	if c.ice.frozen.Load() {
+		c.ice.mu.Lock()
+		defer c.ice.mu.Unlock()
+		c.ice.stuck = append(c.ice.stuck, c.Conn)
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
 
 // within answers a request and its time.
 func (w *world) within(limit time.Duration, send func() answer) answer {
@@ -114,4 +156,76 @@ func TestAnObjectStoreThatIsDown(t *testing.T) {
 		t.Errorf("job: %.300s", got.body)
 	}
 	w.want(503, w.get("/ready"))
+}
+
+// thaw ends the frost, and the connections on which something was lost.
+func (i *ice) thaw() {
+	i.frozen.Store(false)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, c := range i.stuck {
+		_ = c.Close()
+	}
+}
+
+// freeze stops everything at once that the names say, until the test's end.
+func (w *world) freeze(what string) {
+	for name, i := range map[string]*ice{"log": &w.logIce, "objects": &w.objectNet.ice, "tables": &w.tableIce} {
+		i.frozen.Store(strings.Contains(what, name))
+		w.t.Cleanup(i.thaw)
+	}
+}
+
+func TestSubmissionsToFrozenDependenciesAreAnsweredWithinThreeSeconds(t *testing.T) {
+	t.Parallel()
+	for frozen, code := range map[string]string{"log": codeLogUnavailable, "objects": codeObjectsDown, "log, objects": codeObjectsDown, "log, objects, tables": codeObjectsDown} {
+		t.Run(frozen, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, options{manual: true})
+			profile := uuid.NewString()
+			w.makeProfile(profile, tenant, "Grace")
+			train := `{"variant":"sadtalker","script":"hello","portrait":"` + w.portrait() + `"}`
+			w.freeze(frozen)
+			for _, c := range [][2]string{{"/api/train", train}, {"/api/generate", `{"script":"hello","profileId":"` + profile + `"}`}} {
+				a := w.within(3*time.Second, func() answer { return w.want(503, w.post(c[0], c[1], "Idempotency-Key", "k")) })
+				if !strings.Contains(string(a.body), code) {
+					t.Errorf("%s: %s, want %s", c[0], a.body, code)
+				}
+			}
+			w.within(3*time.Second, func() answer { return w.want(503, w.get("/ready")) })
+		})
+	}
+}
+
+func TestFrozenTablesKeepNoSubmissionBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{manual: true})
+	body := `{"variant":"sadtalker","script":"hello","portrait":"` + w.portrait() + `"}`
+	w.freeze("tables")
+	w.within(3*time.Second, func() answer { return w.want(202, w.post("/api/jobs", body, "Idempotency-Key", "k")) })
+	w.within(4*time.Second, func() answer { return w.want(503, w.get("/api/jobs")) })
+}
+
+func TestAFrozenObjectStoreDelaysAnAnswerOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	video := w.videoOf()
+	profile := uuid.NewString()
+	w.makeProfile(profile, tenant, "Grace")
+	for range 3 {
+		var job accepted
+		w.want(202, w.post("/api/generate", `{"script":"hello","profileId":"`+profile+`"}`)).decode(t, &job)
+		w.inTables(job.ID, 2)
+	}
+	eventually(t, "the profile is listed", func() bool { return strings.Contains(string(w.get("/api/profiles").body), "Grace") })
+	w.freeze("objects")
+	for _, path := range []string{"/api/jobs", "/api/jobs/" + video.JobID, "/api/profiles"} {
+		w.server.cfg.Keyring = w.freshKeyring()
+		a := w.within(2500*time.Millisecond, func() answer { return w.want(200, w.get(path)) })
+		if !strings.Contains(string(a.body), `"content":"unavailable"`) || strings.Contains(string(a.body), "Grace") {
+			t.Errorf("%s: %.400s", path, a.body)
+		}
+	}
+	w.within(3*time.Second, func() answer { return w.want(503, w.get(video.ContentURL)) })
+	w.within(4*time.Second, func() answer { return w.want(503, w.upload(pngFile(t, 64, 64))) })
 }

@@ -24,7 +24,11 @@ func (sub *submitting) plan(ctx context.Context, faults []fault) error {
 		Options: plainNumbers(b.Options), Inputs: map[string]events.Value{}})
 	b.Mode, b.Variant, b.Pipeline, b.Options = request.Mode, request.Variant, request.Workflow, request.Options
 	faults = append(faults, sub.modeFaults()...)
-	missing, err := sub.resolve(ctx, request.Inputs)
+	var missing []fault
+	err := inTime(ctx, objectTimeout, func(ctx context.Context) (err error) {
+		missing, err = sub.resolve(ctx, request.Inputs)
+		return err
+	})
 	if err != nil {
 		return err
 	}

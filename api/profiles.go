@@ -46,8 +46,7 @@ type attachmentView struct {
 	FromJob    *string `json:"from_job"`
 }
 
-func (s *Server) viewProfile(ctx context.Context, p *projections.Profile) profileView {
-	o := s.opener(ctx)
+func viewProfile(o *opener, p *projections.Profile) profileView {
 	v := profileView{
 		ID: p.ID, Version: p.Version, Label: o.text(p.Name), Portrait: viewAttachment(p.Portrait), Voice: viewAttachment(p.Voice),
 		Lora: viewAttachment(p.Lora), Transcript: o.text(p.Transcript), CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
@@ -85,8 +84,9 @@ func (s *Server) listProfiles(c *fiber.Ctx) error {
 		return err
 	}
 	out := listOf[profileView]{Items: make([]profileView, len(rows.Rows)), Next: cursorText(rows.Next)}
+	texts := s.answering(c.UserContext())
 	for i, p := range rows.Rows {
-		out.Items[i] = s.viewProfile(c.UserContext(), p)
+		out.Items[i] = viewProfile(texts.item(), p)
 	}
 	return c.JSON(out)
 }
@@ -110,5 +110,5 @@ func (s *Server) getProfile(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(s.viewProfile(c.UserContext(), p))
+	return c.JSON(viewProfile(s.opener(c.UserContext()), p))
 }

@@ -21,27 +21,41 @@ const (
 	contentUnavailable = "unavailable" // the object store, which holds the keys, does not answer
 )
 
-// keyTimeout bounds the reading of one key: an answer is better without its texts than late.
-const keyTimeout = 2 * time.Second
-
-// opener opens the sealed texts of one answer and remembers what it could not open.
-// A text that does not open is null: the rest of the answer is still worth having.
-type opener struct {
+// answering is what all texts of one answer share: one end time, and whether the
+// keys could be read at all. A text that does not open is null: the rest of the
+// answer is still worth having.
+type answering struct {
 	ctx     context.Context //nolint:containedctx // lives as long as one answer
 	keyring *objects.Keyring
+	until   time.Time
+	down    bool // the key store does not answer; no text is tried again
+}
+
+// opener opens the sealed texts of one item of an answer, and remembers what became of them.
+type opener struct {
+	*answering
 	content string
 }
 
-func (s *Server) opener(ctx context.Context) *opener {
-	return &opener{ctx: ctx, keyring: s.cfg.Keyring, content: contentAvailable}
+func (s *Server) answering(ctx context.Context) *answering {
+	return &answering{ctx: ctx, keyring: s.cfg.Keyring, until: time.Now().Add(textTimeout)}
 }
+
+// opener is for an answer of one item.
+func (s *Server) opener(ctx context.Context) *opener { return s.answering(ctx).item() }
+
+func (a *answering) item() *opener { return &opener{answering: a, content: contentAvailable} }
 
 // text is the text in clear, or nil.
 func (o *opener) text(sealed *events.Sealed) *string {
-	if sealed == nil || o.content == contentUnavailable {
+	if sealed == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(o.ctx, keyTimeout)
+	if o.down {
+		o.content = contentUnavailable
+		return nil
+	}
+	ctx, cancel := context.WithDeadline(o.ctx, o.until)
 	defer cancel()
 	text, err := o.keyring.Open(ctx, *sealed)
 	switch {
@@ -53,6 +67,7 @@ func (o *opener) text(sealed *events.Sealed) *string {
 		}
 	default:
 		o.content = contentUnavailable
+		o.down = ctx.Err() != nil || errors.Is(err, objects.ErrUnavailable)
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ type Config struct {
 	ReadTimeout   time.Duration // of the headers, and of a pause within a body; default 30 s
 	WriteTimeout  time.Duration // of one write to a client; default 30 s
 	IdleTimeout   time.Duration // of a connection between two requests; default 60 s
-	SubmitTimeout time.Duration // until a submission answers 503; default 2.5 s
+	SubmitTimeout time.Duration // of a submission, without what copying its uploads takes, until it answers 503; default 2.5 s
 	StopTimeout   time.Duration // for requests in flight when the server stops; default 5 s
 }
 

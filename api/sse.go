@@ -32,8 +32,8 @@ type stream struct {
 	job    string
 	conn   net.Conn
 	sub    *subscriber
-	last   int64 // offset of the last event sent, -1 before the first
-	opener *opener
+	last   int64      // offset of the last event sent, -1 before the first
+	texts  *answering // renewed event by event
 }
 
 // streamJob answers with the job's events from the client's position on. It is
@@ -65,7 +65,12 @@ func (s *Server) streamJob(c *fiber.Ctx, id string) error {
 		return err
 	}
 	st := &stream{server: s, job: id, conn: c.Context().Conn(), sub: sub, last: after}
-	backlog, ended, err := st.backlog(c.UserContext(), partition, held, begin)
+	ctx, cancel := context.WithTimeout(c.UserContext(), backlogTimeout)
+	defer cancel()
+	backlog, ended, err := st.backlog(ctx, partition, held, begin)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = &refusal{code: codeLogUnavailable, cause: err}
+	}
 	if err != nil || (ended && len(backlog) == 0) {
 		s.feed.unsubscribe(sub)
 		release()
@@ -89,7 +94,7 @@ func (s *Server) streamJob(c *fiber.Ctx, id string) error {
 		defer s.feed.unsubscribe(sub)
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		st.opener = s.opener(ctx)
+		st.texts = s.answering(ctx)
 		st.run(w, backlog) //nolint:errcheck // the client went away, which needs no word
 	})
 	return nil
@@ -264,12 +269,21 @@ func (st *stream) event(w *bufio.Writer, e *eventView) (over bool, err error) {
 	if e.at.offset <= st.last || e.tenant != tenant {
 		return false, nil
 	}
-	body, err := json.Marshal(st.opener.event(e))
+	body, err := json.Marshal(st.opener().event(e))
 	if err != nil {
 		return false, err
 	}
 	st.last = e.at.offset
 	return e.ends(), st.write(w, "id: "+e.Position+"\nevent: event\ndata: "+string(body)+"\n\n")
+}
+
+// opener is the next event's. While the keys cannot be read, one event in ten seconds
+// is kept waiting to find out, and the others are sent without their texts.
+func (st *stream) opener() *opener {
+	if !st.texts.down || time.Since(st.texts.until) > heartbeat {
+		st.texts = st.server.answering(st.texts.ctx)
+	}
+	return st.texts.item()
 }
 
 func (st *stream) progress(w *bufio.Writer, p *progressView) error {

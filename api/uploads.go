@@ -100,8 +100,12 @@ func (s *Server) postUpload(c *fiber.Ctx) (err error) {
 	if err != nil {
 		return err
 	}
-	u, err := s.store(ctx, file)
+	info, err := os.Stat(file.path)
 	if err != nil {
+		return fmt.Errorf("cannot look at a cleaned upload: %w", err)
+	}
+	var u upload
+	if err := inTime(ctx, objectTimeout+copyTime(info.Size()), func(ctx context.Context) (err error) { u, err = s.store(ctx, file); return err }); err != nil {
 		return err
 	}
 	outcome = "stored"
@@ -233,9 +237,16 @@ func (s *Server) store(ctx context.Context, f cleaned) (upload, error) {
 		return upload{}, fmt.Errorf("cannot write an upload's record: %w", err)
 	}
 	if _, err := s.cfg.Objects.Put(ctx, subject, "json", fiber.MIMEApplicationJSON, bytes.NewReader(record)); err != nil {
-		return upload{}, errors.Join(fmt.Errorf("cannot store an upload's record: %w", err), s.cfg.Objects.Delete(context.WithoutCancel(ctx), a.URI))
+		return upload{}, errors.Join(fmt.Errorf("cannot store an upload's record: %w", err), s.forget(ctx, a.URI))
 	}
 	return u, nil
+}
+
+// forget deletes an object that nothing names, also when the request's time is over.
+func (s *Server) forget(ctx context.Context, uri string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	return s.cfg.Objects.Delete(ctx, uri)
 }
 
 // findUpload reads the tenant's record of an upload, or says objects.ErrMissing.

@@ -95,6 +95,7 @@ type world struct {
 	// Networks of the API alone.
 	logNet, tableNet eventlogtest.Network
 	objectNet        *proxy
+	logIce, tableIce ice
 	stop             context.CancelFunc
 	stopped          chan error
 	stopProjector    func()
@@ -116,7 +117,7 @@ func newWorld(t *testing.T, o options) *world {
 		cfg.LanePartitions[lane] = 1
 	}
 	w.log = eventlogtest.Open(t, cfg)
-	cfg.Dial = w.logNet.Dial
+	cfg.Dial = w.logIce.over(w.logNet.Dial)
 	edge, err := eventlog.Open(cfg)
 	ok(t, err)
 	t.Cleanup(edge.Close)
@@ -208,7 +209,7 @@ func database(t *testing.T, w *world) *pgxpool.Pool {
 	cfg, err := pgxpool.ParseConfig(postgres.DatabaseURL(name))
 	ok(t, err)
 	if w != nil {
-		cfg.ConnConfig.DialFunc = w.tableNet.Dial
+		cfg.ConnConfig.DialFunc = w.tableIce.over(w.tableNet.Dial)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	ok(t, err)
@@ -219,6 +220,7 @@ func database(t *testing.T, w *world) *pgxpool.Pool {
 // proxy is a network in front of the S3 server.
 type proxy struct {
 	eventlogtest.Network
+	ice
 	listener net.Listener
 }
 
@@ -233,7 +235,7 @@ func newProxy(t *testing.T, target string) *proxy {
 			if err != nil {
 				return
 			}
-			out, err := p.Dial(context.Background(), "tcp", target)
+			out, err := p.over(p.Dial)(context.Background(), "tcp", target)
 			if err != nil {
 				_ = in.Close()
 				continue

@@ -162,7 +162,7 @@ func (m *assembler) output(ctx context.Context, a *Attempt, video, thumb, note s
 	if info.Video == nil || info.Audio == nil || math.Abs(info.Video.Seconds-info.Audio.Seconds) > streamsWithin {
 		return nil, &TaskError{Class: events.ClassEngineRejected, Message: "the assembled picture and sound differ in length", Hint: "try again; report it if it stays so"}
 	}
-	version, err := m.media.able(ctx)
+	version, err := m.media.versionOf(ctx, "ffmpeg")
 	if err != nil {
 		return nil, &TaskError{Class: events.ClassEngineUnavailable, Message: "ffmpeg cannot be used", Hint: ffmpegInstall, Err: err}
 	}

@@ -113,9 +113,20 @@ func (a *Attempt) frameSize() (w, h int, err error) {
 	return 0, 0, &TaskError{Class: events.ClassInvalidInput, Message: "the aspect is unknown", Hint: "choose 16:9, 9:16 or 1:1"}
 }
 
+// revisions are our own part of the version of each engine that runs ffmpeg: raised
+// when it makes something else of the same inputs.
+var revisions = map[string]string{"talking-photo": "1", "ken-burns": "1", "reference": "1", "lanczos": "1", "ffmpeg": "1"}
+
+// versionOf is the engine's revision and ffmpeg's version, which both decide what
+// comes out.
+func (m *mediaTool) versionOf(ctx context.Context, engine string) (string, error) {
+	version, err := m.able(ctx)
+	return revisions[engine] + " (ffmpeg " + version + ")", err
+}
+
 // capability is the announcement of an engine that runs ffmpeg.
 func (m *mediaTool) capability(ctx context.Context, task, lane, engine, fidelity string) (events.TaskCapability, *events.TaskGap) {
-	version, err := m.able(ctx)
+	version, err := m.versionOf(ctx, engine)
 	if err != nil {
 		return events.TaskCapability{}, &events.TaskGap{Task: task, Engine: engine, Reason: err.Error(), Hint: ffmpegInstall}
 	}

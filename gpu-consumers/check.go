@@ -57,7 +57,7 @@ func (k *checker) Run(ctx context.Context, a *Attempt) (*Output, error) {
 		}
 		reasons = append(reasons, more...)
 	}
-	version, err := k.media.able(ctx)
+	version, err := k.media.versionOf(ctx, "ffmpeg")
 	if err != nil {
 		return nil, &TaskError{Class: events.ClassEngineUnavailable, Message: "ffmpeg cannot be used", Hint: ffmpegInstall, Err: err}
 	}

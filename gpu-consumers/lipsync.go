@@ -118,7 +118,7 @@ func (l *talkingPhoto) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	if err := l.encode(ctx, a, t, f); err != nil {
 		return nil, err
 	}
-	version, err := l.media.able(ctx)
+	version, err := l.media.versionOf(ctx, "talking-photo")
 	if err != nil {
 		return nil, &TaskError{Class: events.ClassEngineUnavailable, Message: "ffmpeg cannot be used", Hint: ffmpegInstall, Err: err}
 	}

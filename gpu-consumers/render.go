@@ -51,7 +51,7 @@ func (k *kenBurns) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	if err := shot.film(ctx, k.media, a, still, clip); err != nil {
 		return nil, err
 	}
-	version, err := k.media.able(ctx)
+	version, err := k.media.versionOf(ctx, "ken-burns")
 	if err != nil {
 		return nil, &TaskError{Class: events.ClassEngineUnavailable, Message: "ffmpeg cannot be used", Hint: ffmpegInstall, Err: err}
 	}

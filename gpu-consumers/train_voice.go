@@ -78,9 +78,13 @@ func (v *voiceReference) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	if err != nil {
 		return nil, err
 	}
+	version, err := v.media.versionOf(ctx, "reference")
+	if err != nil {
+		return nil, &TaskError{Class: events.ClassEngineUnavailable, Message: "ffmpeg cannot be used", Hint: ffmpegInstall, Err: err}
+	}
 	return &Output{
 		Files:    map[string][]File{"voice_reference": {{Path: path, Artifact: events.Artifact{Name: "voice.wav", Type: "voice", MediaType: "audio/wav", DurationMS: int64(all.seconds() * 1000)}}}},
-		Fidelity: events.FidelityFull, Engine: "reference", Version: "1", Notes: referenceNotes(a, len(clips), full, all.seconds()),
+		Fidelity: events.FidelityFull, Engine: "reference", Version: version, Notes: referenceNotes(a, len(clips), full, all.seconds()),
 	}, nil
 }
 

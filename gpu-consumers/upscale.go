@@ -43,7 +43,7 @@ func (l *lanczos) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	if info.Video == nil {
 		return nil, &TaskError{Class: events.ClassInvalidInput, Message: "the file to upscale holds no picture", Hint: "the stage before it made no video"}
 	}
-	version, err := l.media.able(ctx)
+	version, err := l.media.versionOf(ctx, "lanczos")
 	if err != nil {
 		return nil, &TaskError{Class: events.ClassEngineUnavailable, Message: "ffmpeg cannot be used", Hint: ffmpegInstall, Err: err}
 	}

@@ -307,3 +307,18 @@ func TestCancelStopsARender(t *testing.T) {
 		t.Errorf("the render was stopped before it began: %v", err)
 	}
 }
+
+// A change of our own code, or of ffmpeg, is another version of the result.
+func TestVersionsNameBothParts(t *testing.T) {
+	t.Parallel()
+	for engine, revision := range revisions {
+		version, err := testTool().versionOf(context.Background(), engine)
+		if err != nil || !strings.HasPrefix(version, revision+" (ffmpeg ") || len(version) < len(revision)+len(" (ffmpeg x)") {
+			t.Errorf("%s has version %q, %v", engine, version, err)
+		}
+	}
+	gone := &mediaTool{ffmpeg: "/nowhere/ffmpeg", ffprobe: "/nowhere/ffprobe"}
+	if version, err := gone.versionOf(context.Background(), "ffmpeg"); err == nil {
+		t.Errorf("without ffmpeg the version is %q", version)
+	}
+}

@@ -4,7 +4,6 @@ package aggregates
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -50,7 +49,7 @@ func (p Param) allowsNumber(f float64) bool {
 	if p.Kind == "integer" && f != math.Trunc(f) || f < p.Min || f > p.Max {
 		return false
 	}
-	return len(p.Enum) == 0 || slices.Contains(p.Enum, strconv.FormatFloat(f, 'f', -1, 64))
+	return len(p.Enum) == 0 || slices.Contains(p.Enum, plain(f))
 }
 
 func (p Param) refuse() *events.Reason {
@@ -63,12 +62,15 @@ func (p Param) Allowed() string {
 	case len(p.Enum) > 0:
 		return "one of " + strings.Join(p.Enum, ", ")
 	case p.Kind == "integer":
-		return fmt.Sprintf("a whole number from %g to %g", p.Min, p.Max)
+		return "a whole number from " + plain(p.Min) + " to " + plain(p.Max)
 	case p.Kind == "number":
-		return fmt.Sprintf("a number from %g to %g", p.Min, p.Max)
+		return "a number from " + plain(p.Min) + " to " + plain(p.Max)
 	}
 	return "true or false"
 }
+
+// plain writes a number without an exponent, for sentences.
+func plain(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
 // Schema is the parameter as JSON Schema (draft-07).
 func (p Param) Schema() map[string]any {

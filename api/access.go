@@ -43,7 +43,7 @@ func isLoopback(host string) bool {
 func (s *Server) ownName(c *fiber.Ctx) error {
 	host := string(c.Request().Host())
 	if !s.isOwn(host) {
-		return refuse(codeHostForbidden, "this server is not called %q; use its address, or add the name to api.hosts", shortened(host))
+		return refuse(codeHostForbidden, "this server is not called %q; use its address, or add the name to http.hosts", shortened(host))
 	}
 	return c.Next()
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -31,7 +32,7 @@ func readObject(c *fiber.Ctx) (map[string]any, error) {
 		return map[string]any{}, nil
 	}
 	if media, _, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType)); err != nil || media != fiber.MIMEApplicationJSON {
-		return nil, refuse(codeMediaType, "send the body as application/json")
+		return nil, badMedia("Content-Type", "send the body as application/json")
 	}
 	if !utf8.Valid(body) {
 		return nil, refuse(codeJSONMalformed, "the body is not valid UTF-8")
@@ -149,10 +150,13 @@ func (r *patientReader) Read(p []byte) (int, error) {
 	return r.from.Read(p)
 }
 
+// spelling are the pointers that a client wrote, by ours.
+type spelling map[string]string
+
 // snakeCase renames the specification's camelCase fields, at the top and within
-// options and consent. It returns the pointers that the client wrote, by ours.
-func snakeCase(object map[string]any, at string) (map[string]string, error) {
-	written := map[string]string{}
+// options and consent.
+func snakeCase(object map[string]any, at string) (spelling, error) {
+	written := spelling{}
 	for name, v := range object {
 		snake := toSnake(name)
 		if inner, ok := v.(map[string]any); ok && at == "" {
@@ -165,6 +169,7 @@ func snakeCase(object map[string]any, at string) (map[string]string, error) {
 			}
 		}
 		if snake == name {
+			written[at+"/"+name] = at + "/" + name
 			continue
 		}
 		if _, twice := object[snake]; twice {
@@ -176,6 +181,36 @@ func snakeCase(object map[string]any, at string) (map[string]string, error) {
 		written[at+"/"+snake] = at + "/" + name
 	}
 	return written, nil
+}
+
+// respelled are faults in the client's own words: the names as it wrote them, and
+// camelCase for what it left out.
+func (w spelling) respelled(faults []fault) []fault {
+	out := slices.Clone(faults)
+	for i, f := range out {
+		theirs, ok := w[f.Pointer]
+		if !ok {
+			theirs = toCamel(f.Pointer)
+		}
+		if theirs == f.Pointer {
+			continue
+		}
+		ours := f.Pointer[strings.LastIndex(f.Pointer, "/")+1:]
+		out[i].Pointer = theirs
+		out[i].Detail = strings.ReplaceAll(f.Detail, ours, theirs[strings.LastIndex(theirs, "/")+1:])
+	}
+	return out
+}
+
+// toCamel is what toSnake turns back.
+func toCamel(name string) string {
+	parts := strings.Split(name, "_")
+	for i, p := range parts {
+		if i > 0 && p != "" {
+			parts[i] = strings.ToUpper(p[:1]) + p[1:]
+		}
+	}
+	return strings.Join(parts, "")
 }
 
 func toSnake(name string) string {

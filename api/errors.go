@@ -132,6 +132,11 @@ func badParameter(name, format string, args ...any) *refusal {
 	return &refusal{code: codeQueryInvalid, detail: detail, faults: []fault{{Parameter: name, Code: codeQueryInvalid, Detail: detail}}}
 }
 
+// badMedia refuses what was sent as something else than is taken here.
+func badMedia(parameter, detail string) *refusal {
+	return &refusal{code: codeMediaType, detail: detail, faults: []fault{{Parameter: parameter, Code: codeMediaType, Detail: detail}}}
+}
+
 // problem is the document that a client gets.
 type problem struct {
 	Type    string  `json:"type"`

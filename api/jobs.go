@@ -12,7 +12,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -62,6 +61,8 @@ type submitting struct {
 	uploads map[string]upload
 	graph   events.Graph
 	copying time.Duration // granted for copying the uploads
+	camel   bool          // the route speaks the specification's camelCase
+	written spelling      // of the fields that the client gave
 }
 
 // accepted is the answer: the Job object and where to go on.
@@ -84,8 +85,8 @@ func (s *Server) postGenerate(c *fiber.Ctx) error {
 func (s *Server) postJob(c *fiber.Ctx) error { return s.submit(c, "/api/jobs", "", false) }
 
 func (s *Server) submit(c *fiber.Ctx, route, mode string, camel bool) error {
-	sub := &submitting{server: s, route: route, mode: mode, trace: traceID(c)}
-	wait, view, repeated, err := sub.accept(c, camel)
+	sub := &submitting{server: s, route: route, mode: mode, camel: camel, trace: traceID(c)}
+	wait, view, repeated, err := sub.accept(c)
 	outcome := "accepted"
 	switch {
 	case repeated:
@@ -118,7 +119,7 @@ func (s *Server) submit(c *fiber.Ctx, route, mode string, camel bool) error {
 }
 
 // accept does everything up to the command on the log.
-func (sub *submitting) accept(c *fiber.Ctx, camel bool) (wait time.Duration, view jobView, repeated bool, err error) {
+func (sub *submitting) accept(c *fiber.Ctx) (wait time.Duration, view jobView, repeated bool, err error) {
 	if err = checkQuery(c); err != nil {
 		return 0, view, false, err
 	}
@@ -128,7 +129,7 @@ func (sub *submitting) accept(c *fiber.Ctx, camel bool) (wait time.Duration, vie
 	if err = sub.identify(c); err != nil {
 		return 0, view, false, err
 	}
-	faults, err := sub.read(c, camel)
+	faults, err := sub.read(c)
 	if err != nil {
 		return 0, view, false, err
 	}
@@ -188,46 +189,6 @@ func preferredWait(c *fiber.Ctx) (time.Duration, error) {
 		return d, nil
 	}
 	return 0, nil
-}
-
-// read takes the body. Fields with a fault are left out of it, so that the planner
-// can say at the same time what else is wrong.
-func (sub *submitting) read(c *fiber.Ctx, camel bool) ([]fault, error) {
-	object, err := readObject(c)
-	if err != nil {
-		return nil, err
-	}
-	written := map[string]string{}
-	if camel {
-		if written, err = snakeCase(object, ""); err != nil {
-			return nil, err
-		}
-	}
-	canonical, err := json.Marshal(object)
-	if err != nil {
-		return nil, fmt.Errorf("cannot write the request's canonical form: %w", err)
-	}
-	sub.digest = events.Digest(sub.server.cfg.Keyring.DigestKey(tenant), sub.route+"\n"+string(canonical))
-	faults := sub.server.contract.check("JobRequest", object)
-	for i, f := range faults {
-		delete(object, topField(f.Pointer))
-		if theirs, ok := written[f.Pointer]; ok {
-			faults[i].Pointer = theirs
-		}
-	}
-	clean, err := json.Marshal(object)
-	if err != nil {
-		return nil, fmt.Errorf("cannot write the request's clean form: %w", err)
-	}
-	if err := json.Unmarshal(clean, &sub.body); err != nil {
-		return nil, fmt.Errorf("cannot read a request that passed the contract: %w", err)
-	}
-	return faults, nil
-}
-
-func topField(pointer string) string {
-	name, _, _ := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
-	return strings.NewReplacer("~1", "/", "~0", "~").Replace(name)
 }
 
 // repeat finds the job that this key made before.

@@ -41,7 +41,7 @@ func TestMetricsSurviveMixedRequestsOverOneConnection(t *testing.T) {
 	w := newWorld(t, options{noProjector: true})
 	for range 5 {
 		w.exchange("GET /health", "POST /api/jobs", "HEAD /health", "OPTIONS /api/jobs", "GET /ready", "DELETE /api/jobs", "POST /api/train", "PATCH /health", "GET /health",
-			"TRACE /health", "GET /api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d", "PUT /nowhere")
+			"BREW /health", "GET /api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d", "PUT /nowhere")
 	}
 	body := string(w.want(200, w.get("/metrics")).body)
 	methods := map[string]bool{}
@@ -50,7 +50,7 @@ func TestMetricsSurviveMixedRequestsOverOneConnection(t *testing.T) {
 		if m[1] != "OTHER" && !slices.Contains(methodNames, m[1]) {
 			t.Errorf("there is a method %q", m[1])
 		}
-		if m[2] != "/" && !strings.Contains(string(contractYAML), "\n  "+strings.ReplaceAll(m[2], ":id", "{id}")+":\n") {
+		if m[2] != "/" && m[2] != "none" && !strings.Contains(string(contractYAML), "\n  "+strings.ReplaceAll(m[2], ":id", "{id}")+":\n") {
 			t.Errorf("there is a route %q", m[2])
 		}
 	}

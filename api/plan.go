@@ -47,6 +47,9 @@ func (sub *submitting) plan(ctx context.Context, faults []fault) error {
 	graph, reasons := aggregates.Plan(in)
 	faults = append(faults, fresh(reasons, faults)...)
 	if len(faults) > 0 {
+		if sub.camel {
+			faults = sub.written.respelled(faults)
+		}
 		return invalid(faults...)
 	}
 	if alive == 0 {
@@ -91,6 +94,9 @@ func fresh(reasons []events.Reason, faults []fault) []fault {
 		text := field == "prompt" && (bad["script"] || bad["prompt"])
 		if text || bad[field] && (r.Code == "input_missing" || r.Code == "input_unused") {
 			continue
+		}
+		if r.Code == "profile_unknown" {
+			r.Detail += "; GET /api/profiles lists those that there are"
 		}
 		out = append(out, fault{Pointer: r.Field, Code: r.Code, Detail: r.Detail})
 	}

@@ -48,10 +48,20 @@ var badSubmissions = []struct {
 	{"a picture as voice", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","voice":["VOICE","PORTRAIT"]}`, 422, "/voice/1", "upload_wrong_type", "audio"},
 	{"too many pictures", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","images":[` + strings.Repeat(`"PORTRAIT",`, 60) + `"PORTRAIT"]}`, 422, "/images", "too_many", "60"},
 	{"training with a profile", "/api/train", `{"script":"a","portrait":"PORTRAIT","profile_id":"6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d"}`, 422, "/profile_id", "input_unused", "generate_from_profile"},
-	{"generating without a profile", "/api/generate", `{"script":"a"}`, 422, "/profile_id", "input_missing", "profile"},
+	{"generating without a profile", "/api/generate", `{"script":"a"}`, 422, "/profileId", "input_missing", "profile"},
 	{"generating with a portrait", "/api/generate", `{"script":"a","portrait":"PORTRAIT","profile_id":"6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d"}`, 422, "/portrait", "input_unused", "portrait"},
 	{"generating in another mode", "/api/generate", `{"script":"a","mode":"train_and_generate"}`, 422, "/mode", "mode_mismatch", "/api/jobs"},
 	{"an unknown profile", "/api/generate", `{"script":"a","profile_id":"6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d"}`, 422, "/profile_id", "profile_unknown", "no such profile"},
+	{"an unknown profile, and where to look", "/api/generate", `{"script":"a","profileId":"6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d"}`, 422, "/profileId", "profile_unknown", "GET /api/profiles"},
+	{"an id that is none, in camelCase", "/api/generate", `{"script":"a","profileId":"abc"}`, 422, "/profileId", "format_wrong", "profileId must be an id"},
+	{"an option beyond numbers, with its range", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","options":{"speed":1e400}}`, 422, "/options/speed", "option_invalid", "a number from 0.5 to 2"},
+	{"a whole number in plain digits", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","options":{"seed":-1}}`, 422, "/options/seed", "option_invalid", "from 0 to 2147483647"},
+	{"a script of emoji", "/api/jobs", `{"script":"🙂🙂","portrait":"PORTRAIT"}`, 422, "/script", "text_empty", "script holds no word: there must be at least one letter or digit"},
+	{"a script of signs", "/api/train", `{"script":"...!!!","portrait":"PORTRAIT"}`, 422, "/script", "text_empty", "letter or digit"},
+	{"a script without width", "/api/jobs", `{"script":"\u200b","portrait":"PORTRAIT"}`, 422, "/script", "text_empty", "letter or digit"},
+	{"a script of fractions", "/api/jobs", `{"script":"½","portrait":"PORTRAIT"}`, 422, "/script", "text_empty", "letter or digit"},
+	{"a prompt of signs", "/api/jobs", `{"prompt":"?! …","portrait":"PORTRAIT"}`, 422, "/prompt", "text_empty", "prompt holds no word"},
+	{"a script of signs beside a prompt", "/api/jobs", `{"prompt":"a shop","script":"—","portrait":"PORTRAIT"}`, 422, "/script", "text_empty", "script holds no word"},
 	{"a large body", "/api/jobs", `{"script":"` + strings.Repeat("a", 300_000) + `"}`, 413, "", "", "256 KiB"},
 	{"a query", "/api/jobs?dry=1", `{}`, 400, "", "", "dry"},
 }
@@ -80,7 +90,9 @@ func TestBadSubmissionsAreRefusedAndLeaveNothing(t *testing.T) {
 	for _, key := range []string{strings.Repeat("k", 256), "zwei wörter", "a b"} {
 		w.want(400, w.post("/api/jobs", ids.Replace(`{"script":"a","portrait":"PORTRAIT"}`), "Idempotency-Key", key))
 	}
-	w.want(415, w.post("/api/jobs", `{}`, "Content-Type", "text/plain"))
+	if a := w.want(415, w.post("/api/jobs", `{}`, "Content-Type", "text/plain")); !strings.Contains(string(a.body), `"parameter":"Content-Type"`) {
+		t.Errorf("another media type: %s", a.body)
+	}
 	w.nothingHappened(before)
 }
 
@@ -108,6 +120,39 @@ func TestEveryReasonComesAtOnce(t *testing.T) {
 	for _, want := range []string{"/colour", "/variant", "/options/fps", "/options/hats", "/prompt", "/portrait"} {
 		if !pointers[want] {
 			t.Errorf("nothing is said about %s: %+v", want, p.Errors)
+		}
+	}
+}
+
+// A field with a fault is neither missing as well, nor does it hide the others.
+func TestEveryFaultIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{noProjector: true})
+	portrait := w.portrait()
+	for body, want := range map[string][]string{
+		`/api/generate {"script":"a","profileId":"abc"}`:                                                                  {"/profileId format_wrong"},
+		`/api/generate {"script":"a","profile_id":"abc"}`:                                                                 {"/profile_id format_wrong"},
+		`/api/generate {"script":"…","profileId":7}`:                                                                      {"/profileId type_wrong", "/script text_empty"},
+		`/api/jobs {"script":"🙂","portrait":"` + portrait + `"}`:                                                          {"/script text_empty"},
+		`/api/jobs {"script":"a","portrait":"` + portrait + `","options":{"speed":1e400,"fps":1,"hats":[]}}`:              {"/options/hats type_wrong", "/options/fps option_invalid", "/options/speed option_invalid"},
+		`/api/train {"prompt":"a","portrait":"` + portrait + `","options":{"durationSeconds":1e400},"consent":{"by":""}}`: {"/consent/statement field_missing", "/consent/by too_short", "/options/durationSeconds option_invalid"},
+		`/api/train {"prompt":"a","portrait":"` + portrait + `","profileId":"6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d"}`:      {"/profileId input_unused"},
+		`/api/train {"prompt":"a","portrait":"` + portrait + `","fooBar":1}`:                                              {"/fooBar field_unknown"},
+	} {
+		path, body, _ := strings.Cut(body, " ")
+		var p problem
+		w.want(422, w.post(path, body)).decode(t, &p)
+		var got []string
+		for _, f := range p.Errors {
+			got = append(got, f.Pointer+" "+f.Code)
+			if name := f.Pointer[strings.LastIndex(f.Pointer, "/")+1:]; !strings.Contains(f.Detail, name) {
+				t.Errorf("%s: the sentence about %s does not name it: %s", body, name, f.Detail)
+			}
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s %s: %q, want %q", path, body, got, want)
 		}
 	}
 }

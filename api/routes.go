@@ -20,6 +20,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/valyala/fasthttp"
 )
 
 // route is one operation of the contract.
@@ -83,7 +84,29 @@ var traceForm = regexp.MustCompile(`^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2
 
 // observe gives the request a trace id, keeps a panic from ending the process,
 // answers errors, and writes the access line and the metrics.
-func (s *Server) observe(c *fiber.Ctx) (err error) {
+func (s *Server) observe(c *fiber.Ctx) error { return s.around(c, (*fiber.Ctx).Next) }
+
+// serve is Fiber's own handler, but for methods that it does not know: to those it
+// answers in plain text and past everything that runs around a handler.
+func (s *Server) serve() fasthttp.RequestHandler {
+	known := s.app.Handler()
+	return func(rc *fasthttp.RequestCtx) {
+		if slices.Contains(s.app.Config().RequestMethods, string(rc.Method())) {
+			known(rc)
+			return
+		}
+		c := s.app.AcquireCtx(rc)
+		defer s.app.ReleaseCtx(c)
+		err := s.around(c, func(*fiber.Ctx) error {
+			return refuse(codeMethodNotAllowed, "there is no method %q in HTTP; the contract at /api/openapi.json names those of each path", shortened(string(rc.Method())))
+		})
+		if err != nil {
+			rc.Error(kinds[codeInternal].title, fasthttp.StatusInternalServerError)
+		}
+	}
+}
+
+func (s *Server) around(c *fiber.Ctx, handle fiber.Handler) (err error) {
 	begin := time.Now()
 	trace := newTrace()
 	if m := traceForm.FindStringSubmatch(c.Get(traceParent)); m != nil && strings.Trim(m[1], "0") != "" {
@@ -99,14 +122,17 @@ func (s *Server) observe(c *fiber.Ctx) (err error) {
 	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 	c.Set(fiber.HeaderReferrerPolicy, "no-referrer")
 	defer func() {
-		method, route := methodName(c.Method()), c.Route().Path // the path as registered, not the request's
+		method, route, id := methodName(c.Method()), "none", ""
+		if r := c.Route(); len(r.Handlers) > 0 {
+			route, id = r.Path, strings.Clone(c.Params("id")) // the path as registered; without a route it would be the request's
+		}
 		status := c.Response().StatusCode()
 		took := time.Since(begin)
 		s.metrics.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
 		s.log.LogAttrs(c.Context(), slog.LevelInfo, "request", slog.String("method", method), slog.String("route", route),
-			slog.Int("status", status), slog.Duration("took", took), slog.String("trace_id", trace), slog.String("id", strings.Clone(c.Params("id"))))
+			slog.Int("status", status), slog.Duration("took", took), slog.String("trace_id", trace), slog.String("id", id))
 	}()
-	if err := s.guarded(c); err != nil {
+	if err := guarded(c, handle); err != nil {
 		return s.fail(c, err)
 	}
 	return nil
@@ -123,13 +149,13 @@ func methodName(method string) string {
 	return "OTHER"
 }
 
-func (s *Server) guarded(c *fiber.Ctx) (err error) {
+func guarded(c *fiber.Ctx, handle fiber.Handler) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return c.Next()
+	return handle(c)
 }
 
 func newTrace() string {

@@ -106,10 +106,10 @@ func (k checker) object(s schema, v map[string]any, at string) []fault {
 func (k checker) array(s schema, v []any, at string) []fault {
 	var faults []fault
 	if n, ok := number(s["maxItems"]); ok && float64(len(v)) > n {
-		return []fault{{Pointer: at, Code: "too_many", Detail: fmt.Sprintf("%s may hold at most %g items, not %d", spoken(at), n, len(v))}}
+		return []fault{{Pointer: at, Code: "too_many", Detail: fmt.Sprintf("%s may hold at most %s items, not %d", spoken(at), plain(n), len(v))}}
 	}
 	if n, ok := number(s["minItems"]); ok && float64(len(v)) < n {
-		faults = append(faults, fault{Pointer: at, Code: "too_few", Detail: fmt.Sprintf("%s must hold at least %g items", spoken(at), n)})
+		faults = append(faults, fault{Pointer: at, Code: "too_few", Detail: fmt.Sprintf("%s must hold at least %s items", spoken(at), plain(n))})
 	}
 	items, ok := s["items"].(map[string]any)
 	if !ok {
@@ -124,7 +124,7 @@ func (k checker) array(s schema, v []any, at string) []fault {
 func checkString(s schema, v, at string) []fault {
 	n := float64(utf8.RuneCountInString(v))
 	if most, ok := number(s["maxLength"]); ok && n > most {
-		return []fault{{Pointer: at, Code: "too_long", Detail: fmt.Sprintf("%s may have at most %g characters, not %g", spoken(at), most, n)}}
+		return []fault{{Pointer: at, Code: "too_long", Detail: fmt.Sprintf("%s may have at most %s characters, not %s", spoken(at), plain(most), plain(n))}}
 	}
 	if least, ok := number(s["minLength"]); ok && n < least {
 		return []fault{{Pointer: at, Code: "too_short", Detail: fmt.Sprintf("%s must not be empty", spoken(at))}}
@@ -145,11 +145,19 @@ func checkNumber(s schema, v any, at string) []fault {
 	f, ok := number(v)
 	least, hasLeast := number(s["minimum"])
 	most, hasMost := number(s["maximum"])
-	if !ok || hasLeast && f < least || hasMost && f > most {
-		return []fault{{Pointer: at, Code: "out_of_range", Detail: fmt.Sprintf("%s must lie from %g to %g", spoken(at), least, most)}}
+	switch {
+	case hasLeast && hasMost && (!ok || f < least || f > most):
+		return []fault{{Pointer: at, Code: "out_of_range", Detail: fmt.Sprintf("%s must lie from %s to %s", spoken(at), plain(least), plain(most))}}
+	case hasLeast && f < least:
+		return []fault{{Pointer: at, Code: "out_of_range", Detail: fmt.Sprintf("%s must be at least %s", spoken(at), plain(least))}}
+	case hasMost && f > most:
+		return []fault{{Pointer: at, Code: "out_of_range", Detail: fmt.Sprintf("%s must be at most %s", spoken(at), plain(most))}}
 	}
 	return nil
 }
+
+// plain writes a number without an exponent.
+func plain(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
 func typeAllowed(want, v any) bool {
 	for _, w := range append(list(want), want) {
@@ -162,11 +170,7 @@ func typeAllowed(want, v any) bool {
 			if f, ok := number(v); ok && f == math.Trunc(f) {
 				return true
 			}
-		case "number":
-			if _, ok := number(v); ok {
-				return true
-			}
-		case typeName(v):
+		case typeName(v): // also numbers beyond float64
 			return true
 		}
 	}

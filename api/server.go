@@ -163,6 +163,7 @@ func New(cfg Config) (*Server, error) {
 		UnescapePath:                 true,
 	})
 	s.register()
+	s.app.Server().Handler = s.serve()
 	if s.listener, err = net.Listen("tcp", cfg.Addr); err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", cfg.Addr, err)
 	}

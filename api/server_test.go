@@ -140,6 +140,7 @@ func TestWhatEveryRouteRefuses(t *testing.T) {
 		{"no such path", "GET", "/api/nothing", nil, 404, "/api/openapi.json"},
 		{"a slash too many", "GET", "/api/jobs/", nil, 404, ""},
 		{"another method", "DELETE", "/api/jobs", nil, 405, "POST, GET"},
+		{"a method that is none", "BREW", "/api/jobs", nil, 405, "BREW"},
 		{"a malformed id", "GET", "/api/jobs/42", nil, 422, "UUID"},
 		{"a path as id", "GET", "/api/artifacts/..%2f..%2fkeys", nil, 404, ""},
 		{"an unknown job", "GET", "/api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d", nil, 404, "no job"},
@@ -151,7 +152,7 @@ func TestWhatEveryRouteRefuses(t *testing.T) {
 		{"a bad status", "GET", "/api/jobs?status=queued,dreaming", nil, 400, "queued"},
 		{"a bad variant", "GET", "/api/jobs?variant=x", nil, 400, "sadtalker"},
 		{"a bad after", "GET", "/api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d/events?after=-1", nil, 400, "version"},
-		{"a name that is not ours", "GET", "/api/jobs", map[string]string{"Host": "evil.example"}, 403, "evil.example"},
+		{"a name that is not ours", "GET", "/api/jobs", map[string]string{"Host": "evil.example"}, 403, "http.hosts"},
 		{"another site's page", "POST", "/api/jobs", map[string]string{"Origin": "https://evil.example"}, 403, "web site"},
 		{"a page without origin", "POST", "/api/jobs", map[string]string{"Origin": "null"}, 403, ""},
 	} {
@@ -161,7 +162,10 @@ func TestWhatEveryRouteRefuses(t *testing.T) {
 		}
 	}
 	w.want(200, w.do("GET", "/api/jobs", map[string]string{"Host": "spin.example"}, nil))
-	w.want(415, w.do("POST", "/api/uploads", map[string]string{"Origin": "http://localhost:3000"}, strings.NewReader("x")))
+	a := w.want(415, w.do("POST", "/api/uploads", map[string]string{"Origin": "http://localhost:3000"}, strings.NewReader("x")))
+	if !strings.Contains(string(a.body), `"errors":[{"parameter":"Content-Type"`) {
+		t.Errorf("no form at all: %s", a.body)
+	}
 }
 
 func TestTraceIDsAreTakenOverAndMade(t *testing.T) {

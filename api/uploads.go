@@ -117,7 +117,7 @@ func (s *Server) postUpload(c *fiber.Ctx) (err error) {
 func (s *Server) receive(c *fiber.Ctx, ctx context.Context, path string) error { //nolint:revive // Fiber's context is no context.Context
 	media, params, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType))
 	if err != nil || media != fiber.MIMEMultipartForm || params["boundary"] == "" {
-		return refuse(codeMediaType, "send the file as multipart/form-data, in a field called file")
+		return badMedia("Content-Type", "send the file as multipart/form-data, in a field called file")
 	}
 	slack := int64(64 << 10) // for the form around the file
 	if int64(c.Request().Header.ContentLength()) > s.cfg.MaxUpload+slack {
@@ -198,8 +198,7 @@ func (s *Server) clean(ctx context.Context, dir, path string) (cleaned, error) {
 	if demuxer := audioDemuxer(head); demuxer != "" {
 		return s.cleanAudio(ctx, dir, path, demuxer)
 	}
-	detail := "the file is neither an image nor audio of a known format; " + allowedFiles
-	return cleaned{}, &refusal{code: codeMediaType, detail: detail, faults: []fault{{Parameter: "file", Code: codeMediaType, Detail: detail}}}
+	return cleaned{}, badMedia("file", "the file is neither an image nor audio of a known format; "+allowedFiles)
 }
 
 func firstBytes(path string) ([]byte, error) {

@@ -30,11 +30,19 @@ const partSize = 16 << 20
 // The bytes go through a temporary file first, because their digest names them.
 // Equal bytes of one subject are stored once.
 func (s *Store) Put(ctx context.Context, subject, ext, mediaType string, r io.Reader) (a events.Artifact, err error) {
-	f, err := os.CreateTemp("", "myspinbot-put-")
+	f, err := os.CreateTemp(s.tempDir, "myspinbot-put-")
 	if err != nil {
 		return a, fmt.Errorf("cannot make a temporary file for an object: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	// Without a name from the start, so that a process that is killed leaves nothing.
+	// Where an open file keeps its name (Windows), it is removed at the end.
+	named := os.Remove(f.Name()) != nil
+	defer func() {
+		err = errors.Join(err, f.Close())
+		if named {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
 	h := sha256.New()
 	size, err := io.Copy(io.MultiWriter(f, h), r)
 	if err != nil {

@@ -36,8 +36,8 @@ var (
 	ErrCorrupt = errors.New("the object's bytes do not match its digest")
 )
 
-// Config says where the bucket is. All fields but Region, PublicEndpoint and
-// Secure are needed.
+// Config says where the bucket is. All fields but Region, PublicEndpoint,
+// Secure and TempDir are needed.
 type Config struct {
 	// Endpoint is host:port, or a URL whose scheme then decides Secure.
 	Endpoint string
@@ -49,6 +49,7 @@ type Config struct {
 	Bucket         string
 	Region         string // default us-east-1
 	Secure         bool   // TLS
+	TempDir        string // for bytes whose digest is not known yet; default the system's
 }
 
 // Store is one bucket. Its methods may be called from several goroutines.
@@ -57,6 +58,8 @@ type Store struct {
 	public *minio.Client // signs links only, never connects
 	bucket string
 	region string
+
+	tempDir string
 }
 
 const defaultRegion = "us-east-1"
@@ -77,7 +80,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{s3: client, public: client, bucket: c.Bucket, region: c.Region}
+	s := &Store{s3: client, public: client, bucket: c.Bucket, region: c.Region, tempDir: c.TempDir}
 	if c.PublicEndpoint != "" {
 		if s.public, err = connect(c, c.PublicEndpoint); err != nil {
 			return nil, err

@@ -28,7 +28,9 @@ func TestPutSpoolsWhereItIsToldAndNamelessly(t *testing.T) {
 		t.Fatal(err)
 	}
 	pipe, fill := io.Pipe()
-	go func() { _ = fill.CloseWithError(errors.Join(second(io.WriteString(fill, "half")), second(io.WriteString(fill, "half")))) }()
+	go func() {
+		_ = fill.CloseWithError(errors.Join(second(io.WriteString(fill, "half")), second(io.WriteString(fill, "half"))))
+	}()
 	looks := 0
 	if _, err := s.Put(t.Context(), subject, "txt", "text/plain", watching{pipe, func() {
 		looks++

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -84,10 +86,7 @@ func speakAs(t testing.TB, voice, text string) (string, []Phone) {
 	if err != nil {
 		t.Fatalf("flite, which the tests need, could not speak: %v", err)
 	}
-	phones, err := ParseFlite(string(out))
-	if err != nil {
-		t.Fatal(err)
-	}
+	phones := parseFlite(t, string(out))
 	return wav, phones
 }
 
@@ -134,4 +133,22 @@ func difference(a, b *Frame, r image.Rectangle) float64 {
 		}
 	}
 	return float64(total) / float64(r.Dx()*r.Dy())
+}
+
+// parseFlite reads what "flite -psdur" prints: symbols with the times of their
+// ends in seconds, "pau:0.164 hh:0.255 …".
+func parseFlite(t testing.TB, out string) []Phone {
+	t.Helper()
+	var phones []Phone
+	start := 0.0
+	for _, field := range strings.Fields(out) {
+		symbol, at, found := strings.Cut(field, ":")
+		end, err := strconv.ParseFloat(at, 64)
+		if !found || err != nil || !(end >= start) {
+			t.Fatalf("cannot read flite's phone times: %q is not symbol:end-in-seconds after %.3f", field, start)
+		}
+		phones = append(phones, Phone{symbol, start, end})
+		start = end
+	}
+	return phones
 }

@@ -5,7 +5,6 @@ package talkingphoto
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"unicode"
 )
@@ -116,23 +115,6 @@ func soundsOf(symbol string) []sound {
 		return []sound{soundMumble}
 	}
 	return out
-}
-
-// ParseFlite reads what "flite -psdur" prints: symbols with the times of their
-// ends in seconds, "pau:0.164 hh:0.255 …".
-func ParseFlite(out string) ([]Phone, error) {
-	var phones []Phone
-	start := 0.0
-	for _, field := range strings.Fields(out) {
-		symbol, at, found := strings.Cut(field, ":")
-		end, err := strconv.ParseFloat(at, 64)
-		if !found || err != nil || !(end >= start) {
-			return nil, fmt.Errorf("cannot read flite's phone times: %q is not symbol:end-in-seconds after %.3f", field, start)
-		}
-		phones = append(phones, Phone{symbol, start, end})
-		start = end
-	}
-	return phones, nil
 }
 
 // checkPhones refuses times that cannot be played.

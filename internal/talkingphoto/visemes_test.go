@@ -161,20 +161,6 @@ func TestEverySymbolHasAShape(t *testing.T) {
 	}
 }
 
-func TestParseFlite(t *testing.T) {
-	t.Parallel()
-	got, err := ParseFlite("pau:0.164 hh:0.255 ax:0.304 \n")
-	want := []Phone{{"pau", 0, .164}, {"hh", .164, .255}, {"ax", .255, .304}}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("%v, %v", got, err)
-	}
-	for _, bad := range []string{"pau", "pau:x", "a:0.5 b:0.2", "a:NaN"} {
-		if _, err := ParseFlite(bad); err == nil {
-			t.Errorf("%q was accepted", bad)
-		}
-	}
-}
-
 func TestCheckPhones(t *testing.T) {
 	t.Parallel()
 	for _, bad := range [][]Phone{{{"a", -1, 1}}, {{"a", 1, .5}}, {{"a", 1, 2}, {"b", .5, 3}}, {{"a", math.NaN(), 1}}, {{"a", 0, math.Inf(1)}}} {

@@ -50,6 +50,7 @@ func (s *Server) routes() []route {
 		{"GET", "/health", s.health},
 		{"GET", "/ready", s.ready},
 		{"GET", "/metrics", adaptor.HTTPHandler(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}))},
+		{"GET", "/favicon.ico", getNoIcon},
 		{"GET", "/", s.getPage},
 	}
 }

@@ -218,6 +218,19 @@ func TestMetricsContractAndPage(t *testing.T) {
 	if !strings.Contains(policy, "default-src 'none'") || strings.Count(policy, "'sha256-") != 2 || strings.Contains(policy, "unsafe") {
 		t.Errorf("policy %q", policy)
 	}
+	for what, has := range map[string]string{
+		"an icon that needs no request": `<link rel="icon" href="data:image/png;base64,`, "the column of created_at": "<th>Created</th>",
+		"a button that shows a job": `open = document.createElement("button")`, "a choice of profile": `<select id="profile">`,
+		"one key for one form as it is": `"Idempotency-Key": sent.key`, "an end of that key": `$("form").addEventListener("input", () => { pending = null; })`,
+	} {
+		if !strings.Contains(string(page.body), has) {
+			t.Errorf("the page lacks %s", what)
+		}
+	}
+	if !strings.Contains(policy, "img-src 'self' data:;") {
+		t.Errorf("policy %q does not let the icon be shown", policy)
+	}
+	w.want(204, w.get("/favicon.ico"))
 	for _, foreign := range []string{"http://", "https://", "onclick=", "style="} {
 		if strings.Contains(string(page.body), foreign) {
 			t.Errorf("the page holds %q", foreign)

@@ -135,7 +135,7 @@ func (p *process) openObjects(ctx context.Context) error {
 	c := p.cfg.S3
 	err := p.patiently(ctx, "the object store", func() error {
 		store, err := objects.Open(ctx, objects.Config{Endpoint: c.Endpoint, AccessKey: c.AccessKey.Reveal(), SecretKey: c.SecretKey.Reveal(),
-			Bucket: c.Bucket, Region: c.Region, Secure: c.Secure})
+			Bucket: c.Bucket, Region: c.Region, Secure: c.Secure, TempDir: p.cfg.Work})
 		p.objects = store
 		return err
 	}, objects.ErrUnavailable)

@@ -108,13 +108,18 @@ func (s *devServices) start(ctx context.Context, cfg *Config) error {
 		return err
 	}
 	cfg.Secrets.MasterKey = Secret(key)
-	// In the data folder, because another system on this machine may have the same name.
-	cfg.Work = filepath.Join(s.dir, "work")
 	helper, err := devstack.StartHelper(ctx, devstack.Helper{Dir: filepath.Join(s.dir, "services"), NoLog: s.kafka})
 	if err != nil {
 		return err
 	}
 	s.stops = append(s.stops, helper.Stop)
+	// The helper has locked the data folder, so what lies in its work folder is of a
+	// predecessor that was killed. It is no common folder, because another system on
+	// this machine may have the same name.
+	cfg.Work = filepath.Join(s.dir, "work")
+	if err := errors.Join(os.RemoveAll(cfg.Work), os.MkdirAll(cfg.Work, 0o700)); err != nil {
+		return fmt.Errorf("cannot empty the work folder: %w", err)
+	}
 	cfg.S3.Endpoint, cfg.S3.AccessKey, cfg.S3.SecretKey = helper.S3(), Secret(helper.AccessKey), Secret(helper.SecretKey)
 	if s.broker, err = s.startLog(ctx, helper); err != nil {
 		return err
@@ -130,15 +135,13 @@ func (s *devServices) start(ctx context.Context, cfg *Config) error {
 }
 
 // makeFolders makes the data folder, which PostgreSQL's own user must be able to
-// pass through, and in it the folders of what is personal, closed to others.
+// pass through, and in it the services', which is closed to others.
 func (s *devServices) makeFolders() error {
 	if err := os.MkdirAll(s.dir, 0o711); err != nil {
 		return fmt.Errorf("cannot make the data folder: %w", err)
 	}
-	for _, name := range []string{"services", "work"} {
-		if err := os.MkdirAll(filepath.Join(s.dir, name), 0o700); err != nil {
-			return fmt.Errorf("cannot make a folder for data: %w", err)
-		}
+	if err := os.MkdirAll(filepath.Join(s.dir, "services"), 0o700); err != nil {
+		return fmt.Errorf("cannot make the services' folder: %w", err)
 	}
 	return nil
 }

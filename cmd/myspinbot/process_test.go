@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -205,6 +206,10 @@ func TestDevEndsCleanly(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	job := ""
 	for range 2 {
+		leftover := filepath.Join(data, "work", "of a killed process")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(leftover), 0o700), os.WriteFile(leftover, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
 		p := startProgram(t, nil, "dev", "--data", data, "--http-listen", "127.0.0.1:0", "--kafka-partitions", "3")
 		s := &system{t: t}
 		s.eventually(2*time.Minute, "dev says where it is", func() error {
@@ -223,6 +228,9 @@ func TestDevEndsCleanly(t *testing.T) {
 			job = fmt.Sprint(s.newestJob()["id"])
 		} else if got := fmt.Sprint(s.newestJob()["id"]); got != job {
 			t.Errorf("after the restart the newest job is %s, was %s", got, job)
+		}
+		if _, err := os.Stat(leftover); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the work folder was not emptied: %v", err)
 		}
 		children := childrenOf(t, p.cmd.Process.Pid)
 		if len(children) < 2 {

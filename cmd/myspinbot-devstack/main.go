@@ -67,7 +67,7 @@ type options struct {
 // be read by everyone who may list processes.
 const (
 	envAccessKey = "MYSPINBOT_S3_ACCESS_KEY"
-	envSecretKey = "MYSPINBOT_S3_SECRET_KEY"
+	envSecretKey = "MYSPINBOT_S3_SECRET_KEY" //nolint:gosec // the name of a variable, not its value
 )
 
 func parse(args []string, getenv func(string) string) (options, error) {

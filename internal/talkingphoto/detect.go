@@ -15,7 +15,7 @@ import (
 )
 
 // ErrNoFace says that no face was found; its text is fit for the user.
-var ErrNoFace = errors.New("no face was found in the picture: use a photo that shows one face from the front, or mark the mouth yourself")
+var ErrNoFace = errors.New("no face was found in the picture: use a photo that shows one face from the front")
 
 // Face is a detection; Score is the network's confidence, 0 to 1.
 type Face struct {

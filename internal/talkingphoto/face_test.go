@@ -68,7 +68,7 @@ func TestDetectWithoutAFace(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want ErrNoFace", name, faces, err)
 		}
 	}
-	if !strings.Contains(ErrNoFace.Error(), "mark the mouth yourself") {
+	if !strings.Contains(ErrNoFace.Error(), "use a photo that shows one face from the front") {
 		t.Errorf("%q does not tell what to do", ErrNoFace)
 	}
 }

@@ -182,7 +182,7 @@ func (l Landmarks) check(photo image.Rectangle) error {
 		}
 	}
 	if distance(l.Points[48], l.Points[54]) < 2 {
-		return errors.New("the landmarks have no mouth: detect them or mark the mouth first")
+		return errors.New("the landmarks have no mouth: find them in a photo with a face first")
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func (a answer) decode(t testing.TB, v any) {
 // do sends a request and holds the answer against the contract.
 func (w *world) do(method, path string, header map[string]string, body io.Reader) answer {
 	w.t.Helper()
-	req, err := http.NewRequest(method, w.server.URL()+path, body)
+	req, err := http.NewRequest(method, "http://"+w.server.Addr()+path, body)
 	ok(w.t, err)
 	for k, v := range header {
 		if k == "Host" {

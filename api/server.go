@@ -173,9 +173,6 @@ func New(cfg Config) (*Server, error) {
 // Addr is where the server listens, as host:port.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// URL is the server's base address, without a slash at the end.
-func (s *Server) URL() string { return "http://" + s.Addr() }
-
 // Run serves until ctx ends, and then lets requests in flight finish. Streams end
 // at once. It returns nil after a clean stop.
 func (s *Server) Run(ctx context.Context) error {

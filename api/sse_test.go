@@ -34,7 +34,7 @@ type received struct {
 func (w *world) openStream(job, lastID string) *client {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.server.URL()+"/api/jobs/"+job+"/events", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.server.Addr()+"/api/jobs/"+job+"/events", nil)
 	ok(w.t, err)
 	req.Header.Set("Accept", "text/event-stream")
 	if lastID != "" {

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,12 +20,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/devstack"
+	"github.com/myspinbot/myspinbot/internal/devstack/devstacktest"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/internal/eventlog/eventlogtest"
 	"github.com/myspinbot/myspinbot/internal/objects"
@@ -33,8 +34,9 @@ import (
 )
 
 var (
-	postgres *devstack.PostgresServer
+	postgres *devstacktest.Postgres
 	s3       *devstack.HelperServer
+	s3Dir    string
 	worlds   atomic.Int32
 )
 
@@ -42,44 +44,30 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	ctx := context.Background()
-	dir, err := os.MkdirTemp("", "api-test-")
-	if err == nil {
-		postgres, err = devstack.StartPostgres(ctx, devstack.Postgres{Dir: dir + "/pg", Settings: map[string]string{"fsync": "off", "max_connections": "200"}})
-	}
-	if err == nil {
-		s3, err = devstack.StartHelper(ctx, devstack.Helper{Dir: dir + "/s3", NoLog: true})
-	}
-	if err == nil {
-		err = prepareTemplate(ctx)
-	}
-	if err != nil {
+	if err := startServers(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "cannot start the servers of the tests:", err)
 		return 1
 	}
-	defer func() {
-		_ = s3.Stop(ctx)
-		_ = postgres.Stop(ctx)
-		_ = os.RemoveAll(dir)
-	}()
+	defer func() { _ = errors.Join(s3.Stop(ctx), os.RemoveAll(s3Dir), postgres.Close()) }()
 	return m.Run()
 }
 
-// prepareTemplate makes the tables once; each test copies them.
-func prepareTemplate(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, postgres.URL())
+func startServers(ctx context.Context) (err error) {
+	if postgres, err = devstacktest.StartPostgres(ctx, map[string]string{"max_connections": "200"}, emptyTables); err != nil {
+		return err
+	}
+	if s3Dir, err = os.MkdirTemp("", "api-test-"); err == nil {
+		s3, err = devstack.StartHelper(ctx, devstack.Helper{Dir: s3Dir, NoLog: true})
+	}
 	if err != nil {
-		return err
+		return errors.Join(err, os.RemoveAll(s3Dir), postgres.Close())
 	}
-	defer func() { _ = conn.Close(ctx) }()
-	if _, err := conn.Exec(ctx, "CREATE DATABASE template"); err != nil {
-		return err
-	}
-	pool, err := pgxpool.New(ctx, postgres.DatabaseURL("template"))
-	if err != nil {
-		return err
-	}
-	defer pool.Close()
-	_, err = migrations.Ensure(ctx, pool)
+	return nil
+}
+
+// emptyTables makes the tables once; each test copies them.
+func emptyTables(ctx context.Context, pool *pgxpool.Pool) error {
+	_, err := migrations.Ensure(ctx, pool)
 	return err
 }
 
@@ -194,15 +182,9 @@ func (w *world) project() func() {
 // connections go through the network that the test can cut.
 func database(t *testing.T, w *world) *pgxpool.Pool {
 	t.Helper()
-	ctx := context.Background()
 	var name string
 	if w == nil {
-		name = fmt.Sprintf("world_%d", worlds.Add(1))
-		conn, err := pgx.Connect(ctx, postgres.URL())
-		ok(t, err)
-		_, err = conn.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE template")
-		ok(t, err)
-		ok(t, conn.Close(ctx))
+		name = postgres.Create(t)
 	} else {
 		name = w.pool.Config().ConnConfig.Database
 	}
@@ -211,7 +193,7 @@ func database(t *testing.T, w *world) *pgxpool.Pool {
 	if w != nil {
 		cfg.ConnConfig.DialFunc = w.tableIce.over(w.tableNet.Dial)
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	ok(t, err)
 	t.Cleanup(pool.Close)
 	return pool

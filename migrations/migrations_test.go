@@ -9,51 +9,32 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/myspinbot/myspinbot/internal/devstack"
+	"github.com/myspinbot/myspinbot/internal/devstack/devstacktest"
 )
 
-var (
-	server    *devstack.PostgresServer
-	databases atomic.Int32
-)
+var server *devstacktest.Postgres
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "migrations")
-	if err != nil {
+	var err error
+	if server, err = devstacktest.StartPostgres(context.Background(), nil, nil); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	ctx := context.Background()
-	if server, err = devstack.StartPostgres(ctx, devstack.Postgres{Dir: dir, Settings: map[string]string{"fsync": "off"}}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = server.Stop(ctx) }()
+	defer func() { _ = server.Close() }()
 	return m.Run()
 }
 
 // database is a new, empty database of this test alone.
 func database(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	name := fmt.Sprintf("test_%d", databases.Add(1))
-	conn, err := pgx.Connect(t.Context(), server.URL())
-	ok(t, err)
-	_, err = conn.Exec(t.Context(), "CREATE DATABASE "+name)
-	ok(t, err)
-	ok(t, conn.Close(t.Context()))
-	pool, err := pgxpool.New(t.Context(), server.DatabaseURL(name))
-	ok(t, err)
-	t.Cleanup(pool.Close)
-	return pool
+	return server.Database(t)
 }
 
 func ok(t *testing.T, err error) {

@@ -12,78 +12,41 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/myspinbot/myspinbot/events"
-	"github.com/myspinbot/myspinbot/internal/devstack"
+	"github.com/myspinbot/myspinbot/internal/devstack/devstacktest"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/migrations"
 )
 
-var (
-	server    *devstack.PostgresServer
-	databases atomic.Int32
-)
+var server *devstacktest.Postgres
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "projections")
-	if err != nil {
+	var err error
+	if server, err = devstacktest.StartPostgres(context.Background(), nil, emptyTables); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	ctx := context.Background()
-	if server, err = devstack.StartPostgres(ctx, devstack.Postgres{Dir: dir, Settings: map[string]string{"fsync": "off"}}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = server.Stop(ctx) }()
-	if err := prepareTemplate(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
+	defer func() { _ = server.Close() }()
 	return m.Run()
 }
 
-// prepareTemplate makes the tables once; each test copies them.
-func prepareTemplate(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, server.URL())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	if _, err := conn.Exec(ctx, "CREATE DATABASE template"); err != nil {
-		return err
-	}
-	pool, err := pgxpool.New(ctx, server.DatabaseURL("template"))
-	if err != nil {
-		return err
-	}
-	defer pool.Close()
-	_, err = migrations.Ensure(ctx, pool)
+// emptyTables makes the tables once; each test copies them.
+func emptyTables(ctx context.Context, pool *pgxpool.Pool) error {
+	_, err := migrations.Ensure(ctx, pool)
 	return err
 }
 
 // database is a database of this test alone, with empty tables.
 func database(t testing.TB) *pgxpool.Pool {
 	t.Helper()
-	name := fmt.Sprintf("test_%d", databases.Add(1))
-	conn, err := pgx.Connect(context.Background(), server.URL())
-	ok(t, err)
-	_, err = conn.Exec(context.Background(), "CREATE DATABASE "+name+" TEMPLATE template")
-	ok(t, err)
-	ok(t, conn.Close(context.Background()))
-	pool, err := pgxpool.New(context.Background(), server.DatabaseURL(name))
-	ok(t, err)
-	t.Cleanup(pool.Close)
-	return pool
+	return server.Database(t)
 }
 
 func ok(t testing.TB, err error) {

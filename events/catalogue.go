@@ -66,28 +66,42 @@ type v1 struct{}
 func (v1) SchemaVersion() int { return 1 }
 func (v1) payload()           {}
 
-// Embedded in place of v1 by the payloads of each part.
+// v2 is embedded by payloads that gained fields once. All of them are optional, and
+// their zero values say what a record of version 1 meant: it is read as it stands.
+type v2 struct{}
+
+func (v2) SchemaVersion() int { return 2 }
+func (v2) payload()           {}
+
+// Embedded in place of v1 and v2 by the payloads of each part.
 type (
 	jobFactV1        struct{ v1 }
+	jobFactV2        struct{ v2 }
 	jobInputV1       struct{ v1 }
+	jobInputV2       struct{ v2 }
 	profileFactV1    struct{ v1 }
 	profileCommandV1 struct{ v1 }
 )
 
 func (jobFactV1) jobFact()               {}
+func (jobFactV2) jobFact()               {}
 func (jobInputV1) jobInput()             {}
+func (jobInputV2) jobInput()             {}
 func (profileFactV1) profileFact()       {}
 func (profileCommandV1) profileCommand() {}
 
 // catalogue maps a wire name to an empty payload of its type.
 var catalogue = table(
-	JobSubmit{}, ClockStageTimeout{}, ClockRetryDue{}, ClockDeadline{},
+	JobSubmit{}, JobCancel{}, JobApprove{}, JobDeny{},
+	ClockStageTimeout{}, ClockRetryDue{}, ClockDeadline{}, ClockLeaseExpired{}, ClockApprovalExpired{}, ClockScheduleDue{},
+	ClockCarryDue{}, ClockArchiveDue{},
 	ProfileCreate{}, ProfileRecordConsent{}, ProfileAttachVoice{}, ProfileAttachLora{}, ProfileAttachPortrait{},
-	JobSubmitted{}, JobPlanned{}, JobRejected{}, JobSucceeded{}, JobFailed{},
-	StageScheduled{}, StageStarted{}, StageSucceeded{}, StageFailed{}, StageSkipped{}, ArtifactRegistered{},
+	JobSubmitted{}, JobPlanned{}, JobRejected{}, JobSucceeded{}, JobFailed{}, JobCancelRequested{}, JobCancelled{}, JobCarriedForward{},
+	StageScheduled{}, StageStarted{}, StageSucceeded{}, StageFailed{}, StageSkipped{}, StageReused{}, StageAttemptExpired{}, StageCancelled{},
+	ApprovalRequested{}, ApprovalGranted{}, ApprovalDenied{}, ApprovalExpired{}, ArtifactRegistered{},
 	ProfileCreated{}, ProfileConsentRecorded{}, ProfileVoiceAttached{}, ProfileLoraAttached{}, ProfilePortraitAttached{},
-	TaskRun{}, TaskAccepted{}, TaskSucceeded{}, TaskFailed{}, TaskProgress{},
-	WorkerManifest{},
+	TaskRun{}, TaskAccepted{}, TaskSucceeded{}, TaskFailed{}, TaskCancelled{}, TaskProgress{}, TaskStop{},
+	CommandReplied{}, WorkerManifest{},
 )
 
 func table(ps ...Payload) map[string]Payload {

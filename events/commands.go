@@ -16,6 +16,34 @@ type Request struct {
 	// in clear, under the tenant's digest key.
 	KeyDigest  string `json:"key_digest,omitempty"`
 	BodyDigest string `json:"body_digest,omitempty"`
+	// Approval asks for a gate after the script: nothing goes on before somebody approves.
+	Approval bool `json:"approval,omitempty"`
+	// NotBeforeMS is when the first stage may start, in Unix milliseconds; 0: at once.
+	NotBeforeMS int64  `json:"not_before_ms,omitempty"`
+	Priority    string `json:"priority,omitempty"` // one of the Priority constants; empty: interactive
+	// Edit is a narration that takes the place of the one that the script stage made.
+	Edit        *Value `json:"edit,omitempty"`
+	ParentJobID string `json:"parent_job_id,omitempty"` // of a retry or re-run
+}
+
+// Priorities of a job: interactive work goes before batch work on every lane.
+const (
+	PriorityInteractive = "interactive"
+	PriorityBatch       = "batch"
+)
+
+// Parent is what a retry or re-run goes on from: results of another job that may
+// stand in for work, by the input hash of the stage that made them.
+type Parent struct {
+	JobID   string                  `json:"job_id"`
+	Results map[string]ParentResult `json:"results,omitempty"`
+}
+
+// ParentResult is what a stage of the parent made.
+type ParentResult struct {
+	Stage string `json:"stage"`
+	Model string `json:"model,omitempty"`
+	Result
 }
 
 // Consent is who agreed to the use of a face or voice, and the words they agreed to.
@@ -26,12 +54,80 @@ type Consent struct {
 
 // JobSubmit asks for a job. The aggregate id is the job's.
 type JobSubmit struct {
-	jobInputV1
+	jobInputV2
 	Request Request `json:"request"`
+	Parent  *Parent `json:"parent,omitempty"`
 }
 
 // EventType implements Payload.
 func (JobSubmit) EventType() string { return "job.submit" }
+
+// JobCancel asks a job to end. What runs is stopped.
+type JobCancel struct{ jobInputV1 }
+
+// EventType implements Payload.
+func (JobCancel) EventType() string { return "job.cancel" }
+
+// JobApprove lets a job that waits for approval go on, with its script or an edited one.
+type JobApprove struct {
+	jobInputV1
+	Edit *Value `json:"edit,omitempty"` // the edited narration; nil: as it is
+}
+
+// EventType implements Payload.
+func (JobApprove) EventType() string { return "job.approve" }
+
+// JobDeny ends a job that waits for approval.
+type JobDeny struct {
+	jobInputV1
+	Reason *Sealed `json:"reason,omitempty"`
+}
+
+// EventType implements Payload.
+func (JobDeny) EventType() string { return "job.deny" }
+
+// ClockLeaseExpired says that the attempt in the columns was silent for longer than its lease.
+type ClockLeaseExpired struct {
+	jobInputV1
+	LeaseMS int64 `json:"lease_ms"`
+}
+
+// EventType implements Payload.
+func (ClockLeaseExpired) EventType() string { return "clock.lease_expired" }
+
+// ClockApprovalExpired says that nobody approved in time.
+type ClockApprovalExpired struct {
+	jobInputV1
+	DeadlineMS int64 `json:"deadline_ms"`
+}
+
+// EventType implements Payload.
+func (ClockApprovalExpired) EventType() string { return "clock.approval_expired" }
+
+// ClockScheduleDue says that the job's not-before has come.
+type ClockScheduleDue struct {
+	jobInputV1
+	DeadlineMS int64 `json:"deadline_ms"`
+}
+
+// EventType implements Payload.
+func (ClockScheduleDue) EventType() string { return "clock.schedule_due" }
+
+// ClockCarryDue says that the job has waited so long that recovery would have to read
+// far back for it. Version is the job's at that time; void unless still current.
+type ClockCarryDue struct {
+	jobInputV1
+	Version int64 `json:"version"`
+}
+
+// EventType implements Payload.
+func (ClockCarryDue) EventType() string { return "clock.carry_due" }
+
+// ClockArchiveDue says that the job ended so long ago that its entry leaves the index.
+type ClockArchiveDue struct{ jobInputV1 }
+
+// EventType implements Payload.
+func (ClockArchiveDue) EventType() string { return "clock.archive_due" }
 
 // ClockStageTimeout says that the attempt in the columns ran past its deadline.
 type ClockStageTimeout struct {

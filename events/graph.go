@@ -2,6 +2,8 @@
 
 package events
 
+import "time"
+
 // Planes of a node: where it runs.
 const (
 	PlaneControl = "control" // the specification's "node"
@@ -60,9 +62,39 @@ type Artifact struct {
 
 // Value is what one stage hands to the next: sealed text, or artifacts.
 type Value struct {
-	Text      *Sealed    `json:"text,omitempty"`
+	Text *Sealed `json:"text,omitempty"`
+	// Digest is the HMAC of the text in clear under the tenant's digest key: equal
+	// texts compare equal, though no two seals do.
+	Digest    string     `json:"digest,omitempty"`
 	Artifacts []Artifact `json:"artifacts,omitempty"`
 }
 
 // Present says whether the value holds anything.
 func (v Value) Present() bool { return v.Text != nil || len(v.Artifacts) > 0 }
+
+// JobState is everything that decisions about a job depend on, as a carried-forward
+// event repeats it. Its words are the aggregate's.
+type JobState struct {
+	State       string           `json:"state"`
+	SubmittedAt time.Time        `json:"submitted_at"`
+	Request     Request          `json:"request"`
+	Parent      *Parent          `json:"parent,omitempty"`
+	Graph       Graph            `json:"graph"`
+	DeadlineMS  int64            `json:"deadline_ms"` // Unix milliseconds
+	Profile     *ProfileSnapshot `json:"profile,omitempty"`
+	Stages      []StageState     `json:"stages,omitempty"` // parallel to Graph.Nodes
+	Values      map[string]Value `json:"values,omitempty"` // what stages hand on, by key
+	Cancelling  bool             `json:"cancelling,omitempty"`
+}
+
+// StageState is where one node of a job's graph stands.
+type StageState struct {
+	State      string `json:"state"`
+	Attempt    int    `json:"attempt,omitempty"`     // current, from 1; 0 before the first
+	DeadlineMS int64  `json:"deadline_ms,omitempty"` // of the running attempt, the back-off or the approval; Unix milliseconds
+	LeaseMS    int64  `json:"lease_ms,omitempty"`    // of the running attempt
+	Partition  int32  `json:"partition,omitempty"`   // of the lane's topic, of the current attempt
+	InputHash  string `json:"input_hash,omitempty"`  // of the current attempt
+	Expired    bool   `json:"expired,omitempty"`     // the current attempt's lease ran out, its back-off runs
+	Reduce     int    `json:"reduce,omitempty"`      // attempts that ran out of memory
+}

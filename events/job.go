@@ -4,8 +4,9 @@ package events
 
 // JobSubmitted opens every job's stream.
 type JobSubmitted struct {
-	jobFactV1
+	jobFactV2
 	Request Request `json:"request"`
+	Parent  *Parent `json:"parent,omitempty"`
 }
 
 // EventType implements Payload.
@@ -52,7 +53,7 @@ type Reason struct {
 
 // JobSucceeded ends a job whose every stage ended well.
 type JobSucceeded struct {
-	jobFactV1
+	jobFactV2
 	Outputs map[string]Value `json:"outputs"` // the graph's results by name
 }
 
@@ -70,12 +71,38 @@ type JobFailed struct {
 // EventType implements Payload.
 func (JobFailed) EventType() string { return "job.failed" }
 
+// JobCancelRequested says that the job will end cancelled, whatever its workers still report.
+type JobCancelRequested struct{ jobFactV1 }
+
+// EventType implements Payload.
+func (JobCancelRequested) EventType() string { return "job.cancel_requested" }
+
+// JobCancelled ends a job: no attempt of it runs any more.
+type JobCancelled struct{ jobFactV1 }
+
+// EventType implements Payload.
+func (JobCancelled) EventType() string { return "job.cancelled" }
+
+// JobCarriedForward repeats the whole state of a job that waits, so that a fold may
+// start here. It changes nothing.
+type JobCarriedForward struct {
+	jobFactV1
+	State JobState `json:"state"`
+}
+
+// EventType implements Payload.
+func (JobCarriedForward) EventType() string { return "job.carried_forward" }
+
 // StageScheduled puts an attempt on its lane.
 type StageScheduled struct {
-	jobFactV1
-	Partition int32  `json:"partition"` // of the lane's command topic
+	jobFactV2
+	Partition int32 `json:"partition"` // of the lane's command topic
+	// InputHash names the stage's result: it covers tenant, task, engine, model,
+	// parameters and the digests of all inputs.
 	InputHash string `json:"input_hash,omitempty"`
-	TimeoutMS int64  `json:"timeout_ms"` // of the run itself; waiting in the lane does not count
+	TimeoutMS int64  `json:"timeout_ms"`       // of the run itself; waiting in the lane does not count
+	Batch     bool   `json:"batch,omitempty"`  // on the lane's batch topic
+	Reduce    int    `json:"reduce,omitempty"` // how many attempts ran out of memory: ask for less each time
 }
 
 // EventType implements Payload.
@@ -83,9 +110,10 @@ func (StageScheduled) EventType() string { return "stage.scheduled" }
 
 // StageStarted says that a worker accepted the attempt.
 type StageStarted struct {
-	jobFactV1
+	jobFactV2
 	GPU        string `json:"gpu,omitempty"`
-	DeadlineMS int64  `json:"deadline_ms"` // Unix milliseconds; the attempt times out when it passes
+	DeadlineMS int64  `json:"deadline_ms"`        // Unix milliseconds; the attempt times out when it passes
+	LeaseMS    int64  `json:"lease_ms,omitempty"` // a worker silent for longer has lost the attempt
 }
 
 // EventType implements Payload.
@@ -96,11 +124,13 @@ const (
 	FidelityFull     = "full"     // the configured model
 	FidelityPreview  = "preview"  // a built-in engine in its place
 	FidelityPrepared = "prepared" // a training set made, no training
+	// FidelitySimulated is the mark of engines that make nothing at all.
+	FidelitySimulated = "simulated"
 )
 
 // StageSucceeded carries what the stage made.
 type StageSucceeded struct {
-	jobFactV1
+	jobFactV2
 	Result
 }
 
@@ -144,6 +174,74 @@ type StageSkipped struct {
 
 // EventType implements Payload.
 func (StageSkipped) EventType() string { return "stage.skipped" }
+
+// StageReused says that a result which exists already stands in for the stage's work.
+type StageReused struct {
+	jobFactV1
+	Result
+	From ReusedFrom `json:"from"`
+}
+
+// EventType implements Payload.
+func (StageReused) EventType() string { return "stage.reused" }
+
+// ReusedFrom is where a result was made.
+type ReusedFrom struct {
+	JobID     string `json:"job_id"`
+	Stage     string `json:"stage"`
+	InputHash string `json:"input_hash"`
+}
+
+// StageAttemptExpired says that the worker of an attempt was silent for longer than
+// its lease. With RetryAtMS another attempt follows.
+type StageAttemptExpired struct {
+	jobFactV1
+	Message   string `json:"message"`
+	RetryAtMS int64  `json:"retry_at_ms,omitempty"` // Unix milliseconds; 0: final
+}
+
+// EventType implements Payload.
+func (StageAttemptExpired) EventType() string { return "stage.attempt_expired" }
+
+// StageCancelled says that an attempt ended because its job was cancelled.
+type StageCancelled struct{ jobFactV1 }
+
+// EventType implements Payload.
+func (StageCancelled) EventType() string { return "stage.cancelled" }
+
+// ApprovalRequested says that the job waits for somebody to approve its script.
+type ApprovalRequested struct {
+	jobFactV1
+	Script    *Sealed `json:"script,omitempty"`
+	ExpiresMS int64   `json:"expires_ms"` // Unix milliseconds
+}
+
+// EventType implements Payload.
+func (ApprovalRequested) EventType() string { return "approval.requested" }
+
+// ApprovalGranted lets the job go on. The actor is who approved.
+type ApprovalGranted struct {
+	jobFactV1
+	Edit *Value `json:"edit,omitempty"` // the edited narration; nil: as it was
+}
+
+// EventType implements Payload.
+func (ApprovalGranted) EventType() string { return "approval.granted" }
+
+// ApprovalDenied precedes the job's rejection.
+type ApprovalDenied struct {
+	jobFactV1
+	Reason *Sealed `json:"reason,omitempty"`
+}
+
+// EventType implements Payload.
+func (ApprovalDenied) EventType() string { return "approval.denied" }
+
+// ApprovalExpired precedes the job's failure: nobody approved in time.
+type ApprovalExpired struct{ jobFactV1 }
+
+// EventType implements Payload.
+func (ApprovalExpired) EventType() string { return "approval.expired" }
 
 // ArtifactRegistered makes a file known, with what made it.
 type ArtifactRegistered struct {

@@ -18,15 +18,18 @@ const (
 // TaskRun asks a lane to run one attempt of one stage. The columns hold job,
 // stage, task, attempt, lane and variant; the record's id is the attempt's.
 type TaskRun struct {
-	v1
+	v2
 	Params    map[string]any   `json:"params,omitempty"`
 	Inputs    map[string]Value `json:"inputs,omitempty"` // by input name of the node
 	Plane     string           `json:"plane"`
 	Mode      string           `json:"mode"`
 	Workflow  string           `json:"workflow_id"`
 	ProfileID string           `json:"profile_id,omitempty"`
-	Subject   string           `json:"subject"`    // object folder of the job: tenant/profile or "-"/job
-	TimeoutMS int64            `json:"timeout_ms"` // of the run itself, from its start; waiting in the lane does not count
+	Subject   string           `json:"subject"`              // object folder of the job: tenant/profile or "-"/job
+	TimeoutMS int64            `json:"timeout_ms"`           // of the run itself, from its start; waiting in the lane does not count
+	InputHash string           `json:"input_hash,omitempty"` // names the result
+	Share     bool             `json:"share,omitempty"`      // a result of that name, whoever made it, may stand in for the work
+	Reduce    int              `json:"reduce,omitempty"`     // attempts that ran out of memory before this one
 }
 
 // EventType implements Payload.
@@ -44,8 +47,9 @@ func (TaskAccepted) EventType() string { return "task.accepted" }
 
 // TaskSucceeded reports an attempt's result; its objects exist and are verified.
 type TaskSucceeded struct {
-	jobInputV1
+	jobInputV2
 	Result
+	ReusedFrom *ReusedFrom `json:"reused_from,omitempty"` // the worker found the result instead of making it
 }
 
 // EventType implements Payload.
@@ -61,6 +65,43 @@ type TaskFailed struct {
 
 // EventType implements Payload.
 func (TaskFailed) EventType() string { return "task.failed" }
+
+// TaskCancelled reports that an attempt was stopped because it was asked to.
+type TaskCancelled struct{ jobInputV1 }
+
+// EventType implements Payload.
+func (TaskCancelled) EventType() string { return "task.cancelled" }
+
+// TaskStop asks whichever worker runs the attempt in the columns to stop it. The
+// record's id is the attempt's.
+type TaskStop struct {
+	v1
+	Reason string `json:"reason"` // fixed wording, without user text
+}
+
+// EventType implements Payload.
+func (TaskStop) EventType() string { return "task.stop" }
+
+// Outcomes of a command.
+const (
+	OutcomeAccepted  = "accepted"  // it led to events
+	OutcomeRefused   = "refused"   // it led to none; code and detail say why
+	OutcomeDuplicate = "duplicate" // what it asks for had happened already
+)
+
+// CommandReplied is the handler's answer to a command, kept for an hour and no fact.
+// The envelope's command_id names the command.
+type CommandReplied struct {
+	v1
+	Outcome string `json:"outcome"`
+	Code    string `json:"code,omitempty"`
+	Detail  string `json:"detail,omitempty"`
+	Version int64  `json:"version"`          // of the job after the command; 0: there is no such job
+	Status  string `json:"status,omitempty"` // of the job after the command
+}
+
+// EventType implements Payload.
+func (CommandReplied) EventType() string { return "command.replied" }
 
 // TaskProgress is a beat of a running attempt, kept for an hour and no fact.
 type TaskProgress struct {

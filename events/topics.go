@@ -7,10 +7,12 @@ const (
 	TopicJobCommands     = "jobs.commands"
 	TopicJobEvents       = "jobs.events"
 	TopicJobIndex        = "jobs.index"
+	TopicJobReplies      = "jobs.replies"
 	TopicProfileCommands = "profiles.commands"
 	TopicProfileEvents   = "profiles.events"
 	TopicTaskEvents      = "gpu.events"
 	TopicTaskProgress    = "gpu.progress"
+	TopicTaskControl     = "gpu.control"
 	TopicWorkers         = "workers"
 	TopicDeadLetters     = "deadletters"
 )
@@ -33,3 +35,6 @@ func Lanes() []string {
 
 // LaneTopic is the command topic of a lane.
 func LaneTopic(lane string) string { return "gpu." + lane + ".commands" }
+
+// LaneBatchTopic is the lane's topic for commands that may wait.
+func LaneBatchTopic(lane string) string { return "gpu." + lane + ".batch.commands" }

@@ -16,13 +16,19 @@ const (
 	VariantSVDWav2Lip = "svd_wav2lip"
 	VariantSadTalker  = "sadtalker"
 
+	// A diagnostic job goes through four lanes and makes nothing.
+	ModeDiagnostic = "diagnostic"
+	VariantNoop    = "noop"
+
 	WorkflowTrainAndGenerate    = "train_and_generate_v1"
 	WorkflowGenerateFromProfile = "generate_from_profile_v1"
+	WorkflowDiagnostic          = "diagnostic_v1"
 )
 
 // Tasks.
 const (
 	TaskScript         = "script.generate_script"
+	TaskApproval       = "script.approval"
 	TaskSafety         = "script.safety_filter"
 	TaskProfileResolve = "profiles.resolve_or_create"
 	TaskProfileLoad    = "profiles.load_existing"
@@ -45,6 +51,9 @@ type TaskSpec struct {
 	Params  []Param
 	Weight  float64 // relative; a plan scales the weights of its nodes to a sum of 1
 	Timeout int64   // milliseconds of one run
+	// Share lets a result stand in for equal work of other jobs of the tenant. Tasks
+	// that judge, or that are asked again for something new, do not.
+	Share bool
 }
 
 // Pipeline is a graph of tasks as data, before a request fills it.
@@ -53,6 +62,7 @@ type Pipeline struct {
 	Mode     string
 	Variant  string
 	Title    string
+	Hidden   bool // not offered to users: it serves operators
 	Nodes    []PipelineNode
 	Results  map[string]string // name of a job's output → key of the value
 }
@@ -83,47 +93,60 @@ var tasks = []TaskSpec{
 		{Name: "seconds", Kind: "integer", Min: 1, Max: 60, Default: 20.0, Doc: "length that a generated script aims at, in seconds"},
 		language,
 	}},
+	{Name: TaskApproval, Plane: events.PlaneControl, Weight: 1},
 	{Name: TaskSafety, Plane: events.PlaneControl, Lane: events.LaneScript, Weight: 1, Timeout: 2 * minute, Params: []Param{
 		{Name: "policy", Kind: "string", Enum: []string{"standard", "strict"}, Default: "standard", Doc: "rules the script is held against"},
 	}},
 	{Name: TaskProfileResolve, Plane: events.PlaneControl, Weight: 1},
 	{Name: TaskProfileLoad, Plane: events.PlaneControl, Weight: 1},
-	{Name: TaskTrainLora, Plane: events.PlaneGPU, Lane: events.LaneTrain, Weight: 20, Timeout: 240 * minute, Params: []Param{
+	{Name: TaskTrainLora, Share: true, Plane: events.PlaneGPU, Lane: events.LaneTrain, Weight: 20, Timeout: 240 * minute, Params: []Param{
 		{Name: "max_steps", Kind: "integer", Min: 1, Max: 10_000, Default: 800.0, Doc: "training steps"},
 		{Name: "rank", Kind: "integer", Min: 1, Max: 256, Default: 16.0, Doc: "rank of the LoRA"},
 		{Name: "scheduler", Kind: "string", Enum: []string{"cosine", "constant", "linear"}, Default: "cosine", Doc: "learning rate schedule"},
 	}},
-	{Name: TaskTrainVoice, Plane: events.PlaneGPU, Lane: events.LaneTrain, Weight: 10, Timeout: 60 * minute, Params: []Param{
+	{Name: TaskTrainVoice, Share: true, Plane: events.PlaneGPU, Lane: events.LaneTrain, Weight: 10, Timeout: 60 * minute, Params: []Param{
 		{Name: "sample_rate", Kind: "integer", Min: 16_000, Max: 48_000, Default: 24_000.0, Doc: "of the reference clip, in Hz"},
 		{Name: "max_seconds", Kind: "integer", Min: 3, Max: 60, Default: 15.0, Doc: "longest reference clip"},
 		language,
 	}},
-	{Name: TaskRender, Plane: events.PlaneGPU, Lane: events.LaneRender, Weight: 25, Timeout: 30 * minute, Params: []Param{
+	{Name: TaskRender, Share: true, Plane: events.PlaneGPU, Lane: events.LaneRender, Weight: 25, Timeout: 30 * minute, Params: []Param{
 		{Name: "duration_seconds", Kind: "integer", Min: 1, Max: 60, Default: 8.0, Doc: "length of the scene clip, in seconds"},
 		resolution, aspect, fps,
 		{Name: "seed", Kind: "integer", Min: 0, Max: 1<<31 - 1, Doc: "the same seed gives the same picture; without one it follows from the job"},
 	}},
-	{Name: TaskSpeech, Plane: events.PlaneGPU, Lane: events.LaneTTS, Weight: 10, Timeout: 10 * minute, Params: []Param{
+	{Name: TaskSpeech, Share: true, Plane: events.PlaneGPU, Lane: events.LaneTTS, Weight: 10, Timeout: 10 * minute, Params: []Param{
 		{Name: "speed", Kind: "number", Min: 0.5, Max: 2, Default: 1.0, Doc: "of speech; 1 is the voice's own"},
 		{Name: "voice", Kind: "string", Enum: []string{"slt", "rms", "awb", "kal"}, Default: "slt", Doc: "built-in voice, used when no other engine speaks"},
 		{Name: "format", Kind: "string", Enum: []string{"wav", "flac"}, Default: "wav", Doc: "of the speech file"},
 		language,
 	}},
-	{Name: TaskLipsync, Plane: events.PlaneGPU, Lane: events.LaneLipsync, Weight: 30, Timeout: 30 * minute, Params: []Param{
+	{Name: TaskLipsync, Share: true, Plane: events.PlaneGPU, Lane: events.LaneLipsync, Weight: 30, Timeout: 30 * minute, Params: []Param{
 		{Name: "no_face", Kind: "string", Enum: []string{"fail", "still"}, Default: "fail", Doc: "what to do when no face is found: fail, or a video of the picture itself"},
 		resolution, aspect, fps,
 	}},
-	{Name: TaskUpscale, Plane: events.PlaneGPU, Lane: events.LaneUpscale, Weight: 10, Timeout: 30 * minute, Params: []Param{
+	{Name: TaskUpscale, Share: true, Plane: events.PlaneGPU, Lane: events.LaneUpscale, Weight: 10, Timeout: 30 * minute, Params: []Param{
 		{Name: "factor", Kind: "integer", Min: 1, Max: 4, Enum: []string{"1", "2", "4"}, Default: 1.0, Doc: "enlargement; 1 leaves the stage out"},
 	}},
-	{Name: TaskAssemble, Plane: events.PlaneControl, Lane: events.LaneMedia, Weight: 8, Timeout: 20 * minute, Params: []Param{
+	{Name: TaskAssemble, Share: true, Plane: events.PlaneControl, Lane: events.LaneMedia, Weight: 8, Timeout: 20 * minute, Params: []Param{
 		{Name: "captions", Kind: "string", Enum: []string{"file", "burned"}, Default: "file", Doc: "captions beside the video, or burnt into it as well"},
 	}},
 	{Name: TaskCheck, Plane: events.PlaneControl, Lane: events.LaneMedia, Weight: 2, Timeout: 10 * minute},
 	{Name: TaskRegister, Plane: events.PlaneControl, Weight: 1},
+	noopTask(events.LaneScript), noopTask(events.LaneTTS), noopTask(events.LaneRender), noopTask(events.LaneLipsync),
 }
 
-// pipelines are the four built-in graphs of the specification.
+// noopTask is a task that occupies a lane and makes nothing.
+func noopTask(lane string) TaskSpec {
+	return TaskSpec{Name: NoopTask(lane), Plane: events.PlaneGPU, Lane: lane, Weight: 1, Timeout: 10 * minute, Params: []Param{
+		{Name: "work_ms", Kind: "integer", Min: 0, Max: 60_000, Default: 0.0, Doc: "how long each stage takes, in milliseconds"},
+		{Name: "fail_attempts", Kind: "integer", Min: 0, Max: 5, Default: 0.0, Doc: "how many attempts of each stage fail before one succeeds"},
+	}}
+}
+
+// NoopTask is the name of the lane's task that makes nothing.
+func NoopTask(lane string) string { return "noop." + lane }
+
+// pipelines are the four built-in graphs of the specification, and one for operators.
 var pipelines = []Pipeline{
 	{Workflow: WorkflowTrainAndGenerate, Mode: ModeTrainAndGenerate, Variant: VariantSVDWav2Lip, Title: "Scene video from the portrait, speech, lip-sync",
 		Nodes: slices.Concat(opening(resolveProfile), []PipelineNode{trainLora, trainVoice, renderNode("portrait", "lora?", "train_lora"), speechNode("train_voice"), lipsyncOnClip}, closing), Results: results},
@@ -133,6 +156,13 @@ var pipelines = []Pipeline{
 		Nodes: slices.Concat(opening(loadProfile), []PipelineNode{renderNode("portrait", "lora?", "profile"), speechNode("profile"), lipsyncOnClip}, closing), Results: results},
 	{Workflow: WorkflowGenerateFromProfile, Mode: ModeGenerateFromProfile, Variant: VariantSadTalker, Title: "Talking head of a profile",
 		Nodes: slices.Concat(opening(loadProfile), []PipelineNode{speechNode("profile"), lipsyncOnPortrait}, closing), Results: results},
+	{Workflow: WorkflowDiagnostic, Mode: ModeDiagnostic, Variant: VariantNoop, Title: "Four lanes, nothing made", Hidden: true, Nodes: []PipelineNode{
+		{ID: events.LaneScript, Task: NoopTask(events.LaneScript)},
+		{ID: "approval", Task: TaskApproval, After: []string{events.LaneScript}},
+		{ID: events.LaneTTS, Task: NoopTask(events.LaneTTS), After: []string{"approval"}},
+		{ID: events.LaneRender, Task: NoopTask(events.LaneRender), After: []string{events.LaneTTS}},
+		{ID: events.LaneLipsync, Task: NoopTask(events.LaneLipsync), After: []string{events.LaneRender}},
+	}},
 }
 
 var results = map[string]string{"video": "video", "thumbnail": "thumbnail", "captions_srt": "captions_srt", "captions_vtt": "captions_vtt", "speech": "speech"}
@@ -158,11 +188,13 @@ var (
 	}
 )
 
-// opening is how every pipeline starts: script, safety filter, profile.
+// opening is how every video's pipeline starts: script, approval, safety filter, profile.
 func opening(profile PipelineNode) []PipelineNode {
 	return []PipelineNode{
 		{ID: "script", Task: TaskScript, In: map[string]string{"prompt": "prompt?", "script": "script?"}, Out: map[string]string{"narration": "draft_narration", "scene": "draft_scene"}},
-		{ID: "safety", Task: TaskSafety, In: map[string]string{"narration": "draft_narration", "scene": "draft_scene"}, Out: map[string]string{"narration": "narration", "scene": "scene"}},
+		{ID: "approval", Task: TaskApproval, In: map[string]string{narrationOutput: "draft_narration"},
+			Out: map[string]string{narrationOutput: "approved_narration"}, Pass: map[string]string{narrationOutput: "draft_narration"}},
+		{ID: "safety", Task: TaskSafety, In: map[string]string{"narration": "approved_narration", "scene": "draft_scene"}, Out: map[string]string{"narration": "narration", "scene": "scene"}},
 		profile,
 	}
 }
@@ -177,8 +209,13 @@ func speechNode(after string) PipelineNode {
 		In: map[string]string{"narration": "narration", "voice_reference": "voice_reference?"}, Out: map[string]string{"speech": "speech", "timing": "timing"}}
 }
 
-// Pipelines lists the catalogue.
-func Pipelines() []Pipeline { return slices.Clone(pipelines) }
+// Pipelines lists what is offered to users.
+func Pipelines() []Pipeline {
+	return slices.DeleteFunc(slices.Clone(pipelines), func(p Pipeline) bool { return p.Hidden })
+}
+
+// Diagnostic is the pipeline that serves operators.
+func Diagnostic() Pipeline { return pipelines[len(pipelines)-1] }
 
 // Tasks lists every registered task.
 func Tasks() []TaskSpec { return slices.Clone(tasks) }
@@ -209,7 +246,7 @@ func Modes() []string { return distinct(func(p Pipeline) string { return p.Mode 
 
 func distinct(f func(Pipeline) string) []string {
 	var out []string
-	for _, p := range pipelines {
+	for _, p := range Pipelines() {
 		if v := f(p); !slices.Contains(out, v) {
 			out = append(out, v)
 		}

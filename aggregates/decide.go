@@ -3,7 +3,6 @@
 package aggregates
 
 import (
-	"hash/fnv"
 	"maps"
 	"slices"
 	"time"
@@ -13,10 +12,11 @@ import (
 
 // Policy are the operator's settings that decisions depend on.
 type Policy struct {
-	Limits      Limits
-	MaxAttempts int           // of one stage, at least 1
-	BackOff     time.Duration // before the second attempt; doubles after each
-	JobDeadline time.Duration // from submission to the end
+	Limits         Limits
+	MaxAttempts    int           // of one stage, at least 1
+	BackOff        time.Duration // before the second attempt; doubles after each
+	JobDeadline    time.Duration // from submission, or from the not-before, to the end
+	ApprovalExpiry time.Duration // from the request for approval to giving up
 	// StageGrace is added to a stage's time-out before the handler gives it up: the
 	// worker's own time-out comes first and says more.
 	StageGrace time.Duration
@@ -24,7 +24,7 @@ type Policy struct {
 
 // DefaultPolicy is used where configuration is silent.
 func DefaultPolicy() Policy {
-	return Policy{MaxAttempts: 3, BackOff: 2 * time.Second, JobDeadline: 24 * time.Hour, StageGrace: 30 * time.Second}
+	return Policy{MaxAttempts: 3, BackOff: 2 * time.Second, JobDeadline: 24 * time.Hour, ApprovalExpiry: 12 * time.Hour, StageGrace: 30 * time.Second}
 }
 
 // Surroundings are what a decision depends on beside state and command. The
@@ -35,42 +35,114 @@ type Surroundings struct {
 	Profile *events.ProfileSnapshot   // that the request names, when the tenant has it
 	Tasks   map[string]bool           // announced by workers
 	Gaps    map[string]events.TaskGap // by task
-	// Place picks the partition of a lane's topic for an attempt.
-	Place func(lane, attemptID string) int32
+	Engines map[string]string         // by task: what would make a result, see Workers.Engines
+	// Place picks the partition of a lane's topic for an attempt; model is the
+	// identity of the task's engine.
+	Place func(lane, model, attemptID string, batch bool) int32
 }
 
-// Decide gives the facts that follow from a command or a worker's answer. No
-// facts means that there is nothing to do: a duplicate, or news of the past.
-func Decide(j Job, m events.Message, s Surroundings) []events.Message {
+// Codes of refusals.
+const (
+	CodeIdempotencyConflict = "idempotency_conflict"
+	CodeJobUnknown          = "job_unknown"
+	CodeJobEnded            = "job_ended"
+	CodeJobArchived         = "job_archived" // by the handler, which knows only that it once was
+	CodeNotWaiting          = "not_waiting_for_approval"
+)
+
+// Decide gives the facts that follow from a command or a worker's answer, or the
+// reason why a client's command is refused. Neither means that there is nothing to
+// do: a duplicate, or news of the past.
+func Decide(j Job, m events.Message, s Surroundings) ([]events.Message, *events.Reason) {
 	d := decision{job: j, cause: m, s: s}
 	input, ok := m.Data.(events.JobInput)
-	_, submits := m.Data.(events.JobSubmit)
-	if !ok || j.Terminal() || submits != (j.Chain.Version == 0) {
-		return nil
+	if !ok {
+		return nil, nil
 	}
+	if j.Chain.Version == 0 || j.Terminal() {
+		if c, submits := input.(events.JobSubmit); submits && j.Chain.Version == 0 {
+			d.submit(c)
+			return d.facts, nil
+		}
+		return nil, Refuse(j.Chain.Version > 0, j.Request.BodyDigest, input)
+	}
+	refusal := d.decide(input)
+	return d.facts, refusal
+}
+
+// Refuse is the answer to a command on a job that has ended, of which the digest of
+// its body is left, or that there never was: nil for what is no client's command,
+// and for a request that is only repeated.
+func Refuse(existed bool, bodyDigest string, input events.JobInput) *events.Reason {
 	switch c := input.(type) {
 	case events.JobSubmit:
-		d.submit(c)
+		if existed && c.Request.BodyDigest != bodyDigest {
+			return conflict()
+		}
+		return nil
+	case events.JobCancel, events.JobApprove, events.JobDeny:
+		if !existed {
+			return &events.Reason{Code: CodeJobUnknown, Detail: "there is no such job"}
+		}
+		return &events.Reason{Code: CodeJobEnded, Detail: "the job has ended; retry or re-run it as a new one"}
+	default:
+		return nil
+	}
+}
+
+func conflict() *events.Reason {
+	return &events.Reason{Code: CodeIdempotencyConflict, Detail: "this key belongs to a job that asked for something else; send the same body, or use a new key"}
+}
+
+// decide handles an input of a job that lives.
+func (d *decision) decide(input events.JobInput) *events.Reason {
+	switch c := input.(type) {
+	case events.JobSubmit:
+		if c.Request.BodyDigest != d.job.Request.BodyDigest {
+			return conflict()
+		}
+	case events.JobCancel:
+		d.cancel()
+	case events.JobApprove:
+		return d.approve(c)
+	case events.JobDeny:
+		return d.deny(c)
 	case events.TaskAccepted:
 		d.accepted(c)
 	case events.TaskSucceeded:
 		d.succeeded(c)
 	case events.TaskFailed:
-		d.failed(m.ErrorClass, c.Message, c.Hint, c.LogTail)
+		d.failed(failure{class: d.cause.ErrorClass, message: c.Message, hint: c.Hint, tail: c.LogTail})
+	case events.TaskCancelled:
+		d.failed(failure{class: events.ClassEngineUnavailable, message: "the attempt was stopped", hint: "another attempt follows"})
 	case events.ClockStageTimeout:
-		if st, ok := d.current(); ok && st.State == StageRunning && st.DeadlineMS == c.DeadlineMS {
-			d.failed(events.ClassTimeout, "the stage ran longer than it may", "raise the task's time-out, or ask for less", nil)
+		if st := d.job.stage(d.cause.Stage); st.State == StageRunning && st.DeadlineMS == c.DeadlineMS {
+			d.failed(failure{class: events.ClassTimeout, message: "the stage ran longer than it may", hint: "raise the task's time-out, or ask for less"})
 		}
+	case events.ClockLeaseExpired:
+		d.expired()
 	case events.ClockRetryDue:
-		if st := j.stage(m.Stage); st.State == StageWaiting && st.Attempt == m.Attempt && st.DeadlineMS == c.DeadlineMS {
-			d.schedule(m.Stage, m.Attempt+1)
+		if st := d.job.stage(d.cause.Stage); st.State == StageWaiting && st.Attempt == d.cause.Attempt && st.DeadlineMS == c.DeadlineMS && !d.job.Cancelling {
+			d.schedule(d.cause.Stage, d.cause.Attempt+1)
+		}
+	case events.ClockApprovalExpired:
+		d.approvalExpired(c)
+	case events.ClockScheduleDue:
+		if d.job.State == JobScheduled && d.job.Request.NotBeforeMS == c.DeadlineMS && !d.job.Cancelling {
+			d.advance()
 		}
 	case events.ClockDeadline:
-		if j.DeadlineMS == c.DeadlineMS {
-			d.end(events.ClassTimeout, "", "the job did not end before its deadline", "look at the lanes: is a worker running?", nil)
+		if d.job.DeadlineMS == c.DeadlineMS {
+			d.overdue()
 		}
+	case events.ClockCarryDue:
+		if c.Version == d.job.Chain.Version {
+			d.emit(events.JobCarriedForward{State: d.job.JobState}, events.Columns{State: d.job.State})
+		}
+	case events.ClockArchiveDue:
+		// The handler's own: it is about jobs that have ended.
 	}
-	return d.facts
+	return nil
 }
 
 type decision struct {
@@ -101,57 +173,80 @@ func (d *decision) emit(p events.Payload, c events.Columns) {
 	d.facts = append(d.facts, m)
 }
 
-func (d *decision) submit(c events.JobSubmit) {
-	r := Defaults(c.Request)
-	d.emit(events.JobSubmitted{Request: r}, events.Columns{State: JobQueued, Variant: r.Variant})
-	g, reasons := Plan(PlanInput{JobID: d.cause.AggregateID, Request: r, Profile: d.s.Profile, Tasks: d.s.Tasks, Gaps: d.s.Gaps, Limits: d.s.Policy.Limits})
-	if len(reasons) > 0 {
-		d.emit(events.JobRejected{Reasons: reasons}, events.Columns{State: JobRejected, Variant: r.Variant, ErrorClass: events.ClassInvalidInput})
-		return
-	}
-	d.emit(events.JobPlanned{
-		Graph: g, DeadlineMS: d.s.At.Add(d.s.Policy.JobDeadline).UnixMilli(),
-		Tasks: slices.Sorted(maps.Keys(d.s.Tasks)), Profile: d.s.Profile,
-	}, events.Columns{State: JobQueued, Variant: r.Variant})
-	d.advance()
-}
-
-// current is the stage that the cause speaks of, if its attempt still counts.
-func (d *decision) current() (Stage, bool) {
-	st := d.job.stage(d.cause.Stage)
-	return st, st.Attempt == d.cause.Attempt && (st.State == StageQueued || st.State == StageRunning)
-}
-
+// columns are those of a fact about the stage that the cause speaks of.
 func (d *decision) columns(state string) events.Columns {
-	c := events.Columns{Stage: d.cause.Stage, Attempt: d.cause.Attempt, State: state, Worker: d.cause.Worker, Model: d.cause.Model, DurationMS: d.cause.DurationMS}
-	if i, ok := d.job.Node(d.cause.Stage); ok {
+	c := d.nodeColumns(d.cause.Stage, state)
+	c.Attempt, c.Worker, c.Model, c.DurationMS = d.cause.Attempt, d.cause.Worker, d.cause.Model, d.cause.DurationMS
+	return c
+}
+
+func (d *decision) nodeColumns(stage, state string) events.Columns {
+	c := events.Columns{Stage: stage, State: state}
+	if i, ok := d.job.Node(stage); ok {
 		c.Task, c.Lane = d.job.Graph.Nodes[i].Task, d.job.Graph.Nodes[i].Lane
 	}
 	return c
 }
 
+func (d *decision) submit(c events.JobSubmit) {
+	r := Defaults(c.Request)
+	d.emit(events.JobSubmitted{Request: r, Parent: c.Parent}, events.Columns{State: JobQueued, Variant: r.Variant})
+	g, reasons := Plan(PlanInput{JobID: d.cause.AggregateID, Request: r, Profile: d.s.Profile, Tasks: d.s.Tasks, Gaps: d.s.Gaps, Limits: d.s.Policy.Limits})
+	if len(reasons) > 0 {
+		d.emit(events.JobRejected{Reasons: reasons}, events.Columns{State: JobRejected, Variant: r.Variant, ErrorClass: events.ClassInvalidInput})
+		return
+	}
+	from, state := d.s.At, JobQueued
+	if due := time.UnixMilli(r.NotBeforeMS); due.After(from) {
+		from, state = due, JobScheduled
+	}
+	d.emit(events.JobPlanned{
+		Graph: g, DeadlineMS: from.Add(d.s.Policy.JobDeadline).UnixMilli(),
+		Tasks: slices.Sorted(maps.Keys(d.s.Tasks)), Profile: d.s.Profile,
+	}, events.Columns{State: state, Variant: r.Variant})
+	if d.job.State != JobScheduled {
+		d.advance()
+	}
+}
+
+// current is the stage that the cause speaks of, if its attempt may still change it.
+func (d *decision) current() (events.StageState, bool) {
+	st := d.job.stage(d.cause.Stage)
+	return st, st.Attempt == d.cause.Attempt && (st.State == StageQueued || st.State == StageRunning)
+}
+
 func (d *decision) accepted(a events.TaskAccepted) {
 	st, ok := d.current()
-	if !ok || st.State != StageQueued {
+	if !ok || st.State != StageQueued || d.job.Cancelling {
 		return
 	}
 	i, _ := d.job.Node(d.cause.Stage)
 	limit := time.Duration(d.job.Graph.Nodes[i].TimeoutMS)*time.Millisecond + d.s.Policy.StageGrace
-	d.emit(events.StageStarted{GPU: a.GPU, DeadlineMS: d.s.At.Add(limit).UnixMilli()}, d.columns(StageRunning))
+	d.emit(events.StageStarted{GPU: a.GPU, DeadlineMS: d.s.At.Add(limit).UnixMilli(), LeaseMS: a.LeaseMS}, d.columns(StageRunning))
 }
 
 func (d *decision) succeeded(t events.TaskSucceeded) {
-	if _, ok := d.current(); !ok {
+	st, ok := d.current()
+	late := st.State == StageWaiting && st.Expired && st.Attempt == d.cause.Attempt
+	if !ok && !late {
+		return
+	}
+	if d.job.Cancelling {
+		d.stopped()
 		return
 	}
 	i, _ := d.job.Node(d.cause.Stage)
 	node := d.job.Graph.Nodes[i]
 	if v := t.Verdict; v != nil && !v.Allowed && node.Task != TaskSafety {
-		d.failed(events.ClassEngineRejected, "the finished video did not pass its check: "+firstDetail(v.Reasons), "look at the stage's reasons in the job's events", nil)
+		d.failed(failure{class: events.ClassEngineRejected, message: "the finished video did not pass its check: " + firstDetail(v.Reasons), hint: "look at the stage's reasons in the job's events"})
 		return
 	}
-	d.emit(events.StageSucceeded{Result: t.Result}, d.columns(StageSucceeded))
-	d.register(node, t.Result)
+	if t.ReusedFrom != nil {
+		d.emit(events.StageReused{Result: t.Result, From: *t.ReusedFrom}, d.columns(StageReused))
+	} else {
+		d.emit(events.StageSucceeded{Result: t.Result}, d.columns(StageSucceeded))
+	}
+	d.register(node, d.cause.Attempt, t.Result)
 	if v := t.Verdict; v != nil && !v.Allowed {
 		d.emit(events.JobRejected{Reasons: v.Reasons}, events.Columns{State: JobRejected, Stage: node.ID, Task: node.Task, ErrorClass: events.ClassPolicy})
 		return
@@ -167,130 +262,12 @@ func firstDetail(rs []events.Reason) string {
 }
 
 // register makes every artifact of a result known.
-func (d *decision) register(n events.Node, r events.Result) {
+func (d *decision) register(n events.Node, attempt int, r events.Result) {
 	for _, out := range slices.Sorted(maps.Keys(r.Outputs)) {
 		for _, a := range r.Outputs[out].Artifacts {
-			c := d.columns("")
-			c.Stage, c.Task, c.Lane, c.DurationMS = n.ID, n.Task, n.Lane, 0
-			c.ArtifactURI, c.ArtifactSHA256 = a.URI, a.SHA256
+			c := events.Columns{Stage: n.ID, Task: n.Task, Lane: n.Lane, Attempt: attempt, Worker: d.cause.Worker, Model: d.cause.Model,
+				ArtifactURI: a.URI, ArtifactSHA256: a.SHA256}
 			d.emit(events.ArtifactRegistered{Artifact: a, Output: out, Fidelity: r.Fidelity, Engine: r.Engine}, c)
 		}
 	}
-}
-
-// failed ends the current attempt; another follows if the class allows it.
-func (d *decision) failed(class, message, hint string, tail *events.Sealed) {
-	st, ok := d.current()
-	if !ok {
-		return
-	}
-	c := d.columns(StageFailed)
-	c.ErrorClass = class
-	f := events.StageFailed{Message: message, Hint: hint, LogTail: tail}
-	if retryable(class) && st.Attempt < d.s.Policy.MaxAttempts {
-		f.RetryAtMS = d.s.At.Add(d.backOff(d.cause.Stage, st.Attempt)).UnixMilli()
-		c.State = StageWaiting
-		d.emit(f, c)
-		return
-	}
-	d.emit(f, c)
-	d.end(class, d.cause.Stage, message, hint, tail)
-}
-
-func (d *decision) end(class, stage, message, hint string, tail *events.Sealed) {
-	c := events.Columns{State: JobFailed, Stage: stage, ErrorClass: class}
-	if i, ok := d.job.Node(stage); ok {
-		c.Task = d.job.Graph.Nodes[i].Task
-	}
-	d.emit(events.JobFailed{Message: message, Hint: hint, LogTail: tail}, c)
-}
-
-// retryable classes may go away by themselves; the others would fail again.
-func retryable(class string) bool {
-	switch class {
-	case events.ClassEngineUnavailable, events.ClassStalled, events.ClassInternal, events.ClassOOM, events.ClassTimeout:
-		return true
-	}
-	return false
-}
-
-// backOff doubles with each attempt, with a jitter of up to a quarter that a
-// repeated decision draws again.
-func (d *decision) backOff(stage string, attempt int) time.Duration {
-	base := d.s.Policy.BackOff << min(attempt-1, 10)
-	h := fnv.New32a()
-	h.Write([]byte(events.AttemptID(d.job.ID, stage, attempt))) //nolint:errcheck // a hash's Write never fails
-	return base + time.Duration(int64(base)/4*int64(h.Sum32()%1000)/1000)
-}
-
-// advance starts every stage whose predecessors are done, until nothing moves.
-func (d *decision) advance() {
-	for moved := true; moved && !d.job.Terminal(); {
-		moved = false
-		for i, n := range d.job.Graph.Nodes {
-			if d.job.Stages[i].State == StagePending && d.ready(n.ID) {
-				d.start(n)
-				moved = true
-			}
-		}
-	}
-	if d.job.Terminal() || slices.ContainsFunc(d.job.Stages, func(s Stage) bool { return s.State != StageSucceeded && s.State != StageSkipped }) {
-		return
-	}
-	d.emit(events.JobSucceeded{Outputs: d.results()}, events.Columns{State: JobSucceeded, DurationMS: d.s.At.Sub(d.job.SubmittedAt).Milliseconds()})
-}
-
-func (d *decision) ready(id string) bool {
-	for _, e := range d.job.Graph.Edges {
-		if e.To != id {
-			continue
-		}
-		if s := d.job.stage(e.From).State; s != StageSucceeded && s != StageSkipped {
-			return false
-		}
-	}
-	return true
-}
-
-func (d *decision) start(n events.Node) {
-	switch {
-	case n.Skip != "":
-		d.emit(events.StageSkipped{Reason: n.Skip}, events.Columns{Stage: n.ID, Task: n.Task, State: StageSkipped})
-	case n.Lane == "":
-		d.decideHere(n)
-	default:
-		d.schedule(n.ID, 1)
-	}
-}
-
-// decideHere runs the tasks that need no worker.
-func (d *decision) decideHere(n events.Node) {
-	r := events.Result{Fidelity: events.FidelityFull, Engine: "handler"}
-	if n.Task == TaskProfileLoad {
-		r.Outputs = ProfileValues(d.job.Profile)
-	}
-	d.emit(events.StageSucceeded{Result: r}, events.Columns{Stage: n.ID, Task: n.Task, State: StageSucceeded})
-}
-
-func (d *decision) schedule(stage string, attempt int) {
-	i, ok := d.job.Node(stage)
-	if !ok {
-		return
-	}
-	n := d.job.Graph.Nodes[i]
-	d.emit(events.StageScheduled{
-		Partition: d.s.Place(n.Lane, events.AttemptID(d.job.ID, stage, attempt)), TimeoutMS: n.TimeoutMS,
-	}, events.Columns{Stage: n.ID, Task: n.Task, Lane: n.Lane, Attempt: attempt, State: StageQueued})
-}
-
-// results are the values that the pipeline names as the job's outputs.
-func (d *decision) results() map[string]events.Value {
-	pipe, _ := FindPipeline(d.job.Graph.Mode, d.job.Graph.Variant)
-	out := map[string]events.Value{}
-	for name, key := range pipe.Results {
-		if v, ok := d.job.Values[key]; ok {
-			out[name] = v
-		}
-	}
-	return out
 }

@@ -1,45 +1,58 @@
-// The job: rules, state, Decide and Evolve.
+// The job: rules, state and Evolve.
 //
-//  1. A job is submitted once; the same command again decides nothing.
+//  1. A job is submitted once; the same request again decides nothing, another one
+//     under its id is refused.
 //  2. A submitted job is planned or rejected in the same decision.
-//  3. A stage starts when every node before it succeeded or was skipped.
-//  4. Only the current attempt of a stage counts; an answer of another one is ignored.
-//  5. A result of the current attempt is taken however late it comes.
-//  6. A failed attempt is followed by another, after a back-off, when its class
-//     allows it and attempts are left; otherwise the job fails.
-//  7. A script that the safety filter does not allow rejects the job; a video that
+//  3. Before its not-before no stage starts.
+//  4. A stage starts when every node before it succeeded, was reused or was skipped.
+//  5. A stage whose inputs the parent has worked on already is reused, not run.
+//  6. Only the current attempt of a stage counts; an answer of another one is ignored.
+//  7. A result of the current attempt is taken however late it comes, after its lease
+//     too, until the next attempt is scheduled.
+//  8. A failed or silent attempt is followed by another, after a back-off, when its
+//     class allows it and attempts are left; otherwise the job fails.
+//  9. Where approval is asked for, nothing goes on before it is granted; denied it
+//     rejects the job, and not given in time it fails it.
+//  10. A script that the safety filter does not allow rejects the job; a video that
 //     the check does not allow fails it.
-//  8. A running attempt past its time-out fails; a job past its deadline fails.
-//  9. After a terminal fact nothing happens any more.
+//  11. A running attempt past its time-out fails; a job past its deadline fails.
+//  12. A job that is asked to cancel schedules nothing more and ends cancelled,
+//     whatever its workers still report, once no attempt of it runs.
+//  13. After a terminal fact nothing happens any more.
 
 package aggregates
 
 import (
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/myspinbot/myspinbot/events"
 )
 
 // Job states.
 const (
-	JobQueued    = "queued"
-	JobRunning   = "running"
-	JobSucceeded = "succeeded"
-	JobFailed    = "failed"
-	JobRejected  = "rejected"
+	JobScheduled       = "scheduled" // before its not-before
+	JobQueued          = "queued"
+	JobRunning         = "running"
+	JobWaitingApproval = "waiting_approval"
+	JobSucceeded       = "succeeded"
+	JobFailed          = "failed"
+	JobCancelled       = "cancelled"
+	JobRejected        = "rejected"
 )
 
 // Stage states.
 const (
-	StagePending   = "pending"
-	StageQueued    = "queued"
-	StageRunning   = "running"
-	StageSucceeded = "succeeded"
-	StageFailed    = "failed"
-	StageSkipped   = "skipped"
-	StageWaiting   = "waiting" // for the back-off before its next attempt
+	StagePending         = "pending"
+	StageQueued          = "queued"
+	StageRunning         = "running"
+	StageSucceeded       = "succeeded"
+	StageFailed          = "failed"
+	StageSkipped         = "skipped"
+	StageReused          = "reused"
+	StageCancelled       = "cancelled"
+	StageWaiting         = "waiting"          // for the back-off before its next attempt
+	StageWaitingApproval = "waiting_approval" // the gate
 )
 
 // Job is the state of one job: the fold of its facts. The zero value is a job
@@ -49,27 +62,16 @@ type Job struct {
 	ID            string
 	Tenant        string
 	CorrelationID string
-	State         string
-	SubmittedAt   time.Time
-	Request       events.Request
-	Graph         events.Graph
-	DeadlineMS    int64
-	Profile       *events.ProfileSnapshot
-	Stages        []Stage                 // parallel to Graph.Nodes
-	Values        map[string]events.Value // what stages hand on, by key
-}
-
-// Stage is where one node of the graph stands.
-type Stage struct {
-	State      string
-	Attempt    int   // current, from 1; 0 before the first
-	DeadlineMS int64 // of the running attempt, or the end of the back-off; Unix milliseconds
-	Partition  int32 // of the lane's topic, of the current attempt
+	events.JobState
 }
 
 // Terminal says whether the job has ended.
 func (j Job) Terminal() bool {
-	return j.State == JobSucceeded || j.State == JobFailed || j.State == JobRejected
+	switch j.State {
+	case JobSucceeded, JobFailed, JobCancelled, JobRejected:
+		return true
+	}
+	return false
 }
 
 // Node finds a node of the job's graph and its stage.
@@ -88,20 +90,30 @@ func (j Job) Folder() string {
 }
 
 // Apply checks that m continues the chain and gives the next state. A fact seen
-// before changes nothing; one that breaks the chain is events.ErrBrokenChain.
+// before changes nothing; one that breaks the chain is events.ErrBrokenChain. A fold
+// may also start at a carried-forward event.
 func (j Job) Apply(m events.Message) (Job, error) {
 	if j.Chain.Seen(m) {
 		return j, nil
 	}
-	if err := j.Chain.Check(m); err != nil {
-		return j, err
+	if !j.startsAt(m) {
+		if err := j.Chain.Check(m); err != nil {
+			return j, err
+		}
 	}
 	return Evolve(j, m), nil
+}
+
+// startsAt says whether m carries the whole state to a fold that has none.
+func (j Job) startsAt(m events.Message) bool {
+	_, carried := m.Data.(events.JobCarriedForward)
+	return carried && j.Chain.Version == 0
 }
 
 // Evolve gives the state after a fact that continues the chain. It never changes
 // the state it was given.
 func Evolve(j Job, m events.Message) Job {
+	starts := j.startsAt(m)
 	j.Chain = j.Chain.Next(m)
 	fact, ok := m.Data.(events.JobFact)
 	if !ok {
@@ -110,66 +122,115 @@ func Evolve(j Job, m events.Message) Job {
 	switch d := fact.(type) {
 	case events.JobSubmitted:
 		j.ID, j.Tenant, j.CorrelationID = m.AggregateID, m.Tenant, m.CorrelationID
-		j.State, j.Request, j.SubmittedAt = JobQueued, d.Request, m.OccurredAt
+		j.State, j.Request, j.Parent, j.SubmittedAt = JobQueued, d.Request, d.Parent, m.OccurredAt
 		j.Values = maps.Clone(d.Request.Inputs)
 	case events.JobPlanned:
 		j.Graph, j.DeadlineMS, j.Profile = d.Graph, d.DeadlineMS, d.Profile
-		j.Stages = make([]Stage, len(d.Graph.Nodes))
+		j.Stages = make([]events.StageState, len(d.Graph.Nodes))
 		for i := range j.Stages {
 			j.Stages[i].State = StagePending
 		}
-	case events.StageScheduled:
-		j = j.setStage(m.Stage, Stage{State: StageQueued, Attempt: m.Attempt, Partition: d.Partition})
-	case events.StageStarted:
-		j.State = JobRunning
-		j = j.setStage(m.Stage, Stage{State: StageRunning, Attempt: m.Attempt, DeadlineMS: d.DeadlineMS, Partition: j.stage(m.Stage).Partition})
-	case events.StageSucceeded:
-		j = j.setStage(m.Stage, Stage{State: StageSucceeded, Attempt: m.Attempt})
-		j = j.keep(m.Stage, d.Outputs)
-	case events.StageFailed:
-		s := Stage{State: StageFailed, Attempt: m.Attempt}
-		if d.RetryAtMS > 0 {
-			s.State, s.DeadlineMS = StageWaiting, d.RetryAtMS
+		if j.Request.NotBeforeMS > m.OccurredAt.UnixMilli() {
+			j.State = JobScheduled
 		}
-		j = j.setStage(m.Stage, s)
-	case events.StageSkipped:
-		j = j.setStage(m.Stage, Stage{State: StageSkipped})
-		j = j.passOn(m.Stage)
-	case events.ArtifactRegistered:
-		// For readers: the decision goes by the stage's outputs.
+	case events.JobCarriedForward:
+		if starts {
+			j.ID, j.Tenant, j.CorrelationID, j.JobState = m.AggregateID, m.Tenant, m.CorrelationID, d.State
+		}
+	case events.JobCancelRequested:
+		j.Cancelling = true
 	case events.JobSucceeded:
 		j.State = JobSucceeded
 	case events.JobFailed:
 		j.State = JobFailed
+	case events.JobCancelled:
+		j.State = JobCancelled
 	case events.JobRejected:
 		j.State = JobRejected
+	default:
+		j = evolveStage(j, m, fact)
 	}
 	return j
 }
 
-func (j Job) stage(id string) Stage {
+// evolveStage gives the state after a fact about one stage.
+func evolveStage(j Job, m events.Message, fact events.JobFact) Job { //nolint:gochecksumtype // Evolve names the others
+	i, ok := j.Node(m.Stage)
+	if !ok {
+		return j
+	}
+	s := j.Stages[i]
+	switch d := fact.(type) {
+	case events.StageScheduled:
+		if j.State == JobScheduled {
+			j.State = JobQueued
+		}
+		s = events.StageState{State: StageQueued, Attempt: m.Attempt, Partition: d.Partition, InputHash: d.InputHash, Reduce: d.Reduce}
+	case events.StageStarted:
+		j.State = JobRunning
+		s.State, s.DeadlineMS, s.LeaseMS = StageRunning, d.DeadlineMS, d.LeaseMS
+	case events.StageSucceeded:
+		s = events.StageState{State: StageSucceeded, Attempt: m.Attempt, InputHash: s.InputHash}
+		j = j.keep(i, d.Outputs)
+	case events.StageReused:
+		s = events.StageState{State: StageReused, Attempt: m.Attempt, InputHash: d.From.InputHash}
+		j = j.keep(i, d.Outputs)
+	case events.StageFailed:
+		if m.ErrorClass == events.ClassOOM {
+			s.Reduce++
+		}
+		s = unsuccessful(s, d.RetryAtMS)
+	case events.StageAttemptExpired:
+		s = unsuccessful(s, d.RetryAtMS)
+		s.Expired = s.State == StageWaiting
+	case events.StageCancelled:
+		s = events.StageState{State: StageCancelled, Attempt: m.Attempt}
+	case events.StageSkipped:
+		s = events.StageState{State: StageSkipped}
+		j = j.passOn(i)
+	case events.ApprovalRequested:
+		j.State = JobWaitingApproval
+		s = events.StageState{State: StageWaitingApproval, DeadlineMS: d.ExpiresMS}
+	case events.ApprovalGranted:
+		j.State = JobRunning
+		s = events.StageState{State: StageSucceeded}
+		j = j.passOn(i)
+		if d.Edit != nil {
+			j = j.keep(i, map[string]events.Value{narrationOutput: *d.Edit})
+		}
+	case events.ApprovalDenied, events.ApprovalExpired:
+		s = events.StageState{State: StageFailed}
+	case events.ArtifactRegistered:
+		return j // for readers: the decision goes by the stage's outputs
+	}
+	j.Stages = slices.Clone(j.Stages)
+	j.Stages[i] = s
+	return j
+}
+
+// unsuccessful is the stage after an attempt that made nothing.
+func unsuccessful(s events.StageState, retryAtMS int64) events.StageState {
+	s = events.StageState{State: StageFailed, Attempt: s.Attempt, InputHash: s.InputHash, Reduce: s.Reduce}
+	if retryAtMS > 0 {
+		s.State, s.DeadlineMS = StageWaiting, retryAtMS
+	}
+	return s
+}
+
+func (j Job) stage(id string) events.StageState {
 	if i, ok := j.Node(id); ok {
 		return j.Stages[i]
 	}
-	return Stage{}
-}
-
-func (j Job) setStage(id string, s Stage) Job {
-	if i, ok := j.Node(id); ok {
-		j.Stages = slices.Clone(j.Stages)
-		j.Stages[i] = s
-	}
-	return j
+	return events.StageState{}
 }
 
 // keep stores a stage's outputs under the keys that the graph gives them.
-func (j Job) keep(id string, outputs map[string]events.Value) Job {
-	i, ok := j.Node(id)
-	if !ok || len(outputs) == 0 {
+func (j Job) keep(node int, outputs map[string]events.Value) Job {
+	if len(outputs) == 0 {
 		return j
 	}
 	j.Values = cloneValues(j.Values)
-	for name, key := range j.Graph.Nodes[i].Out {
+	for name, key := range j.Graph.Nodes[node].Out {
 		if v, ok := outputs[name]; ok {
 			j.Values[key] = v
 		}
@@ -177,13 +238,12 @@ func (j Job) keep(id string, outputs map[string]events.Value) Job {
 	return j
 }
 
-// passOn gives the keys of a skipped node the values that it would have worked on.
-func (j Job) passOn(id string) Job {
-	i, ok := j.Node(id)
-	if !ok {
+// passOn gives the keys of a node that did no work the values that it would have worked on.
+func (j Job) passOn(node int) Job {
+	n := j.Graph.Nodes[node]
+	if len(n.Pass) == 0 {
 		return j
 	}
-	n := j.Graph.Nodes[i]
 	j.Values = cloneValues(j.Values)
 	for name, from := range n.Pass {
 		if v, ok := j.Values[from]; ok {
@@ -212,8 +272,19 @@ func (j Job) Inputs(n events.Node) map[string]events.Value {
 	return in
 }
 
-// Deadline is the next time that matters to the job, and what it ends. The clock
-// turns it into a command; the zero time says that nothing is waited for.
+// Active lists the stages whose current attempt lies on a lane or runs.
+func (j Job) Active() []int {
+	var active []int
+	for i, s := range j.Stages {
+		if s.State == StageQueued || s.State == StageRunning {
+			active = append(active, i)
+		}
+	}
+	return active
+}
+
+// Deadline is a time that matters to the job, and the command that the clock turns
+// it into.
 type Deadline struct {
 	AtMS    int64
 	Command events.Payload
@@ -221,19 +292,29 @@ type Deadline struct {
 	Attempt int
 }
 
-// Deadlines lists the times that the job waits for now.
+// Deadlines lists the times that the job waits for now, its own first. Leases are
+// not among them: they end by silence, which the log does not hold.
 func (j Job) Deadlines() []Deadline {
 	if j.Terminal() || j.Chain.Version == 0 {
 		return nil
 	}
 	ds := []Deadline{{AtMS: j.DeadlineMS, Command: events.ClockDeadline{DeadlineMS: j.DeadlineMS}}}
+	if j.State == JobScheduled {
+		ds = append(ds, Deadline{AtMS: j.Request.NotBeforeMS, Command: events.ClockScheduleDue{DeadlineMS: j.Request.NotBeforeMS}})
+	}
 	for i, s := range j.Stages {
+		d := Deadline{AtMS: s.DeadlineMS, Stage: j.Graph.Nodes[i].ID, Attempt: s.Attempt}
 		switch s.State {
 		case StageRunning:
-			ds = append(ds, Deadline{s.DeadlineMS, events.ClockStageTimeout{DeadlineMS: s.DeadlineMS}, j.Graph.Nodes[i].ID, s.Attempt})
+			d.Command = events.ClockStageTimeout{DeadlineMS: s.DeadlineMS}
 		case StageWaiting:
-			ds = append(ds, Deadline{s.DeadlineMS, events.ClockRetryDue{DeadlineMS: s.DeadlineMS}, j.Graph.Nodes[i].ID, s.Attempt})
+			d.Command = events.ClockRetryDue{DeadlineMS: s.DeadlineMS}
+		case StageWaitingApproval:
+			d.Command = events.ClockApprovalExpired{DeadlineMS: s.DeadlineMS}
+		default:
+			continue
 		}
+		ds = append(ds, d)
 	}
 	return ds
 }

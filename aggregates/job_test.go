@@ -19,18 +19,19 @@ var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 // script is a scenario: it keeps the state and the facts so far, and answers
 // with the facts that a message leads to, as "type stage#attempt".
 type script struct {
-	t     *testing.T
-	job   aggregates.Job
-	at    time.Time
-	n     int
-	facts []events.Message
-	env   aggregates.Surroundings
+	t       *testing.T
+	job     aggregates.Job
+	at      time.Time
+	n       int
+	facts   []events.Message
+	refusal string // the code of the last message's
+	env     aggregates.Surroundings
 }
 
 func newScript(t *testing.T) *script {
 	t.Helper()
 	return &script{t: t, at: start, env: aggregates.Surroundings{
-		Policy: aggregates.DefaultPolicy(), Tasks: everyTask(), Profile: snapshot, Place: func(string, string) int32 { return 1 },
+		Policy: aggregates.DefaultPolicy(), Tasks: everyTask(), Profile: snapshot, Place: func(string, string, string, bool) int32 { return 1 },
 	}}
 }
 
@@ -41,7 +42,11 @@ func (s *script) when(p events.Payload, c events.Columns) []string {
 	m := events.Message{ID: fmt.Sprintf("m%d", s.n), AggregateType: events.AggregateJob, AggregateID: "job-1", OccurredAt: s.at,
 		CommandID: fmt.Sprintf("m%d", s.n), CorrelationID: "story", Tenant: "default", Actor: "test", Columns: c, Data: p}
 	s.env.At = s.at
-	facts := aggregates.Decide(s.job, m, s.env)
+	facts, refusal := aggregates.Decide(s.job, m, s.env)
+	s.refusal = ""
+	if refusal != nil {
+		s.refusal = refusal.Code
+	}
 	out := []string{}
 	for _, f := range facts {
 		next, err := s.job.Apply(f)
@@ -283,7 +288,8 @@ func TestDecideIsPure(t *testing.T) {
 	s.submit(trainRequest())
 	before, copied := s.job, deepCopy(t, s.facts)
 	m := events.Message{ID: "x", AggregateID: "job-1", Columns: events.Columns{Stage: "script", Attempt: 1}, Data: events.TaskSucceeded{}}
-	first, second := aggregates.Decide(before, m, s.env), aggregates.Decide(before, m, s.env)
+	first, _ := aggregates.Decide(before, m, s.env)
+	second, _ := aggregates.Decide(before, m, s.env)
 	if !reflect.DeepEqual(first, second) {
 		t.Error("two decisions of one input differ")
 	}

@@ -4,9 +4,11 @@
 //  1. Mode and variant choose the pipeline; defaults are train-and-generate and svd_wav2lip.
 //  2. Every option is known to some task of the pipeline and within its range.
 //  3. Every required input is there; script or prompt, at least one.
-//  4. Training without samples and upscaling by 1 are planned as skipped, with a reason.
-//  5. Every task that will run is announced by some worker.
-//  6. The graph is a DAG with one entry, and its weights add up to 1.
+//  4. The approval gate is part of the plan only where it is asked for, or where the
+//     request brings an edited narration.
+//  5. Training without samples and upscaling by 1 are planned as skipped, with a reason.
+//  6. Every task that will run is announced by some worker.
+//  7. The graph is a DAG with one entry, and its weights add up to 1.
 //
 // A refusal gives all reasons at once.
 
@@ -59,7 +61,14 @@ func Plan(in PlanInput) (events.Graph, []events.Reason) {
 	if !ok {
 		return events.Graph{}, unknownPipeline(r)
 	}
+	if !r.Approval && r.Edit == nil {
+		pipe = pipe.without(TaskApproval)
+	}
 	var reasons []events.Reason
+	if r.Priority != "" && r.Priority != events.PriorityInteractive && r.Priority != events.PriorityBatch {
+		reasons = append(reasons, events.Reason{Code: "priority_unknown", Field: "/priority",
+			Detail: "priority must be " + events.PriorityInteractive + " or " + events.PriorityBatch})
+	}
 	if r.Workflow != pipe.Workflow {
 		reasons = append(reasons, events.Reason{Code: "workflow_mismatch", Field: "/pipeline",
 			Detail: "mode " + r.Mode + " runs pipeline " + pipe.Workflow})
@@ -87,10 +96,10 @@ func Plan(in PlanInput) (events.Graph, []events.Reason) {
 
 func unknownPipeline(r events.Request) []events.Reason {
 	var out []events.Reason
-	if !slices.Contains(Modes(), r.Mode) {
+	if !slices.ContainsFunc(pipelines, func(p Pipeline) bool { return p.Mode == r.Mode }) {
 		out = append(out, events.Reason{Code: "mode_unknown", Field: "/mode", Detail: "mode must be one of " + strings.Join(Modes(), ", ")})
 	}
-	if !slices.Contains(Variants(), r.Variant) {
+	if !slices.ContainsFunc(pipelines, func(p Pipeline) bool { return p.Variant == r.Variant }) {
 		out = append(out, events.Reason{Code: "variant_unknown", Field: "/variant", Detail: "variant must be one of " + strings.Join(Variants(), ", ")})
 	}
 	if out == nil {
@@ -172,7 +181,7 @@ func ProfileValues(p *events.ProfileSnapshot) map[string]events.Value {
 func checkInputs(pipe Pipeline, r events.Request, profile *events.ProfileSnapshot, given map[string]bool) []events.Reason {
 	var reasons []events.Reason
 	required, optional := pipe.Inputs()
-	if !given["prompt"] && !given["script"] {
+	if pipe.has(TaskScript) && !given["prompt"] && !given["script"] {
 		reasons = append(reasons, events.Reason{Code: "input_missing", Field: "/prompt", Detail: "give a prompt, or a script to be spoken as it is"})
 	}
 	for _, k := range required {
@@ -200,6 +209,52 @@ func checkInputs(pipe Pipeline, r events.Request, profile *events.ProfileSnapsho
 		reasons = append(reasons, events.Reason{Code: "profile_incomplete", Field: "/profile_id", Detail: "the profile has no portrait"})
 	}
 	return reasons
+}
+
+// has says whether some node of the pipeline runs the task.
+func (p Pipeline) has(task string) bool {
+	return slices.ContainsFunc(p.Nodes, func(n PipelineNode) bool { return n.Task == task })
+}
+
+// without is the pipeline with no node of that task: who would read what the node
+// writes reads what it would have passed on, and who would wait for it waits for
+// what it would have waited for.
+func (p Pipeline) without(task string) Pipeline {
+	keys, before := map[string]string{}, map[string][]string{}
+	kept := make([]PipelineNode, 0, len(p.Nodes))
+	for _, n := range p.Nodes {
+		if n.Task != task {
+			kept = append(kept, n)
+			continue
+		}
+		before[n.ID] = n.After
+		for name, from := range n.Pass {
+			keys[n.Out[name]] = from
+		}
+	}
+	for i, n := range kept {
+		in := make(map[string]string, len(n.In))
+		for name, key := range n.In {
+			if from, gone := keys[key]; gone {
+				key = from
+			}
+			in[name] = key
+		}
+		after := make([]string, 0, len(n.After))
+		for _, id := range n.After {
+			if waits, gone := before[id]; gone {
+				after = append(after, waits...)
+				continue
+			}
+			after = append(after, id)
+		}
+		if n.In != nil {
+			kept[i].In = in
+		}
+		kept[i].After = after
+	}
+	p.Nodes = kept
+	return p
 }
 
 func buildNodes(pipe Pipeline, opts map[string]any, given map[string]bool, jobID string) []events.Node {

@@ -22,9 +22,13 @@ import (
 func TestAnyOrderIsLegal(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		env := aggregates.Surroundings{At: start, Policy: aggregates.DefaultPolicy(), Tasks: everyTask(), Profile: snapshot, Place: func(string, string) int32 { return 0 }}
+		env := aggregates.Surroundings{At: start, Policy: aggregates.DefaultPolicy(), Tasks: everyTask(), Profile: snapshot, Place: func(string, string, string, bool) int32 { return 0 }}
 		r := trainRequest()
 		r.Variant = rapid.SampledFrom(aggregates.Variants()).Draw(t, "variant")
+		r.Approval = rapid.Bool().Draw(t, "approval")
+		if rapid.Bool().Draw(t, "scheduled") {
+			r.NotBeforeMS = start.Add(time.Hour).UnixMilli()
+		}
 		h := history{seen: map[string]int{}}
 		var job aggregates.Job
 		step := 0
@@ -32,7 +36,8 @@ func TestAnyOrderIsLegal(t *testing.T) {
 			step++
 			env.At = env.At.Add(time.Millisecond)
 			m := events.Message{ID: fmt.Sprint("m", step), OccurredAt: env.At, CommandID: fmt.Sprint("m", step), AggregateID: "j", Tenant: "default", Columns: c, Data: p}
-			for _, f := range aggregates.Decide(job, m, env) {
+			facts, _ := aggregates.Decide(job, m, env)
+			for _, f := range facts {
 				h.check(t, f)
 				next, err := job.Apply(f)
 				if err != nil {
@@ -42,7 +47,7 @@ func TestAnyOrderIsLegal(t *testing.T) {
 			}
 			progress := 0.0
 			for i, s := range job.Stages {
-				if s.State == aggregates.StageSucceeded || s.State == aggregates.StageSkipped {
+				if s.State == aggregates.StageSucceeded || s.State == aggregates.StageSkipped || s.State == aggregates.StageReused {
 					progress += job.Graph.Nodes[i].Weight
 				}
 				if s.Attempt > env.Policy.MaxAttempts {
@@ -58,7 +63,7 @@ func TestAnyOrderIsLegal(t *testing.T) {
 		for range rapid.IntRange(0, 60).Draw(t, "steps") {
 			c := events.Columns{Stage: rapid.SampledFrom([]string{"script", "safety", "render", "tts", "lipsync", "upscale", "assemble", "check", "x"}).Draw(t, "stage"),
 				Attempt: rapid.IntRange(0, 4).Draw(t, "attempt"), ErrorClass: rapid.SampledFrom([]string{events.ClassInternal, events.ClassInvalidInput}).Draw(t, "class")}
-			switch rapid.IntRange(0, 5).Draw(t, "kind") {
+			switch rapid.IntRange(0, 11).Draw(t, "kind") {
 			case 0:
 				decide(events.TaskAccepted{}, c)
 			case 1, 2:
@@ -67,6 +72,20 @@ func TestAnyOrderIsLegal(t *testing.T) {
 				decide(events.TaskFailed{Message: "no"}, c)
 			case 4:
 				decide(events.JobSubmit{Request: r}, events.Columns{})
+			case 6:
+				decide(events.ClockLeaseExpired{}, c)
+			case 7:
+				decide(events.TaskCancelled{}, c)
+			case 8:
+				decide(events.JobApprove{}, events.Columns{})
+			case 9:
+				if rapid.IntRange(0, 3).Draw(t, "really") == 0 {
+					decide(events.JobCancel{}, events.Columns{})
+				}
+			case 10:
+				decide(events.ClockCarryDue{Version: job.Chain.Version}, events.Columns{})
+			case 11:
+				decide(events.TaskSucceeded{ReusedFrom: &events.ReusedFrom{JobID: "other"}}, c)
 			case 5:
 				if ds := job.Deadlines(); len(ds) > 1 {
 					d := rapid.SampledFrom(ds[1:]).Draw(t, "deadline")
@@ -79,6 +98,7 @@ func TestAnyOrderIsLegal(t *testing.T) {
 			for _, d := range job.Deadlines()[1:] {
 				decide(d.Command, events.Columns{Stage: d.Stage, Attempt: d.Attempt})
 			}
+			decide(events.JobApprove{}, events.Columns{})
 			for j, s := range job.Stages {
 				if s.State == aggregates.StageQueued {
 					decide(events.TaskSucceeded{}, events.Columns{Stage: job.Graph.Nodes[j].ID, Attempt: s.Attempt})
@@ -94,16 +114,17 @@ func TestAnyOrderIsLegal(t *testing.T) {
 
 // history checks facts one after another.
 type history struct {
-	facts    []events.Message
-	seen     map[string]int
-	progress float64
+	facts     []events.Message
+	seen      map[string]int
+	progress  float64
+	cancelled bool
 }
 
 func (h *history) check(t *rapid.T, f events.Message) {
 	if n := len(h.facts); n > 0 {
 		last := h.facts[n-1]
 		switch last.Type() {
-		case "job.succeeded", "job.failed", "job.rejected":
+		case "job.succeeded", "job.failed", "job.rejected", "job.cancelled":
 			t.Fatalf("%s after the end", f.Type())
 		}
 		if f.OccurredAt.Before(last.OccurredAt) {
@@ -114,8 +135,20 @@ func (h *history) check(t *rapid.T, f events.Message) {
 		t.Fatalf("version %d after %d facts", f.Version, len(h.facts))
 	}
 	switch f.Data.(type) {
-	case events.JobSubmitted, events.StageSucceeded, events.StageScheduled, events.StageStarted, events.StageFailed:
-		key := fmt.Sprint(f.Type(), f.Stage, f.Attempt)
+	case events.StageScheduled, events.StageStarted, events.StageFailed:
+		if h.cancelled {
+			t.Fatalf("%s after the job was asked to cancel", f.Type())
+		}
+	case events.JobCancelRequested:
+		h.cancelled = true
+	}
+	switch f.Data.(type) {
+	case events.JobSubmitted, events.StageSucceeded, events.StageReused, events.StageScheduled, events.StageStarted, events.StageFailed, events.StageAttemptExpired:
+		kind := f.Type()
+		if kind == "stage.reused" { // a result as well
+			kind = "stage.succeeded"
+		}
+		key := fmt.Sprint(kind, f.Stage, f.Attempt)
 		if h.seen[key]++; h.seen[key] > 1 {
 			t.Fatalf("%s twice", key)
 		}

@@ -5,6 +5,7 @@ package aggregates
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/myspinbot/myspinbot/events"
@@ -40,6 +41,26 @@ func (w *Workers) Alive(now time.Time) []events.Message {
 		if !m.Data.(events.WorkerManifest).Stopped && now.Sub(m.OccurredAt) <= WorkerSilence {
 			out = append(out, m)
 		}
+	}
+	return out
+}
+
+// Engines names, for every task, what would make a result of it now: engine, version
+// and model of each worker at work that offers the task. It is part of the name of a
+// result, so that another engine or model never passes for the one that made it.
+func (w *Workers) Engines(now time.Time) map[string]string {
+	offered := map[string]map[string]bool{}
+	for _, m := range w.Alive(now) {
+		for _, t := range m.Data.(events.WorkerManifest).Tasks {
+			if offered[t.Task] == nil {
+				offered[t.Task] = map[string]bool{}
+			}
+			offered[t.Task][t.Engine+"/"+t.Version+"/"+t.Model] = true
+		}
+	}
+	out := make(map[string]string, len(offered))
+	for task, engines := range offered {
+		out[task] = strings.Join(slices.Sorted(maps.Keys(engines)), " ")
 	}
 	return out
 }

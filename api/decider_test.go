@@ -62,14 +62,14 @@ func (d *decider) decide(m events.Message) []events.Message {
 	}
 	d.last = at
 	j := d.jobs[m.AggregateID]
-	s := aggregates.Surroundings{At: at, Policy: aggregates.DefaultPolicy(), Tasks: map[string]bool{}, Place: func(string, string) int32 { return 0 }}
+	s := aggregates.Surroundings{At: at, Policy: aggregates.DefaultPolicy(), Tasks: map[string]bool{}, Place: func(string, string, string, bool) int32 { return 0 }}
 	for _, t := range allTasks() {
 		s.Tasks[t] = true
 	}
 	if c, ok := m.Data.(events.JobSubmit); ok {
 		s.Profile = d.profiles[c.Request.ProfileID].Snapshot()
 	}
-	facts := aggregates.Decide(j, m, s)
+	facts, _ := aggregates.Decide(j, m, s)
 	for _, f := range facts {
 		j = aggregates.Evolve(j, f)
 	}

@@ -19,7 +19,11 @@ type command struct {
 func follow(j aggregates.Job, f events.Message) []command {
 	switch d := f.Data.(type) {
 	case events.StageScheduled:
-		return []command{{events.LaneTopic(f.Lane), d.Partition, runTask(j, f, d)}}
+		topic := events.LaneTopic(f.Lane)
+		if d.Batch {
+			topic = events.LaneBatchTopic(f.Lane)
+		}
+		return []command{{topic, d.Partition, runTask(j, f, d)}}
 	case events.StageSucceeded:
 		return profileCommands(j, f, d)
 	default:
@@ -31,12 +35,14 @@ func follow(j aggregates.Job, f events.Message) []command {
 func runTask(j aggregates.Job, f events.Message, d events.StageScheduled) events.Message {
 	i, _ := j.Node(f.Stage)
 	n := j.Graph.Nodes[i]
+	task, _ := aggregates.Task(n.Task)
 	m := f
 	m.ID = events.AttemptID(j.ID, f.Stage, f.Attempt)
 	m.Version, m.PrevID, m.CausationID = 0, "", f.ID
 	m.Data = events.TaskRun{
 		Params: n.Params, Inputs: j.Inputs(n), Plane: n.Plane, Mode: j.Graph.Mode, Workflow: j.Graph.Workflow,
 		ProfileID: j.Request.ProfileID, Subject: j.Folder(), TimeoutMS: d.TimeoutMS,
+		InputHash: d.InputHash, Share: task.Share && d.InputHash != "", Reduce: d.Reduce,
 	}
 	m.SchemaVersion = m.Data.SchemaVersion()
 	return m

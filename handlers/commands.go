@@ -38,7 +38,7 @@ func (h *Handler) decideJob(p *partition, m events.Message) ([]eventlog.Record, 
 		h.metrics.ignored.Inc()
 		return nil, nil
 	}
-	facts := aggregates.Decide(job, m, h.surroundings(p, m))
+	facts, _ := aggregates.Decide(job, m, h.surroundings(p, m))
 	if len(facts) == 0 {
 		h.metrics.ignored.Inc()
 		return nil, nil
@@ -77,7 +77,7 @@ func (h *Handler) decideJob(p *partition, m events.Message) ([]eventlog.Record, 
 
 // surroundings gathers what a decision depends on beside the state.
 func (h *Handler) surroundings(p *partition, m events.Message) aggregates.Surroundings {
-	s := aggregates.Surroundings{At: p.at(m), Policy: h.cfg.Policy, Place: h.place}
+	s := aggregates.Surroundings{At: p.at(m), Policy: h.cfg.Policy, Place: h.place, Engines: h.dir.engines()}
 	if c, ok := m.Data.(events.JobSubmit); ok {
 		s.Tasks, s.Gaps = h.dir.tasks()
 		if c.Request.Mode == aggregates.ModeGenerateFromProfile {
@@ -88,7 +88,7 @@ func (h *Handler) surroundings(p *partition, m events.Message) aggregates.Surrou
 }
 
 // place spreads attempts over a lane's partitions by their id.
-func (h *Handler) place(lane, attemptID string) int32 {
+func (h *Handler) place(lane, _, attemptID string, _ bool) int32 {
 	return eventlog.PartitionFor(attemptID, max(1, h.cfg.Lanes[lane]))
 }
 

@@ -74,6 +74,12 @@ func (d *directory) profile(tenant, id string) *events.ProfileSnapshot {
 	return p.Snapshot()
 }
 
+func (d *directory) engines() map[string]string {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.workers.Engines(d.now())
+}
+
 func (d *directory) tasks() (map[string]bool, map[string]events.TaskGap) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()

@@ -49,6 +49,8 @@ type KafkaConfig struct {
 	Partitions int `key:"partitions" default:"12" min:"1" max:"1000"`
 	// Copies of every topic, -1 for the broker's own default. With three brokers or more choose 3.
 	Replication int `key:"replication" default:"-1" min:"-1" max:"9"`
+	// Silence after which the work of a handler or worker that has gone is given to others. Lower it where that must be quick, but not below the broker's own least (6 s); raise it where machines pause for longer than that.
+	SessionTimeout time.Duration `key:"session_timeout" default:"10s" min:"1s" max:"5m"`
 }
 
 // PostgresConfig reaches the tables, which can be rebuilt from the log.
@@ -156,6 +158,8 @@ type JobConfig struct {
 	BackOff time.Duration `key:"back_off" default:"2s" min:"0s" max:"1h"`
 	// Longest life of a job, waiting included; then it ends as failed.
 	Deadline time.Duration `key:"deadline" default:"24h" min:"1m" max:"720h"`
+	// How long a job waits for its script to be approved; then it ends as failed.
+	ApprovalExpiry time.Duration `key:"approval_expiry" default:"12h" min:"1s" max:"720h"`
 }
 
 // LimitsConfig is what one job may ask for.

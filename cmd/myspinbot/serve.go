@@ -86,7 +86,7 @@ func newLogger(c Config, w io.Writer) *slog.Logger {
 func openLog(c Config, logger *slog.Logger) (*eventlog.Log, error) {
 	return eventlog.Open(eventlog.Config{
 		Brokers: c.Kafka.Brokers, Prefix: c.Kafka.Prefix, Partitions: c.Kafka.Partitions,
-		LanePartitions: c.Lanes.Partitions(), ReplicationFactor: c.Kafka.Replication, Instance: c.Instance, Logger: logger,
+		LanePartitions: c.Lanes.Partitions(), ReplicationFactor: c.Kafka.Replication, Instance: c.Instance, SessionTimeout: c.Kafka.SessionTimeout, Logger: logger,
 	})
 }
 
@@ -201,7 +201,8 @@ func (p *process) run(ctx context.Context, ready func(string)) error {
 
 func (p *process) handler() (func(context.Context) error, error) {
 	policy := aggregates.DefaultPolicy()
-	policy.MaxAttempts, policy.BackOff, policy.JobDeadline, policy.Limits = p.cfg.Job.MaxAttempts, p.cfg.Job.BackOff, p.cfg.Job.Deadline, p.limits()
+	c := p.cfg.Job
+	policy.MaxAttempts, policy.BackOff, policy.JobDeadline, policy.ApprovalExpiry, policy.Limits = c.MaxAttempts, c.BackOff, c.Deadline, c.ApprovalExpiry, p.limits()
 	h, err := handlers.New(handlers.Config{Log: p.log, Policy: policy, Lanes: p.cfg.Lanes.Partitions(), Registerer: p.registry, Logger: p.logger})
 	if err != nil {
 		return nil, err

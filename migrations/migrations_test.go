@@ -94,8 +94,8 @@ func TestApplyTwiceChangesNothing(t *testing.T) {
 
 func TestEnsureKeepsWhatIsWholeAndMendsWhatIsNot(t *testing.T) {
 	t.Parallel()
-	const row = "INSERT INTO gen_1.jobs (id, tenant, version, last_event_id, status, created_at, progress, partition, first_offset, last_offset) " +
-		"VALUES ('j', 't', 1, 'e', 'queued', now(), 0, 0, 0, 0); INSERT INTO myspinbot.checkpoints VALUES (1, 'jobs.events', 0, 5)"
+	const row = "INSERT INTO gen_1.jobs (id, tenant, version, last_event_id, status, cancelling, priority, created_at, progress, partition, first_offset, last_offset) " +
+		"VALUES ('j', 't', 1, 'e', 'queued', false, 'interactive', now(), 0, 0, 0, 0); INSERT INTO myspinbot.checkpoints VALUES (1, 'jobs.events', 0, 5)"
 	for _, c := range []struct {
 		name, damage string
 		rows         int

@@ -135,7 +135,9 @@ func (j *foldedJob) applyToStages(m events.Message) {
 		for _, s := range j.stages {
 			j.touch(s)
 		}
-	case events.StageScheduled, events.StageStarted, events.StageSucceeded, events.StageFailed, events.StageSkipped:
+	case events.StageScheduled, events.StageStarted, events.StageSucceeded, events.StageFailed, events.StageSkipped,
+		events.StageReused, events.StageAttemptExpired, events.StageCancelled,
+		events.ApprovalRequested, events.ApprovalGranted, events.ApprovalDenied, events.ApprovalExpired:
 		for _, s := range j.stages {
 			if s.ID == m.Stage {
 				s.Apply(m)
@@ -143,7 +145,7 @@ func (j *foldedJob) applyToStages(m events.Message) {
 			}
 		}
 		j.row.Progress = max(j.row.Progress, progress(j.stages))
-	case events.JobSucceeded, events.JobFailed, events.JobRejected:
+	case events.JobSucceeded, events.JobFailed, events.JobCancelled, events.JobRejected:
 		for _, s := range j.stages {
 			if s.cancel(j.row.FinishedAt) {
 				j.touch(s)

@@ -70,7 +70,7 @@ func TestJobApply(t *testing.T) {
 			last := c.story.messages[len(c.story.messages)-1]
 			request := c.story.messages[0].Data.(events.JobSubmitted).Request
 			want := Job{
-				ID: "j", Tenant: "default", Version: last.Version, LastEventID: last.ID, Status: JobQueued,
+				ID: "j", Tenant: "default", Version: last.Version, LastEventID: last.ID, Status: JobQueued, Priority: events.PriorityInteractive,
 				Pipeline: "train_and_generate_v1", Variant: "sadtalker", Mode: "train_and_generate",
 				CreatedAt: at(1), Request: &request, Partition: place(last).Partition, LastOffset: last.Version - 1,
 			}
@@ -89,9 +89,14 @@ func TestStageApply(t *testing.T) {
 			Lane: events.LaneTTS, Weight: 0.3, Status: StagePending,
 		}
 		change(&s)
+		if s.Attempt > 0 {
+			s.InputHash, s.Batch = "hash-tts", s.Attempt > 1
+		}
 		return s
 	}
+	lost := &Failure{Class: events.ClassStalled, Message: "the worker was silent for 15 s"}
 	broken := &Failure{Class: events.ClassStalled, Message: "it broke", Hint: "mend it", LogTail: ptr(sealed("tail"))}
+	made := &events.ReusedFrom{JobID: "parent", Stage: "tts", InputHash: "hash-tts"}
 	cases := []struct {
 		name  string
 		story *story
@@ -124,6 +129,40 @@ func TestStageApply(t *testing.T) {
 		})},
 		{"skipped", begun().skipped("tts"), tts(func(s *Stage) {
 			s.Status, s.FinishedAt, s.Notes = StageSkipped, at(3), []string{"factor 1"}
+		})},
+		{"reused without work", begun().reused("tts", 0), tts(func(s *Stage) {
+			s.Status, s.FinishedAt, s.InputHash, s.ReusedFrom = StageReused, at(3), "hash-tts", made
+			s.Engine, s.Model, s.Fidelity, s.Notes = "flite", "model-7", events.FidelityFull, []string{"made before"}
+		})},
+		{"the worker found a result", begun().scheduled("tts", 1).started("tts", 1).reused("tts", 1), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt, s.StartedAt, s.FinishedAt, s.Worker = StageReused, 1, at(3), at(4), at(5), "worker-1"
+			s.Engine, s.Model, s.Fidelity, s.Notes, s.ReusedFrom = "flite", "model-7", events.FidelityFull, []string{"made before"}, made
+		})},
+		{"the worker was lost", begun().scheduled("tts", 1).started("tts", 1).expired("tts", 1, 9), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt, s.StartedAt, s.FinishedAt, s.Worker = StagePending, 1, at(3), at(4), at(5), "worker-1"
+			s.DurationMS, s.Error = 15_000, lost
+		})},
+		{"the worker was lost once too often", begun().scheduled("tts", 1).started("tts", 1).expired("tts", 1, 0), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt, s.StartedAt, s.FinishedAt, s.Worker = StageFailed, 1, at(3), at(4), at(5), "worker-1"
+			s.DurationMS, s.Error = 15_000, lost
+		})},
+		{"a lost worker's result comes late", begun().scheduled("tts", 1).started("tts", 1).expired("tts", 1, 9).succeeded("tts", 1), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt, s.StartedAt, s.FinishedAt, s.Worker = StageSucceeded, 1, at(3), at(4), at(6), "worker-1"
+			s.Engine, s.Model, s.Fidelity, s.DurationMS, s.Notes = "flite", "model-7", events.FidelityPreview, 1234, []string{"a note"}
+		})},
+		{"stopped", begun().scheduled("tts", 1).started("tts", 1).cancelRequested().stageCancelled("tts", 1), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt, s.StartedAt, s.FinishedAt, s.Worker = StageCancelled, 1, at(3), at(4), at(6), "worker-1"
+			s.DurationMS = 55
+		})},
+		{"on its lane when the job was cancelled", begun().scheduled("tts", 1).cancelRequested().jobCancelled(), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt = StageCancelled, 1, at(3)
+		})},
+		{"done when the job was cancelled", begun().reused("tts", 0).cancelRequested().jobCancelled(), tts(func(s *Stage) {
+			s.Status, s.FinishedAt, s.InputHash, s.ReusedFrom = StageReused, at(3), "hash-tts", made
+			s.Engine, s.Model, s.Fidelity, s.Notes = "flite", "model-7", events.FidelityFull, []string{"made before"}
+		})},
+		{"running when the job was asked to end", begun().scheduled("tts", 1).started("tts", 1).cancelRequested().carriedForward(), tts(func(s *Stage) {
+			s.Status, s.Attempt, s.ScheduledAt, s.StartedAt, s.Worker = StageRunning, 1, at(3), at(4), "worker-1"
 		})},
 		{"running when the job failed", begun().scheduled("tts", 1).started("tts", 1).jobFailed("script"), tts(func(s *Stage) {
 			s.Status, s.Attempt, s.ScheduledAt, s.StartedAt, s.FinishedAt, s.Worker = StageCancelled, 1, at(3), at(4), at(5), "worker-1"
@@ -205,6 +244,7 @@ func TestFoldRejectsWhatDoesNotContinueTheChain(t *testing.T) {
 		want  Counts
 	}{
 		{"all is well", whole("j"), Counts{Applied: 19}},
+		{"all is well in an eventful life", eventful("j"), Counts{Applied: 22}},
 		{"a hole", change(4, func(m *events.Message) { m.Version++ }), Counts{Applied: 4, Rejected: 1}},
 		{"another predecessor", change(4, func(m *events.Message) { m.PrevID = "x" }), Counts{Applied: 4, Rejected: 1}},
 		{"a second truth of the last version", change(4, func(m *events.Message) { m.Version--; m.ID = "x" }), Counts{Applied: 4, Rejected: 1}},

@@ -65,20 +65,26 @@ var testGraph = events.Graph{
 	Edges: []events.Edge{{From: "script", To: "profile"}, {From: "profile", To: "tts"}, {From: "tts", To: "lipsync"}, {From: "lipsync", To: "upscale"}},
 }
 
-func (s *story) submitted() *story {
-	return s.add(events.JobSubmitted{Request: events.Request{
+func (s *story) submitted() *story { return s.submittedWith(func(*events.Request) {}) }
+
+func (s *story) submittedWith(change func(*events.Request)) *story {
+	r := events.Request{
 		Workflow: "train_and_generate_v1", Mode: "train_and_generate", Variant: "sadtalker",
 		Inputs:     map[string]events.Value{"prompt": {Text: ptr(sealed("prompt"))}},
 		BodyDigest: "d",
-	}}, events.Columns{State: JobQueued, Variant: "sadtalker"})
+	}
+	change(&r)
+	return s.add(events.JobSubmitted{Request: r}, events.Columns{State: JobQueued, Variant: "sadtalker"})
 }
 
-func (s *story) planned() *story {
-	return s.add(events.JobPlanned{Graph: testGraph, DeadlineMS: 9}, events.Columns{State: JobQueued, Variant: "sadtalker"})
+func (s *story) planned() *story { return s.plannedAs(testGraph) }
+
+func (s *story) plannedAs(g events.Graph) *story {
+	return s.add(events.JobPlanned{Graph: g, DeadlineMS: 9}, events.Columns{State: JobQueued, Variant: "sadtalker"})
 }
 
 func of(stage string, attempt int) events.Columns {
-	for _, n := range testGraph.Nodes {
+	for _, n := range gatedGraph().Nodes {
 		if n.ID == stage {
 			return events.Columns{Stage: stage, Task: n.Task, Lane: n.Lane, Attempt: attempt}
 		}
@@ -87,7 +93,7 @@ func of(stage string, attempt int) events.Columns {
 }
 
 func (s *story) scheduled(stage string, attempt int) *story {
-	return s.add(events.StageScheduled{Partition: 1, TimeoutMS: 5000}, of(stage, attempt))
+	return s.add(events.StageScheduled{Partition: 1, InputHash: "hash-" + stage, TimeoutMS: 5000, Batch: attempt > 1}, of(stage, attempt))
 }
 
 func (s *story) started(stage string, attempt int) *story {
@@ -158,46 +164,6 @@ func person(id string) *story {
 		add(events.ProfilePortraitAttached{Attachment: attachment("portrait")}, events.Columns{}).
 		add(events.ProfileVoiceAttached{Attachment: attachment("voice"), Transcript: ptr(sealed("hello"))}, events.Columns{}).
 		add(events.ProfileLoraAttached{Attachment: attachment("lora")}, events.Columns{})
-}
-
-// drawJob is a random legal job, ended or not.
-func drawJob(t *rapid.T, id string) *story {
-	s := jobStory(id).submitted()
-	s.tenant = rapid.SampledFrom([]string{"default", "acme"}).Draw(t, "tenant")
-	s.messages[0].Tenant = s.tenant
-	switch rapid.IntRange(0, 9).Draw(t, "fate") {
-	case 0:
-		return s
-	case 1:
-		return s.rejected()
-	}
-	s.planned()
-	for _, n := range testGraph.Nodes {
-		if rapid.IntRange(0, 4).Draw(t, "skip "+n.ID) == 0 {
-			s.skipped(n.ID)
-			continue
-		}
-		for attempt := 1; ; attempt++ {
-			s.scheduled(n.ID, attempt)
-			if rapid.IntRange(0, 19).Draw(t, "hang") == 0 {
-				return s
-			}
-			s.started(n.ID, attempt)
-			switch rapid.IntRange(0, 7).Draw(t, "outcome") {
-			case 0:
-				s.failed(n.ID, attempt, int64(attempt))
-				continue
-			case 1:
-				return s.failed(n.ID, attempt, 0).jobFailed(n.ID)
-			}
-			s.succeeded(n.ID, attempt)
-			for i := range rapid.IntRange(0, 2).Draw(t, "files") {
-				s.artifact(n.ID, fmt.Sprintf("%s%d", n.ID, i))
-			}
-			break
-		}
-	}
-	return s.jobSucceeded()
 }
 
 // drawLog lays random jobs and profiles onto the log, interleaved, some facts twice.

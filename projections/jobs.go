@@ -12,11 +12,14 @@ import (
 
 // Statuses of a job.
 const (
-	JobQueued    = "queued"
-	JobRunning   = "running"
-	JobSucceeded = "succeeded"
-	JobFailed    = "failed"
-	JobRejected  = "rejected"
+	JobScheduled       = "scheduled" // planned, and its not-before has not come
+	JobQueued          = "queued"
+	JobRunning         = "running"
+	JobWaitingApproval = "waiting_approval" // nothing behind the gate goes on before somebody decides
+	JobSucceeded       = "succeeded"
+	JobFailed          = "failed"
+	JobCancelled       = "cancelled"
+	JobRejected        = "rejected"
 )
 
 // Job is a job as of its last event. Times have microseconds, in UTC; zero means not yet.
@@ -26,17 +29,21 @@ type Job struct {
 	Version     int64  // aggregate_version of the last event
 	LastEventID string // its event_id
 	Status      string // one of the Job constants
+	Cancelling  bool   // it was asked to end and has not ended yet
+	Priority    string // one of the events.Priority constants
 	Pipeline    string // workflow id
 	Variant     string
 	Mode        string
 	ProfileID   string
-	ParentJobID string
+	ParentJobID string // of a retry or re-run
+	NotBefore   time.Time
 	CreatedAt   time.Time
 	StartedAt   time.Time // when the first stage started on a worker
 	FinishedAt  time.Time
-	Progress    float64 // 0 to 1, never falling: the weights of the stages that ended well or were skipped
+	Progress    float64 // 0 to 1, never falling: the weights of the stages that ended well, were reused or skipped
 	Graph       *events.Graph
 	Request     *events.Request
+	Approval    *Approval // nil: it never waited for one
 	Error       *Failure
 	Outputs     map[string]events.Value
 	Partition   int32 // of jobs.events
@@ -60,17 +67,21 @@ var jobs = table[Job]{name: "jobs", key: 1, columns: []column[Job]{
 	number("version", "bigint[]", func(j *Job) *int64 { return &j.Version }),
 	text("last_event_id", func(j *Job) *string { return &j.LastEventID }),
 	text("status", func(j *Job) *string { return &j.Status }),
+	flag("cancelling", func(j *Job) *bool { return &j.Cancelling }),
+	text("priority", func(j *Job) *string { return &j.Priority }),
 	text("pipeline", func(j *Job) *string { return &j.Pipeline }),
 	text("variant", func(j *Job) *string { return &j.Variant }),
 	text("mode", func(j *Job) *string { return &j.Mode }),
 	text("profile_id", func(j *Job) *string { return &j.ProfileID }),
 	text("parent_job_id", func(j *Job) *string { return &j.ParentJobID }),
+	moment("not_before", func(j *Job) *time.Time { return &j.NotBefore }),
 	moment("created_at", func(j *Job) *time.Time { return &j.CreatedAt }),
 	moment("started_at", func(j *Job) *time.Time { return &j.StartedAt }),
 	moment("finished_at", func(j *Job) *time.Time { return &j.FinishedAt }),
 	number("progress", "double precision[]", func(j *Job) *float64 { return &j.Progress }),
 	setOnce("graph", func(j *Job) **events.Graph { return &j.Graph }),
 	setOnce("request", func(j *Job) **events.Request { return &j.Request }),
+	document("approval", func(j *Job) **Approval { return &j.Approval }),
 	document("error", func(j *Job) **Failure { return &j.Error }),
 	setOnce("outputs", func(j *Job) *map[string]events.Value { return &j.Outputs }),
 	number("partition", "integer[]", func(j *Job) *int32 { return &j.Partition }),
@@ -80,7 +91,11 @@ var jobs = table[Job]{name: "jobs", key: 1, columns: []column[Job]{
 
 // Ended says whether nothing but audit events can follow.
 func (j *Job) Ended() bool {
-	return j.Status == JobSucceeded || j.Status == JobFailed || j.Status == JobRejected
+	switch j.Status {
+	case JobSucceeded, JobFailed, JobCancelled, JobRejected:
+		return true
+	}
+	return false
 }
 
 // Chain is where the job's fold stands.
@@ -91,35 +106,75 @@ func (j *Job) Chain() events.Chain { return events.Chain{Version: j.Version, Las
 func (j *Job) Apply(m events.Message, partition int32, offset int64) {
 	at := micro(m.OccurredAt)
 	if j.Version == 0 {
-		j.ID, j.Tenant, j.Status, j.CreatedAt = m.AggregateID, m.Tenant, JobQueued, at
+		j.ID, j.Tenant, j.Status, j.Priority, j.CreatedAt = m.AggregateID, m.Tenant, JobQueued, events.PriorityInteractive, at
 		j.Partition, j.FirstOffset = partition, offset
 	}
 	j.Version, j.LastEventID, j.LastOffset = m.Version, m.ID, offset
 	switch d := m.Data.(type) {
 	case events.JobSubmitted:
-		j.Request = &d.Request
-		j.Pipeline, j.Variant, j.Mode, j.ProfileID = d.Request.Workflow, d.Request.Variant, d.Request.Mode, d.Request.ProfileID
+		j.submit(d.Request)
 	case events.JobPlanned:
 		j.Graph = &d.Graph
 		j.Pipeline, j.Variant, j.Mode = d.Graph.Workflow, d.Graph.Variant, d.Graph.Mode
 		if d.Graph.ProfileID != "" {
 			j.ProfileID = d.Graph.ProfileID
 		}
-	case events.StageStarted:
-		j.Status = JobRunning
-		if j.StartedAt.IsZero() {
-			j.StartedAt = at
+		if j.NotBefore.After(m.OccurredAt) {
+			j.Status = JobScheduled
 		}
+	case events.StageScheduled:
+		if j.Status == JobScheduled {
+			j.Status = JobQueued
+		}
+	case events.StageStarted:
+		j.start(at)
+	case events.ApprovalRequested:
+		j.Approval, j.Status = j.Approval.after(m), JobWaitingApproval
+	case events.ApprovalGranted:
+		j.Approval, j.Status = j.Approval.after(m), JobRunning
+	case events.ApprovalDenied, events.ApprovalExpired: // the job's end follows
+		j.Approval = j.Approval.after(m)
+	case events.JobCancelRequested:
+		j.Cancelling = true
+	case events.JobCancelled:
+		j.end(JobCancelled, at)
 	case events.JobSucceeded:
-		j.Status, j.FinishedAt, j.Progress, j.Outputs = JobSucceeded, at, 1, d.Outputs
+		j.end(JobSucceeded, at)
+		j.Progress, j.Outputs = 1, d.Outputs
 	case events.JobFailed:
-		j.Status, j.FinishedAt = JobFailed, at
+		j.end(JobFailed, at)
 		j.Error = &Failure{Stage: m.Stage, Class: m.ErrorClass, Message: d.Message, Hint: d.Hint, LogTail: d.LogTail}
 	case events.JobRejected:
-		j.Status, j.FinishedAt = JobRejected, at
+		j.end(JobRejected, at)
 		j.Error = &Failure{Stage: m.Stage, Class: m.ErrorClass, Message: sentences(d.Reasons), Reasons: d.Reasons}
-	default: // stages and artifacts have rows of their own
+	default: // stages and artifacts have rows of their own; carrying forward changes nothing
 	}
+}
+
+func (j *Job) submit(r events.Request) {
+	j.Request = &r
+	j.Pipeline, j.Variant, j.Mode, j.ProfileID, j.ParentJobID = r.Workflow, r.Variant, r.Mode, r.ProfileID, r.ParentJobID
+	if r.Priority != "" {
+		j.Priority = r.Priority
+	}
+	if r.NotBeforeMS != 0 {
+		j.NotBefore = time.UnixMilli(r.NotBeforeMS).UTC()
+	}
+}
+
+// start notes that a stage runs. An open approval outlasts what runs beside the
+// gate, so that nobody overlooks it.
+func (j *Job) start(at time.Time) {
+	if j.StartedAt.IsZero() {
+		j.StartedAt = at
+	}
+	if j.Status != JobWaitingApproval {
+		j.Status = JobRunning
+	}
+}
+
+func (j *Job) end(status string, at time.Time) {
+	j.Status, j.FinishedAt, j.Cancelling = status, at, false
 }
 
 func sentences(reasons []events.Reason) string {
@@ -137,10 +192,11 @@ func (q *Queries) Job(ctx context.Context, tenant, id string) (*Job, error) {
 
 // JobFilter narrows a list; empty fields do not.
 type JobFilter struct {
-	Statuses  []string // any of these
-	Variant   string
-	Mode      string
-	ProfileID string
+	Statuses    []string // any of these
+	Variant     string
+	Mode        string
+	ProfileID   string
+	ParentJobID string // the retries and re-runs of a job
 }
 
 // Jobs is a page of the tenant's jobs, newest first, without Graph, Request and
@@ -157,6 +213,7 @@ func (q *Queries) Jobs(ctx context.Context, tenant string, f JobFilter, after *C
 	w.andText("variant = ", f.Variant)
 	w.andText("mode = ", f.Mode)
 	w.andText("profile_id = ", f.ProfileID)
+	w.andText("parent_job_id = ", f.ParentJobID)
 	rest := w.page(after, limit)
 	rows, err := jobs.small().collect(q.tx.Query(ctx, jobs.small().query(views, rest), w.args...))
 	return page(rows, err, limit, func(j *Job) Cursor { return Cursor{j.CreatedAt, j.ID} })

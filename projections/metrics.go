@@ -21,8 +21,10 @@ func newMetrics() *metrics {
 			Namespace: "myspinbot", Subsystem: "projection", Name: "events_total", Help: "Events read, by what became of them.",
 		}, []string{"outcome"}),
 		rejected: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: "myspinbot", Subsystem: "projection", Name: "events_rejected_total",
-			Help: "Events that did not continue their chain and were not applied. Stays 0 while all is well.",
+			// Every fold of a process counts under this name; one registry takes them all
+			// only with the same help and the same constant label.
+			Namespace: "myspinbot", Name: "events_rejected_total", ConstLabels: prometheus.Labels{"reader": "projector"},
+			Help: "Facts that did not continue their chain; stays 0.",
 		}),
 		stopped: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "myspinbot", Subsystem: "projection", Name: "stopped_partitions", Help: "Partitions that cannot be read any further.",

@@ -36,7 +36,12 @@ func shop(t *testing.T) (*pgxpool.Pool, *memoryLog) {
 	for i := range 2 {
 		tell(jobStory(fmt.Sprintf("same-%d", i)).submitted(), "default", 20)
 	}
+	tell(eventful("again"), "studio", 30)
+	tell(stopped("stopped"), "studio", 31)
+	tell(jobStory("asking").submitted().plannedAs(gatedGraph()).approvalRequested(), "studio", 32)
+	tell(jobStory("later").submittedWith(func(r *events.Request) { r.NotBeforeMS = start.Add(24 * time.Hour).UnixMilli() }).planned(), "studio", 33)
 	tell(whole("foreign"), "acme", 5)
+	tell(eventful("foreign-again"), "acme", 6)
 	tell(person("p1"), "default", 1)
 	tell(person("p2"), "default", 2)
 	tell(person("p9"), "acme", 3)
@@ -74,7 +79,14 @@ func TestJobsPageByPage(t *testing.T) {
 		{"a variant and a mode", "default", JobFilter{Variant: "sadtalker", Mode: "train_and_generate"}, 20, "[same-1 same-0 no-2 no-1 no-0 done-6 done-5 done-4 done-3 done-2 done-1 done-0]"},
 		{"another variant", "default", JobFilter{Variant: "svd_wav2lip"}, 9, "[]"},
 		{"another mode", "default", JobFilter{Mode: "generate_from_profile"}, 9, "[]"},
-		{"another tenant", "acme", JobFilter{}, 9, "[foreign]"},
+		{"another tenant", "acme", JobFilter{}, 9, "[foreign-again foreign]"},
+		{"for later", "studio", JobFilter{Statuses: []string{JobScheduled}}, 9, "[later]"},
+		{"waiting for approval", "studio", JobFilter{Statuses: []string{JobWaitingApproval}}, 9, "[asking]"},
+		{"cancelled", "studio", JobFilter{Statuses: []string{JobCancelled}}, 9, "[stopped]"},
+		{"not ended", "studio", JobFilter{Statuses: []string{JobScheduled, JobQueued, JobRunning, JobWaitingApproval}}, 1, "[later] [asking]"},
+		{"a parent", "studio", JobFilter{ParentJobID: "parent"}, 9, "[again]"},
+		{"a parent that another tenant has as well", "acme", JobFilter{ParentJobID: "parent"}, 9, "[foreign-again]"},
+		{"another parent", "studio", JobFilter{ParentJobID: "done-1"}, 9, "[]"},
 		{"nobody", "nobody", JobFilter{}, 9, "[]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

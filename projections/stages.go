@@ -3,6 +3,7 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"time"
@@ -12,13 +13,15 @@ import (
 
 // Statuses of a stage.
 const (
-	StagePending   = "pending" // its predecessors run, or it waits before another attempt
-	StageQueued    = "queued"  // on its lane
-	StageRunning   = "running"
-	StageSucceeded = "succeeded"
-	StageFailed    = "failed"
-	StageSkipped   = "skipped"
-	StageCancelled = "cancelled" // it had not ended when the job did
+	StagePending         = "pending" // its predecessors run, or it waits before another attempt
+	StageQueued          = "queued"  // on its lane
+	StageRunning         = "running"
+	StageWaitingApproval = "waiting_approval" // a gate that somebody has to open
+	StageSucceeded       = "succeeded"
+	StageFailed          = "failed"
+	StageSkipped         = "skipped"
+	StageReused          = "reused"    // a result that existed already stands in for its work
+	StageCancelled       = "cancelled" // it was stopped, or had not ended when the job did
 )
 
 // Stage is one node of a job's graph as of the job's last event. Times as in Job;
@@ -44,6 +47,9 @@ type Stage struct {
 	DurationMS  int64
 	Error       *Failure // of the last failed attempt, until one succeeds
 	Notes       []string
+	Batch       bool               // on its lane's batch topic
+	InputHash   string             // names the result
+	ReusedFrom  *events.ReusedFrom // where a reused result was made
 }
 
 var stages = table[Stage]{name: "stages", key: 2, columns: []column[Stage]{
@@ -67,6 +73,9 @@ var stages = table[Stage]{name: "stages", key: 2, columns: []column[Stage]{
 	count("duration_ms", "bigint[]", func(s *Stage) *int64 { return &s.DurationMS }),
 	document("error", func(s *Stage) **Failure { return &s.Error }),
 	document("notes", func(s *Stage) *[]string { return &s.Notes }),
+	flag("batch", func(s *Stage) *bool { return &s.Batch }),
+	text("input_hash", func(s *Stage) *string { return &s.InputHash }),
+	document("reused_from", func(s *Stage) **events.ReusedFrom { return &s.ReusedFrom }),
 }}
 
 // newStages are the rows of a graph that was just planned.
@@ -89,22 +98,51 @@ func (s *Stage) Apply(m events.Message) {
 		s.Status, s.Attempt, s.ScheduledAt = StageQueued, int32(m.Attempt), at //nolint:gosec // attempts are few
 		s.StartedAt, s.FinishedAt, s.DurationMS = time.Time{}, time.Time{}, 0
 		s.Worker, s.Engine, s.Model, s.Fidelity, s.Notes = "", "", "", "", nil
+		s.Batch, s.InputHash = d.Batch, d.InputHash
 	case events.StageStarted:
 		s.Status, s.StartedAt, s.Worker = StageRunning, at, m.Worker
 	case events.StageSucceeded:
 		s.end(StageSucceeded, at, m)
-		s.Engine, s.Model, s.Fidelity, s.Notes, s.Error = d.Engine, m.Model, d.Fidelity, d.Notes, nil
+		s.keep(m, d.Result)
+	case events.StageReused:
+		s.end(StageReused, at, m)
+		s.keep(m, d.Result)
+		s.InputHash, s.ReusedFrom = d.From.InputHash, &d.From
 	case events.StageFailed:
-		s.end(StageFailed, at, m)
-		if d.RetryAtMS != 0 {
-			s.Status = StagePending
-		}
-		s.Error = &Failure{Class: m.ErrorClass, Message: d.Message, Hint: d.Hint, LogTail: d.LogTail}
+		s.fail(at, m, d.RetryAtMS, Failure{Message: d.Message, Hint: d.Hint, LogTail: d.LogTail})
+	case events.StageAttemptExpired:
+		s.fail(at, m, d.RetryAtMS, Failure{Class: events.ClassStalled, Message: d.Message})
+	case events.StageCancelled:
+		s.end(StageCancelled, at, m)
+	case events.ApprovalRequested:
+		s.Status = StageWaitingApproval
+	case events.ApprovalGranted:
+		s.end(StageSucceeded, at, m)
+	case events.ApprovalDenied:
+		s.fail(at, m, 0, Failure{Message: "the script was not approved"})
+	case events.ApprovalExpired:
+		s.fail(at, m, 0, Failure{Message: "nobody approved the script in time"})
 	case events.StageSkipped:
 		s.end(StageSkipped, at, m)
 		s.Notes = []string{d.Reason}
 	default: // facts of the whole job
 	}
+}
+
+// keep notes what made the stage's result.
+func (s *Stage) keep(m events.Message, r events.Result) {
+	s.Engine, s.Model, s.Fidelity, s.Notes, s.Error = r.Engine, m.Model, r.Fidelity, r.Notes, nil
+}
+
+// fail ends an attempt, and the stage unless a retry follows. The columns' class
+// goes before the given one.
+func (s *Stage) fail(at time.Time, m events.Message, retryAtMS int64, why Failure) {
+	s.end(StageFailed, at, m)
+	if retryAtMS != 0 {
+		s.Status = StagePending
+	}
+	why.Class = cmp.Or(m.ErrorClass, why.Class)
+	s.Error = &why
 }
 
 func (s *Stage) end(status string, at time.Time, m events.Message) {
@@ -117,7 +155,7 @@ func (s *Stage) end(status string, at time.Time, m events.Message) {
 // Ended says whether the stage will not change any more.
 func (s *Stage) Ended() bool {
 	switch s.Status {
-	case StageSucceeded, StageFailed, StageSkipped, StageCancelled:
+	case StageSucceeded, StageFailed, StageSkipped, StageReused, StageCancelled:
 		return true
 	}
 	return false
@@ -135,12 +173,13 @@ func (s *Stage) cancel(at time.Time) bool {
 	return true
 }
 
-// progress is the sum of the weights of the stages that ended well or were left
-// out, rounded to 1e-6 so that it does not show how floats add up.
+// progress is the sum of the weights of the stages that ended well, were reused or
+// left out, rounded to 1e-6 so that it does not show how floats add up.
 func progress(ofJob []*Stage) float64 {
 	sum := 0.0
 	for _, s := range ofJob {
-		if s.Status == StageSucceeded || s.Status == StageSkipped {
+		switch s.Status {
+		case StageSucceeded, StageReused, StageSkipped:
 			sum += s.Weight
 		}
 	}

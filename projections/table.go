@@ -25,7 +25,7 @@ type table[T any] struct {
 }
 
 // column is one column of a table. The zero value of a Go field is NULL, except
-// for numbers that are declared with number.
+// for those that are declared with number or flag.
 type column[T any] struct {
 	name  string
 	array string // SQL type of the parameter that carries one batch of it
@@ -53,8 +53,11 @@ func text[T any](name string, at func(*T) *string) column[T] {
 	}
 }
 
+// flag is true or false, never NULL.
+func flag[T any](name string, at func(*T) *bool) column[T] { return number(name, "boolean[]", at) }
+
 // number is a column that is never NULL.
-func number[T any, N int32 | int64 | float64](name, array string, at func(*T) *N) column[T] {
+func number[T any, N int32 | int64 | float64 | bool](name, array string, at func(*T) *N) column[T] {
 	return column[T]{
 		name: name, array: array,
 		values: func(rows []*T) (any, error) {

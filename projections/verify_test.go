@@ -25,6 +25,7 @@ func TestRebuildIsEqualByteForByte(t *testing.T) {
 	n := tellAll(t, l, 6)
 	l.tell(t, jobStory("open").submitted().planned().scheduled("script", 1).messages...)
 	l.tell(t, jobStory("refused").submitted().rejected().messages...)
+	m := tellInTurn(t, l, eventful("eventful"), stopped("stopped"), jobStory("asked").submitted().plannedAs(gatedGraph()).approvalRequested())
 	caughtUp(t, l, live)
 	stop()
 	before := dump(t, pool)
@@ -39,7 +40,7 @@ func TestRebuildIsEqualByteForByte(t *testing.T) {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
 	last := told[len(told)-1]
-	if last.Done != last.Total || last.Total != int64(2*(n+5)) || told[0].Done != 0 {
+	if last.Done != last.Total || last.Total != int64(2*(n+5+m)) || told[0].Done != 0 {
 		t.Errorf("progress went from %+v to %+v", told[0], last)
 	}
 }
@@ -111,7 +112,7 @@ func TestRebuildReplacesTablesOfAnotherShape(t *testing.T) {
 func TestVerifyFindsEveryChangedCell(t *testing.T) {
 	t.Parallel()
 	pool, l := database(t), newLog()
-	n := tellAll(t, l, 2)
+	n := tellInTurn(t, l, person("p1"), whole("job-0"), eventful("job-1"))
 	p := projector(pool, l, 50)
 	stop := launch(t, p)
 	caughtUp(t, l, p)
@@ -152,7 +153,7 @@ func flip(t *testing.T, pool *pgxpool.Pool, s shape, column string) (restore fun
 	ok(t, pool.QueryRow(t.Context(), "SELECT udt_name FROM information_schema.columns WHERE table_schema = 'gen_1' AND table_name = $1 AND column_name = $2",
 		s.name, column).Scan(&kind))
 	changed, known := map[string]string{
-		"text": "coalesce(%s, '') || 'x'", "int4": "coalesce(%s, 0) + 1000", "int8": "coalesce(%s, 0) + 1001", "float8": "%s + 1e-12",
+		"bool": "NOT %s", "text": "coalesce(%s, '') || 'x'", "int4": "coalesce(%s, 0) + 1000", "int8": "coalesce(%s, 0) + 1001", "float8": "%s + 1e-12",
 		"timestamptz": "coalesce(%s, 'epoch') + interval '1 microsecond'", "jsonb": "coalesce(%s, '[]') || '[1.0]'",
 	}[kind]
 	if !known {
@@ -183,7 +184,8 @@ func TestVerifyFindsMissingAndUnexplainedRows(t *testing.T) {
 		t.Errorf("found %v", got)
 	}
 	exec(t, pool, "TRUNCATE gen_1.job_events")
-	exec(t, pool, "INSERT INTO gen_1.stages SELECT 'j' || i, 's', 't', 0, 't', 'p', NULL, 0, 's' FROM generate_series(1, 150) i")
+	exec(t, pool, "INSERT INTO gen_1.stages (job_id, id, tenant, position, task, plane, weight, status, batch) "+
+		"SELECT 'j' || i, 's', 't', 0, 't', 'p', 0, 's', false FROM generate_series(1, 150) i")
 	if r = proven(t, pool, l); !r.Truncated || len(r.Differences) > 400 {
 		t.Errorf("%d differences, truncated: %v", len(r.Differences), r.Truncated)
 	}

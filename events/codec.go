@@ -3,10 +3,12 @@
 package events
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -20,11 +22,9 @@ func Encode(m Message) ([]byte, error) {
 	if m.Data == nil {
 		return nil, fmt.Errorf("%w: a message without data", ErrMalformed)
 	}
-	data, err := json.Marshal(m.Data)
-	if err != nil {
-		return nil, fmt.Errorf("cannot encode the data of %s: %w", m.Type(), err)
-	}
-	w := fieldWriter{b: make([]byte, 0, 900+len(data))}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	w := fieldWriter{b: (*buf)[:0]}
 	w.text("event_id", m.ID)
 	w.text("event_type", m.Type())
 	w.number("schema_version", int64(m.Data.SchemaVersion()))
@@ -32,7 +32,8 @@ func Encode(m Message) ([]byte, error) {
 	w.text("aggregate_id", m.AggregateID)
 	w.number("aggregate_version", m.Version)
 	w.nullable("prev_event_id", m.PrevID)
-	w.text("occurred_at", m.OccurredAt.UTC().Format(time.RFC3339Nano))
+	w.name("occurred_at")
+	w.b = append(m.OccurredAt.UTC().AppendFormat(append(w.b, '"'), time.RFC3339Nano), '"')
 	w.text("command_id", m.CommandID)
 	w.text("causation_id", m.CausationID)
 	w.text("correlation_id", m.CorrelationID)
@@ -51,9 +52,22 @@ func Encode(m Message) ([]byte, error) {
 	w.nullable("error_class", m.ErrorClass)
 	w.nullable("artifact_uri", m.ArtifactURI)
 	w.nullable("artifact_sha256", m.ArtifactSHA256)
-	w.raw("data", data)
-	return append(w.b, '}'), nil
+	w.name("data")
+	var ok bool
+	if w.b, ok = appendData(w.b, m.Data); !ok {
+		data, err := json.Marshal(m.Data)
+		if err != nil {
+			return nil, fmt.Errorf("cannot encode the data of %s: %w", m.Type(), err)
+		}
+		w.b = append(w.b, data...)
+	}
+	w.b = append(w.b, '}')
+	*buf = w.b
+	return bytes.Clone(w.b), nil
 }
+
+// buffers are what records are written in before they get memory of their size.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 
 // wire is the envelope as read. JSON null leaves a field at its zero value.
 type wire struct {
@@ -90,6 +104,14 @@ type wire struct {
 // ErrNewerVersion (wrapped, with what was found) and never a partly read message.
 // Unknown fields are allowed: a minor addition does not stop older readers.
 func Decode(value []byte) (Message, error) {
+	if m, ok := scanMessage(value); ok {
+		return m, nil
+	}
+	return decode(value)
+}
+
+// decode reads whatever JSON a record is written in.
+func decode(value []byte) (Message, error) {
 	var e wire
 	if err := json.Unmarshal(value, &e); err != nil {
 		return Message{}, fmt.Errorf("%w: %w", ErrMalformed, err)
@@ -132,11 +154,19 @@ func Headers(m Message) []Header {
 		{"ce_specversion", "1.0"},
 		{"ce_id", m.ID},
 		{"ce_type", m.Type()},
-		{"ce_source", "/myspinbot/" + m.AggregateType},
+		{"ce_source", source(m.AggregateType)},
 		{"ce_subject", m.AggregateID},
 		{"ce_time", m.OccurredAt.UTC().Format(time.RFC3339Nano)},
 		{"content-type", "application/json"},
 	}
+}
+
+// source is where an aggregate's records come from.
+func source(aggregate string) string {
+	if aggregate == AggregateJob {
+		return "/myspinbot/" + AggregateJob
+	}
+	return "/myspinbot/" + aggregate
 }
 
 // fieldWriter appends JSON members; the first one opens the object.

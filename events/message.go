@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"strconv"
 	"time"
 )
@@ -83,14 +82,14 @@ var namespace = [16]byte{0x6d, 0x79, 0x73, 0x70, 0x69, 0x6e, 0x42, 0x6f, 0x94, 0
 // NameID is the version 5 UUID (RFC 9562) of the parts, which are length-prefixed
 // so that no two lists of parts share a name.
 func NameID(parts ...string) string {
-	h := sha1.New() //nolint:gosec // see the import
-	h.Write(namespace[:])
+	buf := append(make([]byte, 0, 256), namespace[:]...)
 	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
+		buf = strconv.AppendInt(buf, int64(len(p)), 10)
+		buf = append(buf, ':')
+		buf = append(buf, p...)
 	}
-	var b [16]byte
-	copy(b[:], h.Sum(nil))
-	return formatUUID(b, 5)
+	sum := sha1.Sum(buf) //nolint:gosec // see the import
+	return formatUUID([16]byte(sum[:16]), 5)
 }
 
 // JobID is the id of the job that this tenant, route and idempotency key name.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/myspinbot/myspinbot/events"
 )
@@ -93,24 +94,37 @@ func (a *Attempt) span(name string, lo, hi, def float64) (float64, error) {
 	return v, nil
 }
 
+// resolutions are the short sides in pixels by their names, the smallest first.
+var resolutions = []resolution{{"576p", 576}, {"720p", 720}, {"1080p", 1080}}
+
+type resolution struct {
+	name  string
+	short int
+}
+
 // frameSize is the picture's size in pixels for the parameters resolution and
-// aspect; both sides are even.
-func (a *Attempt) frameSize() (w, h int, err error) {
-	resolution, aspect := a.text("resolution", "720p"), a.text("aspect", "1:1")
-	short, ok := map[string]int{"576p": 576, "720p": 720, "1080p": 1080}[resolution]
-	if !ok {
-		return 0, 0, &TaskError{Class: events.ClassInvalidInput, Message: "the resolution is unknown", Hint: "choose 576p, 720p or 1080p"}
+// aspect, one resolution smaller for every attempt that ran out of memory; both sides
+// are even. The note says so where that made a difference.
+func (a *Attempt) frameSize() (w, h int, note string, err error) {
+	name, aspect := a.text("resolution", "720p"), a.text("aspect", "1:1")
+	asked := slices.IndexFunc(resolutions, func(r resolution) bool { return r.name == name })
+	if asked < 0 {
+		return 0, 0, "", &TaskError{Class: events.ClassInvalidInput, Message: "the resolution is unknown", Hint: "choose 576p, 720p or 1080p"}
 	}
-	long := short * 16 / 9
+	given := resolutions[max(0, asked-a.Reduce)]
+	if given.name != name {
+		note = fmt.Sprintf("rendered at %s in place of %s, because memory ran out before", given.name, name)
+	}
+	long := given.short * 16 / 9
 	switch aspect {
 	case "1:1":
-		return short, short, nil
+		return given.short, given.short, note, nil
 	case "16:9":
-		return long, short, nil
+		return long, given.short, note, nil
 	case "9:16":
-		return short, long, nil
+		return given.short, long, note, nil
 	}
-	return 0, 0, &TaskError{Class: events.ClassInvalidInput, Message: "the aspect is unknown", Hint: "choose 16:9, 9:16 or 1:1"}
+	return 0, 0, "", &TaskError{Class: events.ClassInvalidInput, Message: "the aspect is unknown", Hint: "choose 16:9, 9:16 or 1:1"}
 }
 
 // revisions are our own part of the version of each engine that runs ffmpeg: raised

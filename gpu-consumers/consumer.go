@@ -11,10 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
-
-	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
 
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
@@ -28,11 +26,15 @@ const longestAttempt = 2 * time.Hour
 // run is one accepted command on its way.
 type run struct {
 	worker *Worker
+	at     int64 // offset of the command
 	cmd    events.Message
 	task   events.TaskRun
-	log    *slog.Logger
+	id     string // of the attempt
 	began  time.Time
+	light  lightweight           // runs the task without a folder, or nil
 	can    events.TaskCapability // of the engine, once picked
+
+	madeAgain bool // there is a result of the command's name, of no use
 }
 
 // newRun reads a command; one that can never be run is eventlog.ErrUndecodable.
@@ -52,9 +54,37 @@ func (w *Worker) newRun(cmd eventlog.Record) (*run, error) {
 		return nil, fmt.Errorf("%w: %w", eventlog.ErrUndecodable, err)
 	}
 	return &run{
-		worker: w, cmd: m, task: task, began: time.Now(),
-		log: w.log.With("jobId", m.JobID, "workflowId", task.Workflow, "nodeId", m.Stage, "plane", task.Plane, "task", m.Task, "attempt", m.Attempt),
+		worker: w, at: cmd.Offset, cmd: m, task: task, began: time.Now(),
+		id: events.AttemptID(m.JobID, m.Stage, m.Attempt),
 	}, nil
+}
+
+// accepting keeps what was read of a command for its run. A partition has one
+// accepted command at a time, which bounds it.
+type accepting struct {
+	mu   sync.Mutex
+	runs map[eventlog.TopicPartition]*run
+}
+
+func (a *accepting) keep(at eventlog.TopicPartition, r *run) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.runs == nil {
+		a.runs = make(map[eventlog.TopicPartition]*run)
+	}
+	a.runs[at] = r
+}
+
+// take gives back what keep got for the command, or nil.
+func (a *accepting) take(cmd eventlog.Record) *run {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.runs[cmd.At()]
+	if r == nil || r.at != cmd.Offset {
+		return nil
+	}
+	delete(a.runs, cmd.At())
+	return r
 }
 
 // accept says on the log that the command is this worker's now.
@@ -68,7 +98,8 @@ func (w *Worker) accept(cmd eventlog.Record) (eventlog.Acceptance, error) {
 	if err != nil {
 		return eventlog.Acceptance{}, err
 	}
-	return eventlog.Acceptance{Record: rec, Attempt: events.AttemptID(r.cmd.JobID, r.cmd.Stage, r.cmd.Attempt)}, nil
+	w.accepting.keep(cmd.At(), r)
+	return eventlog.Acceptance{Record: rec, Attempt: mark{r.id, r.cmd.JobID, m.OccurredAt, w.pace.lease}.String()}, nil
 }
 
 // run executes an accepted command and reports its result, for as long as that
@@ -76,78 +107,142 @@ func (w *Worker) accept(cmd eventlog.Record) (eventlog.Acceptance, error) {
 // more results wait than the worker has slots. ctx ends only when the worker has to
 // stop before the attempt does.
 func (w *Worker) run(ctx context.Context, cmd eventlog.Record) error {
-	r, err := w.newRun(cmd)
-	if err != nil { // accept has read the same bytes
-		return err
+	r := w.accepting.take(cmd)
+	if r == nil { // accepted in an earlier session, whose commit came to light late
+		var err error
+		if r, err = w.newRun(cmd); err != nil {
+			return err
+		}
 	}
+	r.began = time.Now()
 	w.roster.began(r.cmd.Lane)
 	defer w.roster.ended(r.cmd.Lane)
+	failed := func(_ eventlog.Record, err error) []eventlog.Record { return r.failed(ctx, err) }
+	return pubsub.RecordTask(w.cfg.Log, r.perform, failed)(ctx, cmd)
+}
+
+// perform is the attempt itself: inputs, engine, outputs. It returns the success.
+func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Record, err error) {
 	limit := time.Duration(r.task.TimeoutMS) * time.Millisecond
 	if limit <= 0 {
 		limit = longestAttempt
 	}
-	failed := func(_ eventlog.Record, err error) []eventlog.Record { return r.failed(ctx, err) }
-	return pubsub.Task(w.cfg.Log, r.perform, failed, middleware.CorrelationID, middleware.Timeout(limit))(ctx, cmd)
-}
-
-// perform is the attempt itself: inputs, engine, outputs. It returns the success.
-func (r *run) perform(in *message.Message) (_ []*message.Message, err error) {
-	ctx := in.Context()
-	middleware.SetCorrelationID(r.cmd.CorrelationID, in)
-	r.log.Info("node started")
-	dir, err := os.MkdirTemp(r.worker.dir, "attempt-")
-	if err != nil {
-		return nil, fmt.Errorf("cannot make the attempt's folder: %w", err)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	if !r.worker.stops.begin(r.id, stop) {
+		return nil, errStopped
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer r.worker.stops.end(r.id)
+	if len(r.task.Inputs) == 0 {
+		r.light, r.can = r.worker.roster.light(r.cmd.Task)
+	}
+	r.tell(slog.LevelInfo, "node started")
+	space := workspace{parent: r.worker.dir}
+	defer func() {
+		if err != nil && errors.Is(context.Cause(ctx), errStopped) {
+			err = errStopped // whatever the engine made of it
+		}
+		err = errors.Join(err, space.remove())
+	}()
 	beats := r.startHeartbeat(ctx)
 	defer beats.end()
 
+	if r.shares() {
+		if made := r.reuse(ctx); made != nil {
+			r.can.Engine = made.Result.Engine
+			from := events.ReusedFrom{JobID: made.JobID, Stage: made.Stage, InputHash: made.InputHash}
+			return r.success(events.TaskSucceeded{Result: made.Result, ReusedFrom: &from}, made.Model)
+		}
+	}
 	a := &Attempt{
-		ID:    events.AttemptID(r.cmd.JobID, r.cmd.Stage, r.cmd.Attempt),
-		JobID: r.cmd.JobID, Stage: r.cmd.Stage, Task: r.cmd.Task, Variant: r.cmd.Variant, Number: r.cmd.Attempt,
-		Params: r.task.Params, Dir: filepath.Join(dir, "work"), Progress: beats.report,
+		ID: r.id, JobID: r.cmd.JobID, Stage: r.cmd.Stage, Task: r.cmd.Task, Variant: r.cmd.Variant, Number: r.cmd.Attempt,
+		Params: r.task.Params, Reduce: r.task.Reduce, Progress: beats.report,
 	}
-	if err := os.Mkdir(a.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make the attempt's folder: %w", err)
-	}
-	if err := r.openInputs(ctx, a, dir); err != nil {
-		return nil, err
-	}
-	engine, can, err := r.worker.roster.pick(a)
+	engine, err := r.prepare(ctx, a, &space)
 	if err != nil {
 		return nil, err
 	}
-	r.can = can
 	out, err := engine.Run(ctx, a)
 	if err != nil {
 		return nil, err
 	}
 	if out == nil {
-		return nil, fmt.Errorf("engine %s gave neither a result nor an error", can.Engine)
+		return nil, fmt.Errorf("engine %s gave neither a result nor an error", r.can.Engine)
 	}
-	return r.succeed(ctx, dir, out)
+	return r.succeed(ctx, space.root, out)
 }
 
-func (r *run) succeed(ctx context.Context, dir string, out *Output) ([]*message.Message, error) {
+// prepare gives the attempt its inputs and its folder, and picks its engine.
+func (r *run) prepare(ctx context.Context, a *Attempt, space *workspace) (e engine, err error) {
+	if r.light != nil {
+		return r.light, nil
+	}
+	if a.Dir, err = space.make(); err != nil {
+		return nil, err
+	}
+	if err := r.openInputs(ctx, a, space.root); err != nil {
+		return nil, err
+	}
+	e, r.can, err = r.worker.roster.pick(ctx, a)
+	return e, err
+}
+
+// workspace is the folder of an attempt, made when it is needed.
+type workspace struct{ parent, root string }
+
+// make gives the part of it that is the engine's.
+func (w *workspace) make() (dir string, err error) {
+	if w.root, err = os.MkdirTemp(w.parent, "attempt-"); err == nil {
+		dir = filepath.Join(w.root, "work")
+		err = os.Mkdir(dir, 0o700)
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot make the attempt's folder: %w", err)
+	}
+	return dir, nil
+}
+
+func (w *workspace) remove() error {
+	if w.root == "" {
+		return nil
+	}
+	return os.RemoveAll(w.root)
+}
+
+func (r *run) succeed(ctx context.Context, dir string, out *Output) ([]eventlog.Record, error) {
 	outputs, err := r.keepOutputs(ctx, dir, out)
 	if err != nil {
 		return nil, err
 	}
-	c := events.Columns{Model: out.Model}
-	if files := slices.Concat(artifactsOf(outputs)...); len(files) == 1 {
+	result := events.Result{
+		Outputs: outputs, Fidelity: out.Fidelity, Engine: out.Engine, Version: out.Version, Notes: out.Notes, Verdict: out.Verdict,
+	}
+	if r.shares() {
+		r.offer(ctx, result, out.Model)
+	}
+	return r.success(events.TaskSucceeded{Result: result}, out.Model)
+}
+
+// success is the record that says so.
+func (r *run) success(data events.TaskSucceeded, model string) ([]eventlog.Record, error) {
+	c := events.Columns{Model: model}
+	if files := slices.Concat(artifactsOf(data.Outputs)...); len(files) == 1 {
 		c.ArtifactURI, c.ArtifactSHA256 = files[0].URI, files[0].SHA256
 	}
-	rec, err := r.result(events.TaskSucceeded{Result: events.Result{
-		Outputs: outputs, Fidelity: out.Fidelity, Engine: out.Engine, Version: out.Version, Notes: out.Notes, Verdict: out.Verdict,
-	}}, c)
+	rec, err := r.result(data, c)
 	if err != nil {
 		return nil, err
 	}
+	outcome := "succeeded"
+	if data.ReusedFrom != nil {
+		outcome = "reused"
+	}
 	took := time.Since(r.began)
-	r.log.Info("node finished", "engine", r.can.Engine, "duration", took, "outcome", "succeeded")
-	r.worker.metrics.observe(r.cmd.Task, r.can.Engine, "succeeded", took)
-	return []*message.Message{pubsub.Message(rec)}, nil
+	r.tell(slog.LevelInfo, "node finished", "engine", r.can.Engine, "duration", took, "outcome", outcome)
+	r.worker.metrics.observe(r.cmd.Task, r.can.Engine, outcome, took)
+	return []eventlog.Record{rec}, nil
 }
 
 func artifactsOf(outputs map[string]events.Value) [][]events.Artifact {
@@ -156,94 +251,4 @@ func artifactsOf(outputs map[string]events.Value) [][]events.Artifact {
 		all = append(all, v.Artifacts)
 	}
 	return all
-}
-
-// failed turns whatever went wrong into a failure with a class.
-func (r *run) failed(ctx context.Context, err error) []eventlog.Record {
-	e := r.classify(ctx, err)
-	took := time.Since(r.began)
-	r.log.Warn("node finished", "engine", r.can.Engine, "duration", took, "outcome", "failed", "class", e.Class, "reason", e.Message)
-	r.worker.metrics.observe(r.cmd.Task, r.can.Engine, e.Class, took)
-	if e.Class == events.ClassEngineUnavailable {
-		signal(r.worker.roster.recheck)
-	}
-	rec, err := r.result(events.TaskFailed{Message: e.Message, Hint: e.Hint, LogTail: r.sealedTail(ctx, e)}, events.Columns{ErrorClass: e.Class})
-	if err != nil { // strings and numbers always encode
-		r.log.Error("a failure cannot be written down", "error", err)
-		return nil
-	}
-	return []eventlog.Record{rec}
-}
-
-// killed is the failure of an attempt that ended with its process.
-func (r *run) killed() (eventlog.Record, error) {
-	return r.result(events.TaskFailed{Message: "the worker ended before the attempt did", Hint: "another attempt follows"},
-		events.Columns{ErrorClass: events.ClassEngineUnavailable})
-}
-
-// classify names the cause. ctx is the worker's: when it has ended, the attempt
-// was cut short by us, whatever the engine made of that.
-func (r *run) classify(ctx context.Context, err error) *TaskError {
-	var panicked middleware.RecoveredPanicError
-	var e *TaskError
-	switch {
-	case errors.As(err, &panicked):
-		// The value may hold user text; the stack holds none.
-		r.log.Error("an engine panicked", "engine", r.can.Engine, "stack", panicked.Stacktrace)
-		return &TaskError{
-			Class: events.ClassInternal, Message: "the engine met a fault in this program", Hint: "please report it with the worker's log",
-			LogTail: fmt.Sprint(panicked.V),
-		}
-	case ctx.Err() != nil:
-		return &TaskError{Class: events.ClassEngineUnavailable, Message: "the worker was stopped before the attempt ended", Hint: "another attempt follows", Err: err}
-	case errors.As(err, &e) && slices.Contains(classes, e.Class):
-		return e
-	case errors.Is(err, context.DeadlineExceeded):
-		return &TaskError{Class: events.ClassTimeout, Message: "the attempt ran longer than it may", Hint: "ask for less, or raise the stage's time limit", Err: err}
-	}
-	return &TaskError{Class: events.ClassInternal, Message: "the attempt failed unexpectedly", Hint: "the end of its log says more", Err: err}
-}
-
-var classes = []string{
-	events.ClassOOM, events.ClassTimeout, events.ClassStalled, events.ClassEngineUnavailable, events.ClassEngineRejected,
-	events.ClassInvalidInput, events.ClassArtifactMissing, events.ClassPolicy, events.ClassInternal,
-}
-
-// sealedTail is the end of the log under the job's key; without the key there is none.
-func (r *run) sealedTail(ctx context.Context, e *TaskError) *events.Sealed {
-	text := e.LogTail
-	if e.Err != nil {
-		text += "\n" + e.Err.Error()
-	}
-	if text == "" {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.worker.pace.sealing)
-	defer cancel()
-	sealed, err := r.worker.cfg.Keyring.Seal(ctx, objects.KeyID(r.task.Subject), tailOf(text))
-	if err != nil {
-		r.log.Warn("the end of an attempt's log was not kept", "error", err)
-		return nil
-	}
-	return &sealed
-}
-
-// message is the envelope of everything that is said about the command.
-func (r *run) message(data events.Payload, more events.Columns, n int) events.Message {
-	now := time.Now().UTC()
-	c := r.cmd.Columns
-	more.JobID, more.Stage, more.Task, more.Attempt, more.Variant, more.Lane = c.JobID, c.Stage, c.Task, c.Attempt, c.Variant, c.Lane
-	more.Worker = r.worker.cfg.Worker
-	return events.Message{
-		ID:            events.EventID(now, r.cmd.ID+"/"+data.EventType(), n),
-		AggregateType: events.AggregateJob, AggregateID: r.cmd.JobID, OccurredAt: now,
-		CommandID: r.cmd.CommandID, CausationID: r.cmd.ID, CorrelationID: r.cmd.CorrelationID,
-		Tenant: r.cmd.Tenant, Actor: r.worker.cfg.Worker, Columns: more, Data: data,
-	}
-}
-
-// result is the one record that answers the command.
-func (r *run) result(data events.Payload, c events.Columns) (eventlog.Record, error) {
-	c.DurationMS = max(1, time.Since(r.began).Milliseconds())
-	return record(events.TopicTaskEvents, r.message(data, c, 0))
 }

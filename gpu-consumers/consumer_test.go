@@ -110,6 +110,9 @@ func TestACommandBecomesAResult(t *testing.T) {
 	if r.Fidelity != events.FidelityPreview || r.Engine != "test" || r.Version != "7" || len(r.Notes) != 1 || r.Verdict == nil || r.Verdict.Allowed || done.Model != "m1" || done.DurationMS < 1 {
 		t.Errorf("result = %+v, model %q, %d ms", r, done.Model, done.DurationMS)
 	}
+	if d := r.Outputs["caption"].Digest; d != events.Digest(b.ring.DigestKey("default"), "about a garden") {
+		t.Errorf("the caption has the digest %q", d)
+	}
 	if text := b.unseal(r.Outputs["caption"].Text); text != "about a garden" {
 		t.Errorf("caption = %q", text)
 	}
@@ -245,15 +248,15 @@ func TestATaskWithoutEngineSaysWhatToMend(t *testing.T) {
 	gap := &events.TaskGap{Task: benchTask.Task, Engine: "big", Reason: "no weights", Hint: "fetch them"}
 	b := newBench(t, &testEngine{gap: gap}, engineOf(misbehave))
 	b.worker.roster.refresh(t.Context())
-	if _, can, err := b.worker.roster.pick(&Attempt{Task: benchTask.Task}); err != nil || can.Engine != "test" {
+	if _, can, err := b.worker.roster.pick(t.Context(), &Attempt{Task: benchTask.Task}); err != nil || can.Engine != "test" {
 		t.Errorf("with the preferred engine away: %v, %v", can, err)
 	}
-	_, _, err := b.worker.roster.pick(&Attempt{Task: "lipsync.apply"})
+	_, _, err := b.worker.roster.pick(t.Context(), &Attempt{Task: "lipsync.apply"})
 	wantTaskError(t, err, events.ClassEngineUnavailable)
 
 	alone := newRoster([]engine{&testEngine{gap: gap}}, nil)
 	alone.refresh(t.Context())
-	_, _, err = alone.pick(&Attempt{Task: benchTask.Task})
+	_, _, err = alone.pick(t.Context(), &Attempt{Task: benchTask.Task})
 	if e := wantTaskError(t, err, events.ClassEngineUnavailable); !strings.Contains(e.Message, "big: no weights") || e.Hint != "fetch them" {
 		t.Errorf("failure = %+v", e)
 	}

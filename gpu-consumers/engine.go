@@ -35,6 +35,9 @@ type Attempt struct {
 	Texts                           map[string]string // clear text by input name
 	Files                           map[string][]File // local files by input name
 	Dir                             string            // absolute, empty, removed afterwards
+	// Reduce is how many attempts of the stage ran out of memory before this one: ask for
+	// less each time, and say so in the notes. An engine that cannot ignores it.
+	Reduce int
 	// Progress reports percent (0-100) and fixed wording; it is also the lease's beat.
 	Progress func(percent float64, message string)
 }

@@ -2,29 +2,37 @@
 
 package gpu
 
-import "context"
+import (
+	"context"
+
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+)
 
 // reportInterrupted says of the attempts that a predecessor of this name accepted
-// last that they failed, so that others follow at once and not when the stage's
-// time-out has passed. Of one that had ended this is news of the past, which the
-// job ignores. It is a courtesy: without it the time-out comes to the same.
+// last that they failed, so that others follow at once and not when the lease or the
+// stage's time has run out, and the lane's partitions open at once. Of one that had
+// ended this is news of the past, which the job ignores. It is a courtesy: without it
+// the lease comes to the same.
 func (w *Worker) reportInterrupted(ctx context.Context, lane string) {
 	cmds, err := w.cfg.Log.LastAccepted(ctx, lane)
 	if err != nil {
 		w.log.Warn("what a predecessor left undone is not known; time-outs will tell", "lane", lane, "error", err)
 		return
 	}
+	var out []eventlog.Record
 	for _, cmd := range cmds {
 		r, err := w.newRun(cmd)
 		if err != nil {
 			continue // a dead letter
 		}
-		rec, err := r.killed()
-		if err == nil {
-			err = w.cfg.Log.Produce(ctx, rec)
+		if rec, err := r.killed(); err == nil { // strings and numbers always encode
+			out = append(out, rec)
 		}
-		if err != nil {
-			w.log.Warn("an interrupted attempt is not reported; its time-out will tell", "jobId", r.cmd.JobID, "nodeId", r.cmd.Stage, "error", err)
-		}
+	}
+	if len(out) == 0 {
+		return
+	}
+	if err := w.cfg.Log.Produce(ctx, out...); err != nil {
+		w.log.Warn("interrupted attempts are not reported; their time-outs will tell", "lane", lane, "attempts", len(out), "error", err)
 	}
 }

@@ -4,6 +4,7 @@ package gpu
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -20,11 +21,20 @@ var taskLanes = map[string]string{
 	"tts.synthesize": events.LaneTTS, "render_video": events.LaneRender,
 	"lipsync.apply": events.LaneLipsync, "upscale_video": events.LaneUpscale,
 	"media.assemble": events.LaneMedia, "media.check": events.LaneMedia,
+	"noop.script": events.LaneScript, "noop.tts": events.LaneTTS, "noop.render": events.LaneRender, "noop.lipsync": events.LaneLipsync,
 }
 
 // chooser is an engine that cannot take every attempt of its task.
 type chooser interface {
 	takes(a *Attempt) bool
+}
+
+// lightweight is an engine that needs no folder, and that waits for nothing when it
+// is asked what it can: it runs before the others have answered, and is not worth a
+// line of the log for each attempt.
+type lightweight interface {
+	engine
+	light()
 }
 
 // roster knows what each engine said when it was last asked.
@@ -34,15 +44,17 @@ type roster struct {
 
 	mu      sync.Mutex
 	states  []engineState // one per engine
+	known   int           // how many of them have answered since the start
 	running map[string]int
-	asked   chan struct{} // closed and replaced after each look
+	asked   chan struct{} // closed and replaced after each answer
 	changed chan struct{} // holds one when the manifest is out of date
 	recheck chan struct{} // holds one when an engine should be looked at early
 }
 
 type engineState struct {
-	can events.TaskCapability
-	gap *events.TaskGap // nil: can
+	known bool // has answered
+	can   events.TaskCapability
+	gap   *events.TaskGap // nil: can
 }
 
 // capabilityTime bounds one engine's answer about itself.
@@ -50,7 +62,7 @@ const capabilityTime = 10 * time.Second
 
 func newRoster(engines []engine, slots map[string]int) *roster {
 	return &roster{
-		engines: engines, slots: maps.Clone(slots), running: map[string]int{},
+		engines: engines, slots: maps.Clone(slots), states: make([]engineState, len(engines)), running: map[string]int{},
 		asked: make(chan struct{}), changed: make(chan struct{}, 1), recheck: make(chan struct{}, 1),
 	}
 }
@@ -60,32 +72,39 @@ func (r *roster) lanes() []string { return slices.Sorted(maps.Keys(r.slots)) }
 
 // refresh asks every engine what it can do now.
 func (r *roster) refresh(ctx context.Context) {
-	states := make([]engineState, len(r.engines))
 	var wait sync.WaitGroup
 	for i, e := range r.engines {
 		wait.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, capabilityTime)
 			defer cancel()
-			states[i].can, states[i].gap = e.Capability(ctx)
+			can, gap := e.Capability(ctx)
+			r.answer(ctx, i, engineState{known: true, can: can, gap: gap})
 		})
 	}
 	wait.Wait()
-	if ctx.Err() != nil {
-		return // the answers are about the end, not about the engines
+}
+
+// answer takes what one engine said; its neighbours may be slower.
+func (r *roster) answer(ctx context.Context, i int, s engineState) {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return // it is about the end, not about the engine
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !slices.EqualFunc(r.states, states, sameState) {
+	if !sameState(r.states[i], s) {
 		signal(r.changed)
 	}
-	r.states = states
+	if !r.states[i].known {
+		r.known++
+	}
+	r.states[i] = s
 	close(r.asked)
 	r.asked = make(chan struct{})
 }
 
 func sameState(a, b engineState) bool {
-	if a.gap == nil || b.gap == nil {
-		return a.gap == b.gap && a.can == b.can
+	if a.known != b.known || a.gap == nil || b.gap == nil {
+		return a.known == b.known && a.gap == b.gap && a.can == b.can
 	}
 	return *a.gap == *b.gap
 }
@@ -100,10 +119,22 @@ func signal(c chan struct{}) {
 
 // await waits until some engine of the lane can run; false when ctx ended first.
 func (r *roster) await(ctx context.Context, lane string) bool {
+	return r.until(ctx, func() bool {
+		for i, s := range r.states {
+			_, light := r.engines[i].(lightweight)
+			if s.known && s.gap == nil && taskLanes[s.can.Task] == lane && (light || r.known == len(r.states)) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// until waits for an answer after which ok holds; false when ctx ended first.
+func (r *roster) until(ctx context.Context, ok func() bool) bool {
 	for {
 		r.mu.Lock()
-		ready := slices.ContainsFunc(r.states, func(s engineState) bool { return s.gap == nil && taskLanes[s.can.Task] == lane })
-		asked := r.asked
+		ready, asked := ok(), r.asked
 		r.mu.Unlock()
 		if ready {
 			return ctx.Err() == nil
@@ -116,9 +147,24 @@ func (r *roster) await(ctx context.Context, lane string) bool {
 	}
 }
 
-// pick is the first engine that can run the attempt, and what it said of itself.
-// Without one the error says what to mend.
-func (r *roster) pick(a *Attempt) (engine, events.TaskCapability, error) {
+// light is the lightweight engine of a task, or nil.
+func (r *roster) light(task string) (lightweight, events.TaskCapability) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, s := range r.states {
+		if e, light := r.engines[i].(lightweight); light && s.known && s.gap == nil && s.can.Task == task {
+			return e, s.can
+		}
+	}
+	return nil, events.TaskCapability{}
+}
+
+// pick is the first engine that can run the attempt, and what it said of itself,
+// once every engine has answered. Without one the error says what to mend.
+func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapability, error) {
+	if !r.until(ctx, func() bool { return r.known == len(r.states) }) {
+		return nil, events.TaskCapability{}, ctx.Err()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var reasons, hints []string

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/myspinbot/myspinbot/events"
@@ -16,25 +17,41 @@ import (
 // announce keeps the roster and the manifest current until ctx ends; then it says
 // that the worker stops.
 func (w *Worker) announce(ctx context.Context) {
-	look := time.NewTicker(w.pace.manifest)
-	defer look.Stop()
-	w.roster.refresh(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() { w.look(ctx) })
+	often := time.NewTicker(w.pace.manifest)
+	defer often.Stop()
 	for ctx.Err() == nil {
-		w.tell(ctx, false)
+		select {
+		case <-ctx.Done():
+		case <-w.roster.changed:
+			w.tell(ctx, false)
+		case <-often.C:
+			w.tell(ctx, false)
+		}
 		select { // changes come in bursts
 		case <-time.After(w.pace.manifestGap):
 		case <-ctx.Done():
 		}
+	}
+	looking.Wait()
+	w.tell(ctx, true)
+}
+
+// look asks the engines what they can, at once and then every now and then. The
+// manifest does not wait for the slowest of them.
+func (w *Worker) look(ctx context.Context) {
+	again := time.NewTicker(w.pace.manifest)
+	defer again.Stop()
+	for {
+		w.roster.refresh(ctx)
 		select {
 		case <-ctx.Done():
-		case <-w.roster.changed:
+			return
 		case <-w.roster.recheck:
-			w.roster.refresh(ctx)
-		case <-look.C:
-			w.roster.refresh(ctx)
+		case <-again.C:
 		}
 	}
-	w.tell(ctx, true)
 }
 
 // tell writes the manifest. A failure is no news: the log says so elsewhere, and
@@ -74,6 +91,7 @@ func (w *Worker) manifest(stopped bool) events.WorkerManifest {
 	}
 	for _, s := range r.states {
 		switch {
+		case !s.known:
 		case s.gap != nil && r.slots[taskLanes[s.gap.Task]] > 0:
 			m.Unavailable = append(m.Unavailable, *s.gap)
 		case s.gap == nil && r.slots[taskLanes[s.can.Task]] > 0:

@@ -19,7 +19,7 @@ type taskMetrics struct {
 func newTaskMetrics(r prometheus.Registerer) (*taskMetrics, error) {
 	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "myspinbot_task_seconds",
-		Help:    "Time from the start of an attempt to its outcome, by task, engine and outcome (succeeded or the error class).",
+		Help:    "Time from the start of an attempt to its outcome, by task, engine and outcome (succeeded, reused, cancelled or the error class).",
 		Buckets: prometheus.ExponentialBuckets(0.05, 2.5, 12), // 50 ms to 20 min
 	}, []string{"task", "engine", "outcome"})
 	if r == nil {

@@ -297,7 +297,7 @@ func TestTheUsersScriptWinsOverTheModel(t *testing.T) {
 	r := newRoster(engines, map[string]int{events.LaneScript: 1})
 	r.refresh(t.Context())
 	pick := func(a *Attempt) string {
-		_, can, err := r.pick(a)
+		_, can, err := r.pick(t.Context(), a)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -316,6 +316,6 @@ func TestTheUsersScriptWinsOverTheModel(t *testing.T) {
 	if got := pick(about("tea")); got != "template" {
 		t.Errorf("without the server %s runs", got)
 	}
-	_, _, err = r.pick(&Attempt{Task: taskScript})
+	_, _, err = r.pick(t.Context(), &Attempt{Task: taskScript})
 	wantTaskError(t, err, events.ClassEngineUnavailable)
 }

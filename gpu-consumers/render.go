@@ -56,6 +56,9 @@ func (k *kenBurns) Run(ctx context.Context, a *Attempt) (*Output, error) {
 		return nil, &TaskError{Class: events.ClassEngineUnavailable, Message: "ffmpeg cannot be used", Hint: ffmpegInstall, Err: err}
 	}
 	notes := []string{"the built-in renderer moves a camera over the portrait and does not draw the scene"}
+	if shot.note != "" {
+		notes = append(notes, shot.note)
+	}
 	if len(a.Files["lora"]) > 0 {
 		notes = append(notes, "the LoRA was not used: the built-in renderer shows the photo itself")
 	}
@@ -107,10 +110,11 @@ type shot struct {
 	w, h, fps int
 	seconds   float64
 	seed      int64
+	note      string // why it is smaller than asked for
 }
 
 func shotOf(a *Attempt) (shot, error) {
-	w, h, err := a.frameSize()
+	w, h, note, err := a.frameSize()
 	if err != nil {
 		return shot{}, err
 	}
@@ -122,7 +126,7 @@ func shotOf(a *Attempt) (shot, error) {
 	if err != nil {
 		return shot{}, err
 	}
-	return shot{w: w, h: h, fps: int(math.Round(fps)), seconds: seconds, seed: int64(a.number("seed", 0))}, nil
+	return shot{w: w, h: h, note: note, fps: int(math.Round(fps)), seconds: seconds, seed: int64(a.number("seed", 0))}, nil
 }
 
 func (s shot) frames() int { return max(1, int(math.Round(s.seconds*float64(s.fps)))) }

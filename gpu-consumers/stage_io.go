@@ -54,11 +54,9 @@ func (r *run) openInputs(ctx context.Context, a *Attempt, dir string) error {
 // that is returned exists and is verified.
 func (r *run) keepOutputs(ctx context.Context, dir string, out *Output) (map[string]events.Value, error) {
 	kept := make(map[string]events.Value, len(out.Texts)+len(out.Files))
-	key := objects.KeyID(r.task.Subject)
 	for _, name := range slices.Sorted(maps.Keys(out.Texts)) {
-		err := r.patiently(ctx, func() error {
-			sealed, err := r.worker.cfg.Keyring.Seal(ctx, key, out.Texts[name])
-			kept[name] = events.Value{Text: &sealed}
+		err := r.patiently(ctx, func() (err error) {
+			kept[name], err = r.sealed(ctx, out.Texts[name])
 			return err
 		})
 		if err != nil {

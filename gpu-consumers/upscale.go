@@ -36,6 +36,10 @@ func (l *lanczos) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	if factor != 1 && factor != 2 && factor != 4 {
 		return nil, &TaskError{Class: events.ClassInvalidInput, Message: "the upscaling factor is unknown", Hint: "choose 1, 2 or 4"}
 	}
+	asked := factor
+	for range min(a.Reduce, 2) {
+		factor = max(1, factor/2)
+	}
 	info, err := l.media.probe(ctx, in.Path)
 	if err != nil {
 		return nil, err
@@ -60,6 +64,9 @@ func (l *lanczos) Run(ctx context.Context, a *Attempt) (*Output, error) {
 		return nil, err
 	}
 	notes := []string{"enlarged by resampling, which adds no detail"}
+	if factor < asked {
+		notes = append(notes, fmt.Sprintf("enlarged %g times in place of %g, because memory ran out before", factor, asked))
+	}
 	if float64(w) < factor*float64(info.Video.Width)-2 {
 		notes = append(notes, "the size was limited to 4K")
 	}

@@ -3,6 +3,7 @@
 package gpu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,9 @@ type Config struct {
 	// run now and takes the attempt's inputs does. See TextEngines.
 	Engines []engine
 
+	// Lease is how long the worker may be silent before its attempts are taken for
+	// lost, at least 1 s; default 15 s.
+	Lease     time.Duration
 	TempDir   string // work files lie in a folder of it that is emptied at start; default os.TempDir
 	GPU       string // name of the card, for the manifest
 	VRAMBytes int64
@@ -51,6 +55,7 @@ type Config struct {
 // pace is every interval of the worker, so that tests need not wait.
 type pace struct {
 	lease       time.Duration // said in task.accepted
+	first       time.Duration // before the first beat of an attempt; one that is over by then has none
 	beat        time.Duration // between two beats of a running attempt, at most
 	progress    time.Duration // between two progress records, at least
 	manifest    time.Duration // between two looks at the engines
@@ -60,8 +65,20 @@ type pace struct {
 }
 
 var usualPace = pace{
-	lease: 15 * time.Second, beat: 4 * time.Second, progress: 250 * time.Millisecond,
+	first: 200 * time.Millisecond, progress: 250 * time.Millisecond,
 	manifest: 10 * time.Second, manifestGap: time.Second, store: 30 * time.Second, sealing: time.Second,
+}
+
+const (
+	usualLease    = 15 * time.Second
+	shortestLease = time.Second
+	longestBeat   = 5 * time.Second
+)
+
+// of sets the lease, and the beats by it: two of three may be lost.
+func (p pace) of(lease time.Duration) pace {
+	p.lease, p.beat = lease, min(lease/3, longestBeat)
+	return p
 }
 
 // Worker runs lanes until its context ends.
@@ -72,6 +89,10 @@ type Worker struct {
 	log     *slog.Logger
 	roster  *roster
 	metrics *taskMetrics
+
+	accepting accepting
+	stops     stops
+	settler   settler
 }
 
 var workerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
@@ -87,6 +108,9 @@ func New(cfg Config) (*Worker, error) {
 	}
 	if len(cfg.Engines) == 0 {
 		faults = append(faults, errors.New("a worker needs at least one engine"))
+	}
+	if cfg.Lease != 0 && cfg.Lease < shortestLease {
+		faults = append(faults, fmt.Errorf("lease %v: want at least %v", cfg.Lease, shortestLease))
 	}
 	for lane, n := range cfg.Slots {
 		if n < 1 {
@@ -111,13 +135,14 @@ func New(cfg Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{
-		cfg: cfg, pace: usualPace, dir: filepath.Join(temp, "myspinbot-worker-"+cfg.Worker),
+		cfg: cfg, pace: usualPace.of(cmp.Or(cfg.Lease, usualLease)), dir: filepath.Join(temp, "myspinbot-worker-"+cfg.Worker),
 		log: cfg.Logger, roster: newRoster(cfg.Engines, cfg.Slots), metrics: metrics,
 	}
 	if w.log == nil {
 		w.log = slog.Default()
 	}
 	w.log = w.log.With("worker", cfg.Worker)
+	w.settler = settler{log: cfg.Log, lease: w.pace.lease, warn: w.log.Warn}
 	return w, nil
 }
 
@@ -144,6 +169,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 		defer close(announced)
 		w.announce(announcing)
 	}()
+	lanes.Go(func() error { return w.heedStops(ctx) })
 	for _, lane := range w.roster.lanes() {
 		lanes.Go(func() error { return w.runLane(ctx, lane) })
 	}
@@ -162,7 +188,7 @@ func (w *Worker) runLane(ctx context.Context, lane string) error {
 	}
 	w.reportInterrupted(ctx, lane)
 	l, err := w.cfg.Log.NewLane(eventlog.LaneConfig{
-		Lane: lane, Slots: w.cfg.Slots[lane], Accept: w.accept, Run: w.run, Grace: w.cfg.Grace,
+		Lane: lane, Slots: w.cfg.Slots[lane], Accept: w.accept, Run: w.run, Settled: w.settler.settled, Grace: w.cfg.Grace,
 	})
 	if err != nil {
 		return err

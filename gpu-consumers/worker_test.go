@@ -109,7 +109,7 @@ func newBench(t *testing.T, engines ...engine) *bench {
 		t.Fatal(err)
 	}
 	b.worker.pace.manifest, b.worker.pace.manifestGap = 50*time.Millisecond, time.Millisecond
-	b.worker.pace.beat, b.worker.pace.progress = 20*time.Millisecond, 5*time.Millisecond
+	b.worker.pace.first, b.worker.pace.beat, b.worker.pace.progress = 5*time.Millisecond, 20*time.Millisecond, 5*time.Millisecond
 	return b
 }
 
@@ -177,21 +177,31 @@ func (b *bench) of(eventType, stage string) []events.Message {
 // send writes a command of its own stage.
 func (b *bench) send(stage string, task events.TaskRun) events.Message {
 	b.t.Helper()
+	m := b.message(stage, task)
+	b.sendMessage(m)
+	return m
+}
+
+// message is the first attempt of a stage.
+func (b *bench) message(stage string, task events.TaskRun) events.Message {
 	if task.Subject == "" {
 		task.Subject = "default/-/" + benchJob
 	}
-	m := events.Message{
+	return events.Message{
 		ID: events.AttemptID(benchJob, stage, 1), AggregateType: events.AggregateJob, AggregateID: benchJob,
 		OccurredAt: time.Now(), CommandID: "the-submit", CausationID: "the-plan", CorrelationID: "the-story", Tenant: "default", Actor: "handler",
 		Columns: events.Columns{JobID: benchJob, Stage: stage, Task: benchTask.Task, Attempt: 1, Lane: events.LaneRender, Variant: "svd_wav2lip"},
 		Data:    task,
 	}
+}
+
+func (b *bench) sendMessage(m events.Message) {
+	b.t.Helper()
 	value, err := events.Encode(m)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.sendRaw(value)
-	return m
 }
 
 func (b *bench) sendRaw(value []byte) {
@@ -336,8 +346,8 @@ func TestAnAttemptMayEndWithinTheGrace(t *testing.T) {
 
 func TestBadWorkerConfigsAreRefused(t *testing.T) {
 	t.Parallel()
-	_, err := New(Config{Worker: "a/b", Slots: map[string]int{"tts": 0}})
-	for _, want := range []string{"needs the log", `"a/b"`, "at least one engine", `lane "tts"`} {
+	_, err := New(Config{Worker: "a/b", Slots: map[string]int{"tts": 0}, Lease: time.Millisecond})
+	for _, want := range []string{"needs the log", `"a/b"`, "at least one engine", `lane "tts"`, "lease 1ms"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
 		}

@@ -4,8 +4,6 @@
 package handlers
 
 import (
-	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -15,22 +13,16 @@ import (
 )
 
 type directory struct {
-	now      func() time.Time
-	caughtUp chan struct{} // closed when everything written before the start is known
+	now func() time.Time
 
 	mu       sync.RWMutex
 	workers  aggregates.Workers
 	profiles map[string]aggregates.Profile
+	known    *workersKnown // nil after a manifest
 }
 
 func newDirectory(now func() time.Time) *directory {
-	return &directory{now: now, caughtUp: make(chan struct{}), profiles: map[string]aggregates.Profile{}}
-}
-
-// run follows the two topics until ctx ends.
-func (d *directory) run(ctx context.Context, log *eventlog.Log) error {
-	from := log.Whole(events.TopicWorkers, events.TopicProfileEvents)
-	return log.Tail(ctx, from, func(b eventlog.Batch) error { d.apply(b.Records); return nil }, func() { close(d.caughtUp) })
+	return &directory{now: now, profiles: map[string]aggregates.Profile{}}
 }
 
 // apply takes records that the log's owners wrote; one that cannot be read is no
@@ -45,21 +37,12 @@ func (d *directory) apply(records []eventlog.Record) {
 		}
 		if m.AggregateType != events.AggregateProfile {
 			d.workers.Apply(m)
+			d.known = nil
 			continue
 		}
 		if p, err := d.profiles[m.AggregateID].Apply(m); err == nil {
 			d.profiles[m.AggregateID] = p
 		}
-	}
-}
-
-// ready waits until the directory has caught up once.
-func (d *directory) ready(ctx context.Context) error {
-	select {
-	case <-d.caughtUp:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("workers and profiles were not read in time: %w", ctx.Err())
 	}
 }
 
@@ -74,14 +57,31 @@ func (d *directory) profile(tenant, id string) *events.ProfileSnapshot {
 	return p.Snapshot()
 }
 
-func (d *directory) engines() map[string]string {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.workers.Engines(d.now())
+// workersKnown is what the workers at work can do, as of a time. It is never changed.
+type workersKnown struct {
+	tasks   map[string]bool
+	gaps    map[string]events.TaskGap
+	engines map[string]string
+	until   time.Time // when a worker that says nothing more no longer counts
 }
 
-func (d *directory) tasks() (map[string]bool, map[string]events.TaskGap) {
+func (d *directory) workersNow() *workersKnown {
+	now := d.now()
 	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.workers.Tasks(d.now())
+	k := d.known
+	d.mu.RUnlock()
+	if k != nil && !now.After(k.until) {
+		return k
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	k = &workersKnown{engines: d.workers.Engines(now), until: now.Add(aggregates.WorkerSilence)}
+	k.tasks, k.gaps = d.workers.Tasks(now)
+	for _, m := range d.workers.Alive(now) {
+		if end := m.OccurredAt.Add(aggregates.WorkerSilence); end.Before(k.until) {
+			k.until = end
+		}
+	}
+	d.known = k
+	return k
 }

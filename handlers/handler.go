@@ -1,23 +1,33 @@
-// The handler: what it is made of, and the state it keeps for each partition.
+// The handler: the core inside the transaction runner, with the directory, the
+// clock and the beats beside it.
 
 package handlers
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/internal/pubsub"
 )
 
 // Group is the consumer group of all handlers.
 const Group = "handler"
+
+// tick is how often deadlines are looked at; they are seconds to hours long.
+const tick = 250 * time.Millisecond
+
+// frozen is a gap between two ticks that says that this process stood still.
+const frozen = 4 * tick
 
 // Inputs are the topics that a handler decides on, and Journals those that show
 // how far it came.
@@ -33,140 +43,120 @@ type Config struct {
 	Log        *eventlog.Log
 	Policy     aggregates.Policy
 	Lanes      map[string]int // partitions of each lane's topic
+	CarryAfter int64          // see CoreConfig
+	Archive    time.Duration  // see CoreConfig
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger     // default slog.Default
 	Now        func() time.Time // default time.Now; the clock and the workers' silence go by it
 }
 
-// Handler decides for the partitions it owns. It implements eventlog.State, and
-// its Handle is the message.HandlerFunc that runs inside the transactions.
+// Handler decides for the partitions that the group gives it.
 type Handler struct {
-	cfg     Config
-	replay  replay
-	dir     *directory
-	metrics *metrics
-
-	mu    sync.Mutex // the clock reads what the runner writes
-	parts map[int32]*partition
+	*Core
+	log   *eventlog.Log
+	known chan struct{} // closed when everything written before the start is known
 }
-
-// replay is eventlog.Log.Replay.
-type replay func(ctx context.Context, at eventlog.TopicPartition, from int64, fn func([]eventlog.Record) error) (int64, error)
 
 // New makes a handler that owns nothing yet.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Log == nil || len(cfg.Lanes) == 0 {
-		return nil, errors.New("cannot make a handler without a log and lanes")
+	if cfg.Log == nil {
+		return nil, errors.New("cannot make a handler without a log")
 	}
-	if cfg.Policy.MaxAttempts < 1 {
-		cfg.Policy = aggregates.DefaultPolicy()
+	core, err := NewCore(CoreConfig{Policy: cfg.Policy, Lanes: cfg.Lanes, Replay: cfg.Log.Replay, CarryAfter: cfg.CarryAfter, Archive: cfg.Archive,
+		Logger: cfg.Logger, Now: cfg.Now})
+	if err != nil {
+		return nil, err
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	h := &Handler{cfg: cfg, replay: cfg.Log.Replay, dir: newDirectory(cfg.Now), parts: map[int32]*partition{}, metrics: newMetrics()}
 	if cfg.Registerer != nil {
-		for _, c := range h.metrics.collectors() {
+		for _, c := range core.Collectors() {
 			if err := cfg.Registerer.Register(c); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return h, nil
+	return &Handler{Core: core, log: cfg.Log, known: make(chan struct{})}, nil
 }
 
-// partition is the state of one partition number: the live jobs and all profiles
-// as committed, and over them what the open transaction has decided.
-type partition struct {
-	jobs     map[string]*liveJob
-	profiles map[string]aggregates.Profile
-	ended    map[string]indexEntry // finished jobs, so that no old command starts one again
-
-	// started lists live jobs in the order they began; finished heads are dropped lazily.
-	started []*liveJob
-	end     int64     // offset after the last own record in jobs.events
-	lastAt  time.Time // of the newest fact: occurred_at never decreases in a partition
-
-	open overlay
-}
-
-// liveJob is a job with the offset of its first fact in jobs.events.
-type liveJob struct {
-	aggregates.Job
-	first int64
-	// clocked is the deadline that the clock has already put on the log, so that it
-	// is written once; it is no part of the decision.
-	clocked map[deadlineKey]bool
-}
-
-// overlay is what was decided since the last commit.
-type overlay struct {
-	jobs     map[string]aggregates.Job
-	profiles map[string]aggregates.Profile
-	lastAt   time.Time
-	facts    []decided
-}
-
-// decided is a fact with the state after it, to be told about once it is committed.
-type decided struct {
-	job  aggregates.Job
-	fact events.Message
-}
-
-// indexEntry is a record of jobs.index: how a job ended. The topic is a cache of
-// jobs.events, compacted by job id.
-type indexEntry struct {
-	Status      string `json:"status"`
-	Version     int64  `json:"version"`
-	LastEventID string `json:"last_event_id"`
-	BodyDigest  string `json:"body_digest,omitempty"`
-}
-
-func newPartition() *partition {
-	return &partition{jobs: map[string]*liveJob{}, profiles: map[string]aggregates.Profile{}, ended: map[string]indexEntry{}}
-}
-
-func (p *partition) job(id string) (aggregates.Job, bool) {
-	if j, ok := p.open.jobs[id]; ok {
-		return j, true
+// Run decides until ctx ends. It returns eventlog.ErrFenced when another process
+// has taken over its name.
+func (h *Handler) Run(ctx context.Context) error {
+	runner, err := h.log.NewRunner(eventlog.RunnerConfig{
+		Group: Group, Topics: Inputs(), Journals: Journals(),
+		Decider: pubsub.NewRecordDecider(h, func(_ context.Context, in eventlog.Record) ([]eventlog.Record, error) { return h.Decide(in) }),
+	})
+	if err != nil {
+		return err
 	}
-	if j, ok := p.jobs[id]; ok {
-		return j.Job, true
-	}
-	_, ended := p.ended[id]
-	return aggregates.Job{}, !ended
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return h.follow(ctx) })
+	g.Go(func() error { h.runClock(ctx); return nil })
+	g.Go(func() error { return h.listen(ctx) })
+	g.Go(func() error { return runner.Run(ctx) })
+	return g.Wait()
 }
 
-func (p *partition) profile(id string) aggregates.Profile {
-	if f, ok := p.open.profiles[id]; ok {
-		return f
+// Recover waits for the workers and profiles, and then recovers as the core does:
+// a plan that knew of no worker would be refused.
+func (h *Handler) Recover(ctx context.Context, n int32, meta string) error {
+	select {
+	case <-h.known:
+		return h.Core.Recover(ctx, n, meta)
+	case <-ctx.Done():
+		return fmt.Errorf("workers and profiles were not read in time: %w", ctx.Err())
 	}
-	return p.profiles[id]
 }
 
-// at is the time of a decision: the command's own, but not before an earlier fact.
-func (p *partition) at(m events.Message) time.Time {
-	last := p.lastAt
-	if p.open.lastAt.After(last) {
-		last = p.open.lastAt
-	}
-	if m.OccurredAt.Before(last) {
-		return last
-	}
-	return m.OccurredAt
+// follow keeps the directory up to date until ctx ends.
+func (h *Handler) follow(ctx context.Context) error {
+	from := h.log.Whole(events.TopicWorkers, events.TopicProfileEvents)
+	return h.log.Tail(ctx, from, func(b eventlog.Batch) error { h.Learn(b.Records); return nil }, func() { close(h.known) })
 }
 
-// oldest is the offset of the oldest live job's first fact, from where recovery
-// starts; without live jobs it is the end.
-func (p *partition) oldest() int64 {
-	for len(p.started) > 0 && p.jobs[p.started[0].ID] != p.started[0] {
-		p.started = p.started[1:]
-	}
-	if len(p.started) == 0 {
-		return p.end
-	}
-	return p.started[0].first
+// listen follows the beats of running attempts until ctx ends.
+func (h *Handler) listen(ctx context.Context) error {
+	return h.log.Watch(ctx, []string{events.TopicTaskProgress}, func(b eventlog.Batch) error {
+		now := h.cfg.Now()
+		for _, r := range b.Records {
+			h.Beat(r, now)
+		}
+		return nil
+	}, func(current bool) { h.BeatsCurrent(current, h.cfg.Now()) })
 }
+
+// runClock writes due commands until ctx ends.
+func (h *Handler) runClock(ctx context.Context) {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	last := h.cfg.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			now := h.cfg.Now()
+			if now.Sub(last) > frozen { // the beats of that time are still unread
+				h.restartLeases(now)
+			}
+			last = now
+			h.writeDue(ctx)
+		}
+	}
+}
+
+// most is how many commands are written at once.
+const most = 500
+
+func (h *Handler) writeDue(ctx context.Context) {
+	for due := range slices.Chunk(h.Due(h.cfg.Now()), most) {
+		err := h.log.Produce(ctx, due...)
+		if err == nil {
+			continue
+		}
+		h.cfg.Logger.Warn("the clock's commands could not be written; they are due again", "commands", len(due), "error", err)
+		for _, r := range due { // some may lie there: the second of two is void
+			h.GiveBack(r)
+		}
+	}
+}
+
+var _ eventlog.State = (*Handler)(nil)

@@ -4,55 +4,106 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 )
 
-// metaPrefix opens the commit metadata: the offset in jobs.events of the oldest
-// live job's first fact.
-const metaPrefix = "oldest="
+// mark is the text of a commit: what recovery has to know before it reads anything.
+type mark struct {
+	oldest  int64     // offset in jobs.events at which recovery of the oldest live job starts
+	lastAt  time.Time // of the newest fact, which recovery may not read
+	indexed int       // jobs with an entry in jobs.index
+}
 
-// Recover folds the partition's facts from the oldest live job on, all of its
-// profiles, and the index of ended jobs.
-func (h *Handler) Recover(ctx context.Context, n int32, meta string) error {
-	if err := h.dir.ready(ctx); err != nil {
-		return err
+func (m mark) String() string {
+	b := append(make([]byte, 0, 64), "oldest="...)
+	b = strconv.AppendInt(b, m.oldest, 10)
+	if m.indexed > 0 {
+		b = append(b, " index="...)
+		b = strconv.AppendInt(b, int64(m.indexed), 10)
 	}
-	from := int64(0)
-	if s, ok := strings.CutPrefix(meta, metaPrefix); ok {
-		var err error
-		if from, err = strconv.ParseInt(s, 10, 64); err != nil {
-			return fmt.Errorf("the commit metadata %q names no offset: %w", meta, err)
+	if !m.lastAt.IsZero() {
+		b = append(b, " at="...)
+		b = strconv.AppendInt(b, m.lastAt.UnixNano(), 10)
+	}
+	return string(b)
+}
+
+func parseMark(meta string) (m mark, err error) {
+	for _, field := range strings.Fields(meta) {
+		name, text, _ := strings.Cut(field, "=")
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return m, fmt.Errorf("the commit metadata %q cannot be read: %w", meta, err)
+		}
+		switch name {
+		case "oldest":
+			m.oldest = n
+		case "index":
+			m.indexed = int(n)
+		case "at":
+			m.lastAt = time.Unix(0, n).UTC()
 		}
 	}
-	p := newPartition()
-	if _, err := h.replay(ctx, eventlog.TopicPartition{Topic: events.TopicJobIndex, Partition: n}, 0, p.foldIndex); err != nil {
+	return m, nil
+}
+
+// Recover folds the partition's facts from the oldest live job on, all of its
+// profiles, and the index of ended jobs. Where the index has lost entries, all facts
+// are folded.
+func (c *Core) Recover(ctx context.Context, n int32, meta string) (err error) {
+	from, err := parseMark(meta)
+	if err != nil {
 		return err
 	}
-	if _, err := h.replay(ctx, eventlog.TopicPartition{Topic: events.TopicProfileEvents, Partition: n}, 0, h.foldAll(p, h.foldProfile)); err != nil {
+	c.Drop(n)
+	p := newPartition(c.cfg.Now())
+	p.lastAt = from.lastAt
+	defer func() {
+		if err != nil { // it will be tried again
+			c.forget(p)
+		}
+	}()
+	if _, err := c.cfg.Replay(ctx, eventlog.TopicPartition{Topic: events.TopicJobIndex, Partition: n}, 0, p.foldIndex); err != nil {
 		return err
 	}
-	end, err := h.replay(ctx, eventlog.TopicPartition{Topic: events.TopicJobEvents, Partition: n}, from, h.foldAll(p, h.foldJob))
+	if p.indexed < from.indexed {
+		c.cfg.Logger.Warn("the index of ended jobs has lost entries; all facts are read to rebuild it",
+			"partition", n, "found", p.indexed, "expected", from.indexed)
+		from.oldest = 0
+	}
+	if _, err := c.cfg.Replay(ctx, eventlog.TopicPartition{Topic: events.TopicProfileEvents, Partition: n}, 0, c.foldAll(p, c.foldProfile)); err != nil {
+		return err
+	}
+	end, err := c.cfg.Replay(ctx, eventlog.TopicPartition{Topic: events.TopicJobEvents, Partition: n}, from.oldest, c.foldAll(p, c.foldJob))
 	if err != nil {
 		return err
 	}
 	p.end = end
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.parts[n] = p
-	h.cfg.Logger.Info("partition recovered", "partition", n, "from", from, "end", end, "live_jobs", len(p.jobs), "profiles", len(p.profiles))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, live := range p.jobs {
+		c.wake(p, live, c.state(live))
+	}
+	c.parts[n] = p
+	c.cfg.Logger.Info("partition recovered", "partition", n, "from", from.oldest, "end", end,
+		"live_jobs", len(p.jobs), "ended_jobs", len(p.ended)+len(p.archived), "unindexed", len(p.unindexed), "profiles", len(p.profiles))
 	return nil
 }
 
 // foldAll decodes records and folds each. What cannot be read stops recovery: to
 // decide over a hole would be to guess.
-func (h *Handler) foldAll(p *partition, fold func(*partition, events.Message, int64) error) func([]eventlog.Record) error {
+func (c *Core) foldAll(p *partition, fold func(*partition, events.Message, int64) error) func([]eventlog.Record) error {
 	return func(records []eventlog.Record) error {
 		for _, r := range records {
 			m, err := events.Decode(r.Value)
@@ -70,150 +121,187 @@ func (h *Handler) foldAll(p *partition, fold func(*partition, events.Message, in
 	}
 }
 
-func (h *Handler) foldJob(p *partition, m events.Message, offset int64) error {
-	live := p.jobs[m.AggregateID]
-	if live == nil {
-		if m.Version != 1 {
-			return nil // the chain began before the replay's start: the job has ended
-		}
-		live = &liveJob{first: offset}
+func (c *Core) foldJob(p *partition, m events.Message, offset int64) error {
+	k := keyOf(m.AggregateID)
+	_, carried := m.Data.(events.JobCarriedForward)
+	live := p.jobs[k]
+	var before aggregates.Job
+	switch {
+	case live != nil:
+		before = *c.state(live)
+	case m.Version != 1 && !carried:
+		return nil // the chain began before the replay's start: the job has ended, or is carried forward later
 	}
-	next, err := live.Apply(m)
+	next, err := before.Apply(m)
 	if err != nil {
-		h.metrics.rejected.Inc()
-		h.cfg.Logger.Error("a fact is not applied", "error", err, "offset", offset)
+		c.reject(m, offset, err)
 		return nil
 	}
-	live.Job = next
-	if m.Version == 1 {
-		p.jobs[m.AggregateID] = live
-		p.started = append(p.started, live)
+	if next.Chain == before.Chain {
+		return nil // a fact seen before
 	}
-	if live.Terminal() {
-		p.ended[live.ID] = indexEntryOf(live.Job)
-		delete(p.jobs, live.ID)
+	if live == nil {
+		live = &liveJob{key: k, slot: -1}
+		p.jobs[k] = live
+		p.remember(k, m.AggregateID)
+	}
+	if carried || m.Version == 1 {
+		if before.Chain.Version > 0 {
+			p.order.remove(live)
+		}
+		live.first = offset
+		p.order.push(live)
+	}
+	c.places.move(p.loads, &before, &next)
+	live.input = shortDigest(m.CausationID)
+	c.mu.Lock()
+	c.store(live, &next)
+	c.mu.Unlock()
+	if next.Terminal() {
+		p.foldEnd(k, entryOf(next, m, live.first, offset))
+		p.finish(live)
 	}
 	return nil
 }
 
-func (h *Handler) foldProfile(p *partition, m events.Message, offset int64) error {
+// finish takes a job out of the live ones.
+func (p *partition) finish(l *liveJob) {
+	p.order.remove(l)
+	p.due.remove(l)
+	delete(p.jobs, l.key)
+	delete(p.given, l.key)
+	l.gone = true
+}
+
+func (c *Core) foldProfile(p *partition, m events.Message, offset int64) error {
 	next, err := p.profiles[m.AggregateID].Apply(m)
 	if err != nil {
-		h.metrics.rejected.Inc()
-		h.cfg.Logger.Error("a fact is not applied", "error", err, "offset", offset)
+		c.reject(m, offset, err)
 		return nil
 	}
 	p.profiles[m.AggregateID] = next
 	return nil
 }
 
-func (p *partition) foldIndex(records []eventlog.Record) error {
-	for _, r := range records {
-		if len(r.Value) == 0 {
-			delete(p.ended, r.Key)
-			continue
-		}
-		var e indexEntry
-		if err := json.Unmarshal(r.Value, &e); err != nil {
-			return fmt.Errorf("cannot read the index entry at %s offset %d: %w", r.At(), r.Offset, err)
-		}
-		p.ended[r.Key] = e
-	}
-	return nil
+func (c *Core) reject(m events.Message, offset int64, err error) {
+	c.metrics.rejected.Inc()
+	c.cfg.Logger.Error("a fact is not applied", "error", err, "type", m.Type(), "offset", offset)
 }
 
-// Meta is the offset from which the partition would be recovered after this commit.
-func (h *Handler) Meta(n int32, out []eventlog.Record) string {
-	p := h.parts[n]
-	oldest := p.oldest()
-	// The oldest job may end in this very transaction, or be its first.
-	if len(p.started) == 0 || p.endsNow(p.started[0].ID) {
-		oldest = p.oldestAfter(out)
-	}
-	return metaPrefix + strconv.FormatInt(oldest, 10)
+// Meta is what recovery of the partition has to know after this commit.
+func (c *Core) Meta(n int32, out []eventlog.Record) string {
+	p := c.parts[n]
+	return mark{oldest: p.oldestAfter(out), lastAt: p.latest(), indexed: p.indexed + p.open.entries}.String()
 }
 
-func (p *partition) endsNow(id string) bool {
-	j, ok := p.open.jobs[id]
-	return ok && j.Terminal()
-}
-
-// oldestAfter looks through what lives after the open transaction.
+// oldestAfter is where recovery starts once the open transaction is committed: at the
+// oldest job that lives then, or at the end.
 func (p *partition) oldestAfter(out []eventlog.Record) int64 {
-	for _, l := range p.started {
-		if p.jobs[l.ID] == l && !p.endsNow(l.ID) {
+	for l := p.order.head; l != nil; l = l.next {
+		if o := p.open.jobs[l.key]; o == nil || o.start < 0 && !o.job.Terminal() {
 			return l.first
 		}
 	}
-	end := p.end
-	for _, r := range out {
-		if r.Topic != events.TopicJobEvents {
-			continue
+	facts := factOffsets(out)
+	first := -1
+	for _, o := range p.open.touched {
+		if o.start >= 0 && !o.job.Terminal() && (first < 0 || o.start < first) {
+			first = o.start
 		}
-		if j, ok := p.open.jobs[r.Key]; ok && !j.Terminal() {
-			return r.Offset // records are in order, so this is the job's first
-		}
-		end = r.Offset + 1
 	}
-	return end
+	switch {
+	case first >= 0:
+		return facts[first]
+	case len(facts) > 0:
+		return facts[len(facts)-1] + 1
+	}
+	return p.end
+}
+
+// factOffsets are where the facts of jobs lie, in their order.
+func factOffsets(out []eventlog.Record) []int64 {
+	var offsets []int64
+	for _, r := range out {
+		if r.Topic == events.TopicJobEvents {
+			offsets = append(offsets, r.Offset)
+		}
+	}
+	return offsets
 }
 
 // Committed merges what was decided: it is on the log now.
-func (h *Handler) Committed(n int32, out []eventlog.Record) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	p := h.parts[n]
-	for _, r := range out {
-		if r.Topic != events.TopicJobEvents {
-			continue
-		}
-		p.end = r.Offset + 1
-		if p.jobs[r.Key] == nil {
-			live := &liveJob{first: r.Offset}
-			live.ID = r.Key
-			p.jobs[r.Key] = live
-			p.started = append(p.started, live)
-		}
+func (c *Core) Committed(n int32, out []eventlog.Record) {
+	now := c.cfg.Now()
+	facts := factOffsets(out)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.parts[n]
+	if len(facts) > 0 {
+		p.end = facts[len(facts)-1] + 1
 	}
-	for id, j := range p.open.jobs {
-		if j.Terminal() {
-			p.ended[id] = indexEntryOf(j)
-			delete(p.jobs, id)
-			continue
-		}
-		p.jobs[id].Job = j
+	for _, o := range p.open.touched {
+		c.merge(p, o, now)
 	}
-	for id, f := range p.open.profiles {
-		if f.Chain.Version > 0 {
-			p.profiles[id] = f
-		}
+	// What starts anew goes to the end of the order, the earliest first.
+	started := slices.DeleteFunc(p.open.touched, func(o *openJob) bool { return o.start < 0 || o.job.Terminal() })
+	slices.SortFunc(started, func(a, b *openJob) int { return cmp.Compare(a.start, b.start) })
+	for _, o := range started {
+		o.live.first = facts[o.start]
+		p.order.push(o.live)
 	}
-	if p.open.lastAt.After(p.lastAt) {
-		p.lastAt = p.open.lastAt
+	for _, k := range p.open.archived {
+		p.archive(k)
 	}
-	for _, d := range p.open.facts {
-		h.observe(d.job, d.fact)
+	maps.Copy(p.profiles, p.open.profiles)
+	p.lastAt = p.latest()
+	p.indexed += p.open.entries
+	p.unindexed = p.unindexed[p.open.flushed:]
+	for _, t := range p.open.told {
+		c.observe(t)
 	}
 	p.open = overlay{}
 }
 
+// merge makes a job's state in the open transaction the committed one.
+func (c *Core) merge(p *partition, o *openJob, now time.Time) {
+	if o.job.Terminal() {
+		if o.live != nil {
+			p.finish(o.live)
+		} else {
+			p.remember(o.key, o.job.ID)
+		}
+		p.ended[o.key] = o.end
+		return
+	}
+	if o.live == nil {
+		o.live = &liveJob{key: o.key, slot: -1}
+		p.jobs[o.key] = o.live
+		p.remember(o.key, o.job.ID)
+	} else if o.start >= 0 {
+		p.order.remove(o.live)
+	}
+	job := o.job
+	c.store(o.live, &job)
+	o.live.input = o.input
+	o.live.hear(&job, now)
+	c.wake(p, o.live, &job)
+}
+
 // Drop forgets a partition, with what was decided and not committed: another
 // process owns it now, or it is recovered again before its next decision.
-func (h *Handler) Drop(n int32) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.parts, n)
-}
-
-// Live counts the live jobs of the partitions owned now.
-func (h *Handler) Live() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	n := 0
-	for _, p := range h.parts {
-		n += len(p.jobs)
+func (c *Core) Drop(n int32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.parts[n]; p != nil {
+		c.forget(p)
+		delete(c.parts, n)
 	}
-	return n
 }
 
-var _ eventlog.State = (*Handler)(nil)
+// forget takes a partition out of what the partitions share.
+func (c *Core) forget(p *partition) {
+	for _, l := range p.jobs {
+		l.gone = true
+	}
+	c.places.forget(p.loads)
+}

@@ -101,6 +101,8 @@ type OpsConfig struct {
 type GPUConfig struct {
 	// Lanes that this process works on; empty means all of them. Set it to keep a machine for the work that its card is for.
 	Lanes []string `key:"lanes" flag:"lanes" oneof:"script train tts render lipsync upscale media"`
+	// How long this process may be silent before an attempt that it runs is taken for lost and another one follows. It beats three times as often, and at least every 5 s. Raise it where the network has longer gaps than that.
+	Lease time.Duration `key:"lease" default:"15s" min:"1s" max:"10m"`
 }
 
 // LanesConfig has one table per lane.
@@ -129,7 +131,9 @@ type EnginesConfig struct {
 	// Path of ffprobe. Empty: the one on PATH.
 	FFprobe string `key:"ffprobe"`
 	// Path of flite, the built-in voice. Empty: the one on PATH.
-	Flite  string       `key:"flite"`
+	Flite string `key:"flite"`
+	// Announce the engine that makes nothing, for jobs in the diagnostic mode: smoke tests, chaos tests and benches. Leave it off where people wait for videos.
+	Noop   bool         `key:"noop" default:"false"`
 	Face   FaceConfig   `key:"face"`
 	Ollama OllamaConfig `key:"ollama"`
 }

@@ -31,6 +31,7 @@ func commands() []command {
 		{"jobs", "list jobs, or show one", runJobs},
 		{"log", "log tail: print the log's records as they come", runLog},
 		{"replay", "replay rebuild: make the tables anew from the log; replay verify: compare them", runReplay},
+		{"deadletters", "list the records that could not be handled, show, replay or discard one", runDeadLetters},
 		{"config", "config schema: print every key of the configuration", runConfig},
 		{"doctor", "say what is missing and how to get it", runDoctor},
 	}

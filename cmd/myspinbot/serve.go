@@ -240,9 +240,12 @@ func (p *process) worker() (func(context.Context) error, error) {
 		return nil, err
 	}
 	engines = append(engines, gpu.BuiltinEngines(gpu.EngineConfig{FFmpeg: c.FFmpeg, FFprobe: c.FFprobe, Flite: c.Flite, FaceWeights: weights})...)
+	if c.Noop {
+		engines = append(engines, gpu.NoopEngines()...)
+	}
 	w, err := gpu.New(gpu.Config{
 		Log: p.log, Objects: p.objects, Keyring: p.keyring, Worker: p.cfg.Instance, Slots: p.cfg.Lanes.Slots(p.cfg.GPU.Lanes),
-		Engines: engines, TempDir: p.cfg.Work, Registerer: p.registry, Logger: p.logger,
+		Engines: engines, Lease: p.cfg.GPU.Lease, TempDir: p.cfg.Work, Registerer: p.registry, Logger: p.logger,
 	})
 	if err != nil {
 		return nil, err

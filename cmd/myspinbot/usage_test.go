@@ -35,6 +35,7 @@ func TestUnknownWords(t *testing.T) {
 	}{
 		{nil, 2, "usage"}, {[]string{"help"}, 0, "usage"}, {[]string{"dance"}, 2, "dance"}, {[]string{"dev", "now"}, 2, "now"},
 		{[]string{"run", "--roles", "handler"}, 1, "kafka.brokers"}, {[]string{"replay"}, 2, "rebuild"}, {[]string{"log", "head"}, 2, "log tail"},
+		{[]string{"deadletters", "burn"}, 2, "discard ID"}, {[]string{"deadletters", "show"}, 2, "show ID"},
 		{[]string{"dev", "--log", "paper", "--data", t.TempDir()}, 1, "embedded or kafka"},
 	} {
 		var stdout, stderr bytes.Buffer

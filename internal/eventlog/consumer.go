@@ -184,7 +184,7 @@ func (c *consumer) work(ctx context.Context, p *partition) {
 				return
 			}
 		}
-		in := c.log.incoming(r)
+		in := incoming(r, strings.TrimPrefix(r.Topic, c.log.cfg.Prefix))
 		for c.cfg.Handle(ctx, in) != nil {
 			if wait(ctx, c.cfg.Retry) != nil {
 				return

@@ -3,9 +3,12 @@
 package eventlog_test
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/internal/eventlog/eventlogtest"
 )
@@ -27,5 +30,50 @@ func TestOpenReportsAllFaults(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
 		}
+	}
+}
+
+// Commands of many partitions are accepted together, not in a transaction for each.
+func TestLaneAcceptsTogether(t *testing.T) {
+	t.Parallel()
+	const n = 64
+	_, cfg := eventlogtest.Fake(t)
+	cfg.LanePartitions = map[string]int{events.LaneTTS: n}
+	l := eventlogtest.Open(t, cfg)
+	var cmds []eventlog.Record
+	for p := range int32(n) {
+		cmds = append(cmds, eventlog.Record{Topic: events.LaneTopic(events.LaneTTS), Partition: p, Key: "job", Value: []byte("{}")})
+	}
+	if err := l.Produce(t.Context(), cmds...); err != nil {
+		t.Fatal(err)
+	}
+	running := make(chan struct{}, n)
+	lane, err := l.NewLane(eventlog.LaneConfig{
+		Lane: events.LaneTTS, Slots: n, Grace: time.Millisecond,
+		Accept: func(cmd eventlog.Record) (eventlog.Acceptance, error) {
+			return eventlog.Acceptance{Record: eventlog.Record{Topic: events.TopicTaskEvents, Key: cmd.Key}}, nil
+		},
+		Run: func(ctx context.Context, _ eventlog.Record) error { running <- struct{}{}; <-ctx.Done(); return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), eventlogtest.Patience)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- lane.Run(ctx) }()
+	for range n {
+		select {
+		case <-running:
+		case <-ctx.Done():
+			t.Fatal("not all commands run at once")
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if txns := eventlogtest.Transactions(t, l); txns > n/4 {
+		t.Errorf("%d commands were accepted in %v transactions, want a few", n, txns)
 	}
 }

@@ -16,13 +16,20 @@ import (
 	"github.com/myspinbot/myspinbot/events"
 )
 
-// Commands held of one partition, beyond which it is not fetched; half of it to go on.
-const laneBacklog = 32
-
 // Acceptance is what a consumer writes before it runs a command.
 type Acceptance struct {
-	Record  Record // says on the log that the command is this worker's now
-	Attempt string // kept with the lane's offset: what runs, or ran last, in this partition
+	Record Record // says on the log that the command is this worker's now
+	// Attempt is kept with the lane's offset: what runs, or ran last, in this partition.
+	// It names the attempt and holds what Settled needs to find out whether it has ended,
+	// in a few hundred bytes at most; "" if there is nothing to wait for.
+	Attempt string
+}
+
+// Accepted is what the newest commit of a lane's partition tells.
+type Accepted struct {
+	Partition int32  // of the lane
+	By        string // the instance that accepted the command
+	Attempt   string // as its Acceptance had it
 }
 
 // LaneConfig says which commands a lane takes and how.
@@ -37,43 +44,58 @@ type LaneConfig struct {
 	// is only logged, says that it could not. Only the end of the lane cancels ctx: a
 	// rebalance does not.
 	Run func(ctx context.Context, cmd Record) error
+	// Settled returns nil when an attempt that this process does not run, and has not
+	// run to its end, runs nowhere any more; until then nothing of its partition is
+	// accepted here. So the bound holds while a partition moves, and after a kill. It is
+	// called once for each, in a goroutine of its own, and again a second after any
+	// error; ctx ends when the partition is another's or the lane ends. Nil: a new owner
+	// waits for nobody.
+	Settled func(ctx context.Context, last Accepted) error
 	// Grace is how long running commands may go on after the lane's end; then their
 	// contexts are cancelled. Default 5 s.
 	Grace time.Duration
+	// BatchPatience is how long a command of the batch topic waits at most behind
+	// interactive ones of its partition before one is let through. Default 10 min.
+	BatchPatience time.Duration
 }
 
-// Lane is one member of a lane's group, by the name of Config.Instance. It runs at
-// most Slots commands, and of each partition one at a time, so that the number of
-// partitions bounds the lane in the whole cluster.
+// Lane is one member of a lane's group, by the name of Config.Instance. It takes
+// commands of the lane's two topics, those of the batch topic while there are no
+// others. It runs at most Slots commands, and of each partition number one at a
+// time, so that the number of partitions bounds the lane in the whole cluster.
 type Lane struct {
 	log    *Log
 	cfg    LaneConfig
-	topic  string
+	topics []string // interactive, batch
 	group  string
 	waker  waker
 	member *member
 
-	held    map[int32]*heldCommands // of the partitions assigned
-	unknown []Record                // commands whose acceptance may have been committed
+	held      map[int32]*heldCommands // of the partitions assigned
+	unknown   []acceptedCommand       // those whose acceptance may have been committed
+	lastBatch map[int32]time.Time     // when a batch command of the partition was accepted here
 
-	mu      sync.Mutex
-	busy    map[int32]bool // partitions with a running command, assigned or not
-	running sync.WaitGroup
+	mu       sync.Mutex
+	busy     map[int32]string // what runs here by partition, assigned or not
+	ended    map[int32]string // what ran here last
+	settling map[int32]*settling
 
+	running    sync.WaitGroup
+	settlers   sync.WaitGroup
+	ctx        context.Context // of the lane
 	runCtx     context.Context // of the commands
 	cancelRuns context.CancelFunc
 }
 
-// heldCommands are the polled, not yet accepted commands of one partition.
-type heldCommands struct {
-	queue  []Record
-	seq    uint64 // of the newest commit
-	paused bool
+type acceptedCommand struct {
+	cmd     Record
+	attempt string
 }
 
 // NewLane checks the configuration. Run does the work.
 func (l *Log) NewLane(cfg LaneConfig) (*Lane, error) {
 	def(&cfg.Grace, 5*time.Second)
+	def(&cfg.BatchPatience, 10*time.Minute)
 	switch {
 	case cfg.Accept == nil || cfg.Run == nil:
 		return nil, errors.New("cannot make a lane without Accept and Run")
@@ -83,7 +105,8 @@ func (l *Log) NewLane(cfg LaneConfig) (*Lane, error) {
 		return nil, fmt.Errorf("cannot make lane %q: lanes are %v", cfg.Lane, events.Lanes())
 	}
 	return &Lane{
-		log: l, cfg: cfg, topic: events.LaneTopic(cfg.Lane), group: LaneGroup(cfg.Lane), busy: make(map[int32]bool),
+		log: l, cfg: cfg, topics: laneTopics(cfg.Lane), group: LaneGroup(cfg.Lane),
+		lastBatch: make(map[int32]time.Time), busy: make(map[int32]string), ended: make(map[int32]string), settling: make(map[int32]*settling),
 	}, nil
 }
 
@@ -101,19 +124,31 @@ func (l *Log) LastAccepted(ctx context.Context, lane string) ([]Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the offsets of lane %q: %w", lane, unavailable(err))
 	}
-	ranges, err := l.Ranges(ctx, events.LaneTopic(lane))
+	ranges, err := l.Ranges(ctx, laneTopics(lane)...)
 	if err != nil {
 		return nil, err
 	}
+	type commit struct {
+		seq uint64
+		by  string
+		at  TopicPartition
+		end int64
+	}
+	newest := make(map[int32]commit)
+	for tp := range ranges {
+		o, ok := resps.Lookup(l.cfg.Prefix+tp.Topic, tp.Partition)
+		if seq, by, _, known := parseMeta(&o.Metadata); ok && known && seq >= newest[tp.Partition].seq {
+			newest[tp.Partition] = commit{seq, by, tp, o.At}
+		}
+	}
 	found := errors.New("found")
 	var out []Record
-	for tp, r := range ranges {
-		o, ok := resps.Lookup(l.cfg.Prefix+tp.Topic, tp.Partition)
-		if _, by, _, known := parseMeta(&o.Metadata); !ok || !known || by != l.cfg.Instance || o.At <= r.Start {
+	for _, c := range newest {
+		if c.by != l.cfg.Instance || c.end <= ranges[c.at].Start {
 			continue
 		}
-		_, err := l.Read(ctx, Offsets{tp: o.At - 1}, func(records []Record) error {
-			if records[0].Offset == o.At-1 {
+		_, err := l.Read(ctx, Offsets{c.at: c.end - 1}, func(records []Record) error {
+			if records[0].Offset == c.end-1 {
 				out = append(out, records[0])
 			}
 			return found
@@ -130,9 +165,13 @@ func (l *Log) LastAccepted(ctx context.Context, lane string) ([]Record, error) {
 // broker outages; what runs goes on meanwhile. It returns ErrFenced when another
 // process has taken over its name, ErrDataLoss, or the error of Accept.
 func (l *Lane) Run(ctx context.Context) error {
+	var cancel context.CancelFunc
+	l.ctx, cancel = context.WithCancel(ctx)
 	l.runCtx, l.cancelRuns = context.WithCancel(context.WithoutCancel(ctx))
 	err := l.log.sessions(ctx, l.group, l.session)
+	cancel()
 	l.drain()
+	l.settlers.Wait()
 	return err
 }
 
@@ -146,9 +185,12 @@ func (l *Lane) drain() {
 
 func (l *Lane) session(ctx context.Context) (err error) {
 	l.held = nil
-	if l.member, err = l.log.join(ctx, l.group, []string{l.topic}, &l.waker, nil); err != nil {
+	if l.member, err = l.log.join(ctx, l.group, l.topics, &l.waker, nil,
+		// A fetch brings about what is held; and markers, to see where the topics end.
+		kgo.FetchMaxPartitionBytes(64<<10), kgo.KeepControlRecords()); err != nil {
 		return err
 	}
+	l.member.seen = make(Offsets)
 	defer func() {
 		if err == nil {
 			l.drain() // before leaving: the partitions' next owner may accept at once
@@ -156,14 +198,14 @@ func (l *Lane) session(ctx context.Context) (err error) {
 		l.member.close(err == nil)
 	}()
 	for ctx.Err() == nil {
-		cmds, free := l.next()
-		switch {
-		case len(cmds) > 0:
-			err = l.accept(ctx, cmds)
-		case free == 0:
-			l.waitForSlot(ctx)
-		default:
-			err = l.poll(ctx, free)
+		if len(l.choose()) > 0 {
+			l.waker.wake() // only a look at what else has come, to be accepted with it
+		}
+		// What is accepted belongs to the assignment that the poll has seen: none begins
+		// before AllowRebalance.
+		err := l.poll(ctx)
+		if err == nil {
+			err = l.accept(l.take())
 		}
 		if err != nil && ctx.Err() == nil {
 			return err
@@ -173,113 +215,79 @@ func (l *Lane) session(ctx context.Context) (err error) {
 	return nil
 }
 
-// next takes the commands to accept now: one of each idle partition, as slots are
-// free. It also returns how many slots are free before that.
-func (l *Lane) next() (cmds []Record, free int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	free = l.cfg.Slots - len(l.busy)
-	for p, h := range l.held {
-		if len(cmds) == free {
-			break
-		}
-		if len(h.queue) > 0 && !l.busy[p] {
-			cmds = append(cmds, h.queue[0])
-			h.queue = h.queue[1:]
-			l.throttle(p, h)
-		}
-	}
-	return cmds, free
-}
-
-// throttle keeps what is held of a partition within bounds.
-func (l *Lane) throttle(p int32, h *heldCommands) {
-	tp := map[string][]int32{l.log.cfg.Prefix + l.topic: {p}}
-	switch cl := l.member.sess.Client(); {
-	case !h.paused && len(h.queue) >= laneBacklog:
-		cl.PauseFetchPartitions(tp)
-		h.paused = true
-	case h.paused && len(h.queue) <= laneBacklog/2:
-		cl.ResumeFetchPartitions(tp)
-		h.paused = false
-	}
-}
-
-func (l *Lane) waitForSlot(ctx context.Context) {
-	ctx, cancel := l.waker.context(ctx)
-	defer cancel()
-	<-ctx.Done()
-}
-
-func (l *Lane) poll(ctx context.Context, most int) error {
-	cmds, assigned, err := l.member.poll(ctx, most)
+func (l *Lane) poll(ctx context.Context) error {
+	cmds, assigned, err := l.member.poll(ctx, lanePoll)
 	if err != nil {
 		return err
 	}
 	if assigned != nil {
-		l.reassign(assigned.parts)
-		return nil
+		return l.reassign(ctx, assigned.parts)
 	}
-	for _, c := range cmds {
-		if h := l.held[c.Partition]; h != nil {
-			h.queue = append(h.queue, c)
-			l.throttle(c.Partition, h)
-		}
-	}
+	l.hold(cmds)
 	return nil
 }
 
 // reassign forgets what is held (it is polled again from the committed offsets) and
 // settles the commands whose acceptance was in doubt: the offsets now tell.
-func (l *Lane) reassign(assigned map[int32]*committed) {
+func (l *Lane) reassign(ctx context.Context, assigned map[int32]*committed) error {
 	for p, h := range l.held {
-		if h.paused {
-			l.member.sess.Client().ResumeFetchPartitions(map[string][]int32{l.log.cfg.Prefix + l.topic: {p}})
+		for i := range h.topics {
+			h.topics[i].queue = nil
 		}
+		l.throttle(p, h)
 	}
 	l.held = make(map[int32]*heldCommands)
 	if assigned == nil {
-		return
+		return nil
+	}
+	ranges, err := l.log.Ranges(ctx, l.topics[laneInteractive])
+	if err != nil {
+		return errSession{err}
 	}
 	for p, c := range assigned {
-		l.held[p] = &heldCommands{seq: c.seq}
+		first := TopicPartition{l.topics[laneInteractive], p}
+		l.held[p] = &heldCommands{seq: c.seq, from: max(c.offsets[first], ranges[first].Start), until: ranges[first].Stable}
 	}
-	for _, cmd := range l.unknown {
+	for _, a := range l.unknown {
 		// If the acceptance did not commit, or was another's, the command was or will be
 		// delivered again; if it did and the partition has moved, its lease runs out.
-		c := assigned[cmd.Partition]
-		if c != nil && c.offsets[cmd.At()] == cmd.Offset+1 && c.by == l.log.cfg.Instance {
-			l.start(cmd)
+		c := assigned[a.cmd.Partition]
+		if c != nil && c.offsets[a.cmd.At()] == a.cmd.Offset+1 && c.by == l.log.cfg.Instance && c.meta == a.attempt {
+			l.start(a)
 		}
 	}
 	l.unknown = nil
+	l.settle(assigned)
+	return nil
 }
 
 // accept writes the acceptances and commits the offsets in one transaction, and
 // starts what was accepted.
-func (l *Lane) accept(ctx context.Context, cmds []Record) error {
+func (l *Lane) accept(cmds []Record) error {
+	if len(cmds) == 0 {
+		return nil
+	}
 	var out []*kgo.Record
-	var accepted []Record
+	var accepted []acceptedCommand
 	attempts := make(map[int32]*string)
 	for _, cmd := range cmds {
 		a, err := l.cfg.Accept(cmd)
 		switch {
 		case errors.Is(err, ErrUndecodable):
-			a.Record = l.log.deadLetter(cmd, err)
+			a = Acceptance{Record: l.log.deadLetter(cmd, err)}
 		case err != nil:
 			return fmt.Errorf("cannot accept the command at %s offset %d: %w", cmd.At(), cmd.Offset, err)
 		default:
-			accepted = append(accepted, cmd)
+			accepted = append(accepted, acceptedCommand{cmd, a.Attempt})
 		}
-		a.Record.Headers = withSource(a.Record.Headers, cmd)
-		sent, err := l.log.outgoing(a.Record)
+		sent, err := l.log.outgoing(a.Record, &cmd)
 		if err != nil {
 			return err
 		}
 		out = append(out, sent)
 		attempts[cmd.Partition] = l.log.formatMeta(l.held[cmd.Partition].seq+1, a.Attempt)
 	}
-	err := l.member.transact(ctx, out, func(req *kmsg.TxnOffsetCommitRequest) error {
+	err := l.member.transact(l.ctx, out, func(req *kmsg.TxnOffsetCommitRequest) error {
 		req.Topics = l.offsets(cmds, attempts)
 		return nil
 	})
@@ -290,8 +298,8 @@ func (l *Lane) accept(ctx context.Context, cmds []Record) error {
 	for _, cmd := range cmds {
 		l.held[cmd.Partition].seq++
 	}
-	for _, cmd := range accepted {
-		l.start(cmd)
+	for _, a := range accepted {
+		l.start(a)
 	}
 	return nil
 }
@@ -299,29 +307,40 @@ func (l *Lane) accept(ctx context.Context, cmds []Record) error {
 // offsets are behind the accepted commands, not, as the client would have it, behind
 // the polled ones.
 func (l *Lane) offsets(cmds []Record, attempts map[int32]*string) []kmsg.TxnOffsetCommitRequestTopic {
-	t := kmsg.NewTxnOffsetCommitRequestTopic()
-	t.Topic = l.log.cfg.Prefix + l.topic
-	for _, cmd := range cmds {
-		p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = cmd.Partition, cmd.Offset+1, -1, attempts[cmd.Partition]
-		t.Partitions = append(t.Partitions, p)
+	var out []kmsg.TxnOffsetCommitRequestTopic
+	for _, topic := range l.topics {
+		t := kmsg.NewTxnOffsetCommitRequestTopic()
+		t.Topic = l.log.cfg.Prefix + topic
+		for _, cmd := range cmds {
+			if cmd.Topic != topic {
+				continue
+			}
+			p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = cmd.Partition, cmd.Offset+1, -1, attempts[cmd.Partition]
+			t.Partitions = append(t.Partitions, p)
+		}
+		if len(t.Partitions) > 0 {
+			out = append(out, t)
+		}
 	}
-	return []kmsg.TxnOffsetCommitRequestTopic{t}
+	return out
 }
 
-func (l *Lane) start(cmd Record) {
+func (l *Lane) start(a acceptedCommand) {
+	p := a.cmd.Partition
 	l.mu.Lock()
-	l.busy[cmd.Partition] = true
+	l.busy[p] = a.attempt
 	l.mu.Unlock()
 	l.running.Go(func() {
 		defer func() {
 			l.mu.Lock()
-			delete(l.busy, cmd.Partition)
+			delete(l.busy, p)
+			l.ended[p] = a.attempt
 			l.mu.Unlock()
 			l.waker.wake()
 		}()
-		if err := l.cfg.Run(l.runCtx, cmd); err != nil {
-			l.log.cfg.Logger.Error("a command ended without a report", "at", cmd.At().String(), "offset", cmd.Offset, "error", err)
+		if err := l.cfg.Run(l.runCtx, a.cmd); err != nil {
+			l.log.cfg.Logger.Error("a command ended without a report", "at", a.cmd.At().String(), "offset", a.cmd.Offset, "error", err)
 		}
 	})
 }

@@ -74,7 +74,7 @@ func (l *Log) Produce(ctx context.Context, records ...Record) error {
 	out := make([]*kgo.Record, len(records))
 	for i, r := range records {
 		var err error
-		if out[i], err = l.outgoing(r); err != nil {
+		if out[i], err = l.outgoing(r, nil); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type member struct {
 	sess   *kgo.GroupTransactSession
 	resume resumeFunc // or nil
 	waker  *waker     // interrupts poll
+	seen   Offsets    // if not nil, behind everything polled of the assignment, markers too
 
 	mu       sync.Mutex
 	fetched  map[int32]*committed // of an assignment in the making
@@ -39,7 +41,7 @@ type member struct {
 }
 
 // join makes a session. The waker outlives it and belongs to the caller.
-func (l *Log) join(ctx context.Context, group string, topics []string, w *waker, resume resumeFunc) (*member, error) {
+func (l *Log) join(ctx context.Context, group string, topics []string, w *waker, resume resumeFunc, more ...kgo.Opt) (*member, error) {
 	m := &member{log: l, group: group, waker: w, resume: resume}
 	self := l.cfg.Instance
 	opts := append(l.member(group, self, topics),
@@ -50,7 +52,7 @@ func (l *Log) join(ctx context.Context, group string, topics []string, w *waker,
 		kgo.OnOffsetsFetched(m.onFetched),
 		kgo.AdjustFetchOffsetsFn(m.onAdjust),
 	)
-	sess, err := kgo.NewGroupTransactSession(l.options(opts...)...)
+	sess, err := kgo.NewGroupTransactSession(l.options(append(opts, more...)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a transaction session: %w", err)
 	}
@@ -167,12 +169,31 @@ func (m *member) poll(ctx context.Context, most int) ([]Record, *assignment, err
 	m.changed = false
 	m.mu.Unlock()
 	if changed {
+		clear(m.seen)
 		return nil, &assignment{parts}, m.settle(ctx)
 	}
-	var in []Record
-	fetches.EachRecord(func(k *kgo.Record) { in = append(in, m.log.incoming(k)) })
+	in := m.records(fetches)
 	m.log.metrics.consumedBatch(in)
 	return in, nil, nil
+}
+
+func (m *member) records(fetches kgo.Fetches) []Record {
+	in := make([]Record, 0, fetches.NumRecords())
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		if len(p.Records) == 0 {
+			return
+		}
+		topic := strings.TrimPrefix(p.Topic, m.log.cfg.Prefix)
+		for _, k := range p.Records {
+			if !k.Attrs.IsControl() {
+				in = append(in, incoming(k, topic))
+			}
+		}
+		if m.seen != nil {
+			m.seen[TopicPartition{topic, p.Partition}] = p.Records[len(p.Records)-1].Offset + 1
+		}
+	})
+	return in
 }
 
 // settle takes the abort that the session owes: it remembers a rebalance until the
@@ -238,14 +259,18 @@ func (m *member) count(outcome string) {
 func (m *member) write(ctx context.Context, out []*kgo.Record) error {
 	var mu sync.Mutex
 	var failed error
+	written := func(r *kgo.Record, err error) {
+		if err == nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if failed == nil {
+			failed = fmt.Errorf("cannot write to %s: %w", r.Topic, unavailable(err))
+		}
+	}
 	for _, r := range out {
-		m.sess.Produce(ctx, r, func(r *kgo.Record, err error) {
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil && failed == nil {
-				failed = fmt.Errorf("cannot write to %s: %w", r.Topic, unavailable(err))
-			}
-		})
+		m.sess.Produce(ctx, r, written)
 	}
 	if err := m.sess.Client().Flush(ctx); err != nil {
 		return fmt.Errorf("cannot write a transaction's records: %w", unavailable(err))

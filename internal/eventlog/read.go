@@ -64,10 +64,16 @@ func (r *Reader) Poll(ctx context.Context, max int) (Batch, error) {
 			return Batch{}, err
 		}
 		b := Batch{Records: make([]Record, 0, fetches.NumRecords()), Next: make(Offsets)}
-		fetches.EachRecord(func(k *kgo.Record) {
-			b.Next[TopicPartition{strings.TrimPrefix(k.Topic, r.log.cfg.Prefix), k.Partition}] = k.Offset + 1
-			if !k.Attrs.IsControl() {
-				b.Records = append(b.Records, r.log.incoming(k))
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			if len(p.Records) == 0 {
+				return
+			}
+			topic := strings.TrimPrefix(p.Topic, r.log.cfg.Prefix)
+			b.Next[TopicPartition{topic, p.Partition}] = p.Records[len(p.Records)-1].Offset + 1
+			for _, k := range p.Records {
+				if !k.Attrs.IsControl() {
+					b.Records = append(b.Records, incoming(k, topic))
+				}
 			}
 		})
 		if len(b.Next) > 0 {

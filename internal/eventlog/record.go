@@ -4,6 +4,7 @@ package eventlog
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,9 @@ const (
 	HeaderSourcePartition = "src_partition" // decimal
 	HeaderSourceOffset    = "src_offset"    // decimal
 	HeaderReason          = "reason"        // why a dead letter lies there
+	HeaderResolves        = "resolves"      // the dead letter that this mark, which has no value, resolves: "<partition>:<offset>"
+	HeaderResolution      = "resolution"    // how: replayed or discarded
+	HeaderReplays         = "replays"       // the dead letter that this record is again: "<partition>:<offset>"
 )
 
 // Record is one entry of the log.
@@ -26,7 +30,7 @@ type Record struct {
 	Key       string
 	Value     []byte
 	Headers   []Header
-	Time      time.Time // set by the log when zero
+	Time      time.Time // set by the log when zero; on writing the wait for the broker counts from here
 }
 
 // Header is one header of a record.
@@ -58,12 +62,12 @@ type Offsets map[TopicPartition]int64
 
 // PartitionFor is the partition of a key among n, as Java's default partitioner
 // has it (murmur2). Every writer uses it: a second hash would break per-job order.
-func PartitionFor(key string, n int) int32 {
+func PartitionFor[T ~string | ~[]byte](key T, n int) int32 {
 	return int32(murmur2(key)&0x7fffffff) % int32(n) //nolint:gosec // masked to 31 bits; partitions are few
 }
 
 // murmur2 is org.apache.kafka.common.utils.Utils.murmur2.
-func murmur2(data string) uint32 {
+func murmur2[T ~string | ~[]byte](data T) uint32 {
 	const m, seed = 0x5bd1e995, 0x9747b28c
 	h := uint32(seed) ^ uint32(len(data)) //nolint:gosec // Java's int length
 	for len(data) >= 4 {
@@ -93,11 +97,12 @@ func (l *Log) partitioner(topic string) func(*kgo.Record, int) int {
 	if l.specs[strings.TrimPrefix(topic, l.cfg.Prefix)].lane != "" {
 		return func(r *kgo.Record, _ int) int { return int(r.Partition) }
 	}
-	return func(r *kgo.Record, n int) int { return int(PartitionFor(string(r.Key), n)) }
+	return func(r *kgo.Record, n int) int { return int(PartitionFor(r.Key, n)) }
 }
 
-// outgoing checks a record and translates it for the client.
-func (l *Log) outgoing(r Record) (*kgo.Record, error) {
+// outgoing checks a record and translates it for the client. If it was decided from a
+// source, its headers name that one, in place of what they named before.
+func (l *Log) outgoing(r Record, source *Record) (*kgo.Record, error) {
 	spec, known := l.specs[r.Topic]
 	switch {
 	case known && spec.lane != "" && (r.Partition < 0 || int(r.Partition) >= spec.partitions):
@@ -105,27 +110,75 @@ func (l *Log) outgoing(r Record) (*kgo.Record, error) {
 	case known && r.Key == "" && spec.topic != topicDeadLetters:
 		return nil, fmt.Errorf("cannot write to %s: the record has no key", r.Topic)
 	}
-	out := &kgo.Record{Topic: l.cfg.Prefix + r.Topic, Partition: r.Partition, Key: []byte(r.Key), Value: r.Value, Timestamp: r.Time}
-	if len(r.Headers) > 0 {
-		out.Headers = make([]kgo.RecordHeader, len(r.Headers))
-		for i, h := range r.Headers {
-			out.Headers[i] = kgo.RecordHeader{Key: h.Key, Value: []byte(h.Value)}
+	name := spec.name
+	if !known {
+		name = l.cfg.Prefix + r.Topic
+	}
+	out := &kgo.Record{Topic: name, Partition: r.Partition, Value: r.Value, Timestamp: r.Time}
+	// Key and headers share one allocation: there are a dozen in each of thirty records a job.
+	size := len(r.Key)
+	for _, h := range r.Headers {
+		size += len(h.Value)
+	}
+	if source != nil {
+		size += len(source.Topic) + 2*20
+	}
+	buf := append(make([]byte, 0, size), r.Key...)
+	out.Key = buf
+	if len(r.Headers) == 0 && source == nil {
+		return out, nil
+	}
+	out.Headers = make([]kgo.RecordHeader, 0, len(r.Headers)+3)
+	add := func(key string, from int) {
+		out.Headers = append(out.Headers, kgo.RecordHeader{Key: key, Value: buf[from:len(buf):len(buf)]})
+	}
+	for _, h := range r.Headers {
+		if source == nil || !namesSource(h.Key) {
+			from := len(buf)
+			buf = append(buf, h.Value...)
+			add(h.Key, from)
 		}
+	}
+	if source != nil {
+		from := len(buf)
+		buf = append(buf, source.Topic...)
+		add(HeaderSourceTopic, from)
+		from = len(buf)
+		buf = strconv.AppendInt(buf, int64(source.Partition), 10)
+		add(HeaderSourcePartition, from)
+		from = len(buf)
+		buf = strconv.AppendInt(buf, source.Offset, 10)
+		add(HeaderSourceOffset, from)
 	}
 	return out, nil
 }
 
-// incoming translates a record of the client.
-func (l *Log) incoming(r *kgo.Record) Record {
-	in := Record{
-		Topic: strings.TrimPrefix(r.Topic, l.cfg.Prefix), Partition: r.Partition, Offset: r.Offset,
-		Key: string(r.Key), Value: r.Value, Time: r.Timestamp,
+func namesSource(header string) bool {
+	return header == HeaderSourceTopic || header == HeaderSourcePartition || header == HeaderSourceOffset
+}
+
+// incoming translates a record of the client; topic has no prefix.
+func incoming(r *kgo.Record, topic string) Record {
+	in := Record{Topic: topic, Partition: r.Partition, Offset: r.Offset, Value: r.Value, Time: r.Timestamp}
+	if len(r.Headers) == 0 {
+		in.Key = string(r.Key)
+		return in
 	}
-	if len(r.Headers) > 0 {
-		in.Headers = make([]Header, len(r.Headers))
-		for i, h := range r.Headers {
-			in.Headers[i] = Header{h.Key, string(h.Value)}
-		}
+	size := len(r.Key)
+	for _, h := range r.Headers {
+		size += len(h.Value)
+	}
+	var text strings.Builder // one allocation, as in outgoing
+	text.Grow(size)
+	text.Write(r.Key)
+	for _, h := range r.Headers {
+		text.Write(h.Value)
+	}
+	all := text.String()
+	in.Key, all = all[:len(r.Key)], all[len(r.Key):]
+	in.Headers = make([]Header, len(r.Headers))
+	for i, h := range r.Headers {
+		in.Headers[i], all = Header{h.Key, all[:len(h.Value)]}, all[len(h.Value):]
 	}
 	return in
 }

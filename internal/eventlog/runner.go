@@ -193,8 +193,7 @@ func (r *Runner) decide(ctx context.Context, in []Record) (*batch, error) {
 			b.out[p] = []Record{}
 		}
 		for _, rec := range decided {
-			rec.Headers = withSource(rec.Headers, input)
-			sent, err := r.log.outgoing(rec)
+			sent, err := r.log.outgoing(rec, &input)
 			if err != nil {
 				return nil, err
 			}
@@ -267,26 +266,4 @@ func (o Offsets) raise(records []Record) error {
 		}
 	}
 	return nil
-}
-
-// deadLetter is the record as it came, with the reason.
-func (l *Log) deadLetter(in Record, reason error) Record {
-	l.metrics.deadLetters.WithLabelValues(in.Topic).Inc()
-	l.cfg.Logger.Error("a record goes to the dead letters", "at", in.At().String(), "offset", in.Offset, "reason", reason)
-	headers := append(slices.Clip(in.Headers), Header{HeaderReason, reason.Error()})
-	return Record{Topic: topicDeadLetters, Key: in.Key, Value: in.Value, Headers: headers}
-}
-
-// withSource names the input in the headers, replacing what the input itself came from.
-func withSource(headers []Header, in Record) []Header {
-	out := make([]Header, 0, len(headers)+3)
-	for _, h := range headers {
-		if h.Key != HeaderSourceTopic && h.Key != HeaderSourcePartition && h.Key != HeaderSourceOffset {
-			out = append(out, h)
-		}
-	}
-	return append(out,
-		Header{HeaderSourceTopic, in.Topic},
-		Header{HeaderSourcePartition, strconv.Itoa(int(in.Partition))},
-		Header{HeaderSourceOffset, strconv.FormatInt(in.Offset, 10)})
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/myspinbot/myspinbot/events"
 )
@@ -23,11 +24,15 @@ const topicDeadLetters = events.TopicDeadLetters
 
 const day = 24 * time.Hour
 
+// createMillis is how long the controller may take to create the topics.
+const createMillis = 15_000
+
 // forever is a retention without end.
 const forever time.Duration = -1
 
 type topicSpec struct {
 	topic      string // without the prefix
+	name       string // with it
 	partitions int
 	compacted  bool
 	retention  time.Duration // forever, or how long; of no meaning when compacted
@@ -39,22 +44,33 @@ func topicSpecs(cfg Config) map[string]topicSpec {
 	table := []topicSpec{
 		{topic: events.TopicJobCommands, partitions: p, retention: 30 * day},
 		{topic: events.TopicJobEvents, partitions: p, retention: forever},
+		{topic: events.TopicJobReplies, partitions: p, retention: time.Hour},
 		{topic: events.TopicJobIndex, partitions: p, compacted: true},
 		{topic: events.TopicProfileCommands, partitions: p, retention: 30 * day},
 		{topic: events.TopicProfileEvents, partitions: p, retention: forever},
 		{topic: events.TopicTaskEvents, partitions: p, retention: 30 * day},
 		{topic: events.TopicTaskProgress, partitions: p, retention: time.Hour},
+		{topic: events.TopicTaskControl, partitions: 1, retention: day},
 		{topic: events.TopicWorkers, partitions: 1, compacted: true},
 		{topic: events.TopicDeadLetters, partitions: p, retention: forever},
 	}
 	for lane, n := range cfg.LanePartitions {
-		table = append(table, topicSpec{topic: events.LaneTopic(lane), partitions: n, retention: 30 * day, lane: lane})
+		for _, topic := range laneTopics(lane) {
+			table = append(table, topicSpec{topic: topic, partitions: n, retention: 30 * day, lane: lane})
+		}
 	}
 	specs := make(map[string]topicSpec, len(table))
 	for _, s := range table {
+		s.name = cfg.Prefix + s.topic
 		specs[s.topic] = s
 	}
 	return specs
+}
+
+// laneTopics are the two of a lane: commands that somebody waits for, and those that
+// may wait themselves.
+func laneTopics(lane string) []string {
+	return []string{events.LaneTopic(lane), events.LaneBatchTopic(lane)}
 }
 
 // settings are the topic's configuration entries, all of which are checked.
@@ -84,21 +100,40 @@ func (l *Log) createTopics(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot list the topics: %w", unavailable(err))
 	}
+	req := kmsg.NewPtrCreateTopicsRequest() // one for all: a controller handles each with a write of its own
+	req.TimeoutMillis = createMillis
 	for _, topic := range slices.Sorted(maps.Keys(l.specs)) {
-		spec, name := l.specs[topic], l.cfg.Prefix+topic
-		if have.Has(name) {
-			continue
+		if spec := l.specs[topic]; !have.Has(spec.name) {
+			req.Topics = append(req.Topics, l.newTopic(spec))
 		}
-		settings := make(map[string]*string)
-		for k, v := range spec.settings() {
-			settings[k] = &v
-		}
-		_, err := l.admin.CreateTopic(ctx, int32(spec.partitions), int16(l.cfg.ReplicationFactor), settings, name) //nolint:gosec // both are small
-		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-			return fmt.Errorf("cannot create topic %q: %w", name, err)
+	}
+	if len(req.Topics) == 0 {
+		return nil
+	}
+	resp, err := req.RequestWith(ctx, l.cl)
+	if err != nil {
+		return fmt.Errorf("cannot create topics: %w", unavailable(err))
+	}
+	for _, t := range resp.Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+			if t.ErrorMessage != nil {
+				err = fmt.Errorf("%w: %s", err, *t.ErrorMessage)
+			}
+			return fmt.Errorf("cannot create topic %q: %w", t.Topic, unavailable(err))
 		}
 	}
 	return nil
+}
+
+func (l *Log) newTopic(spec topicSpec) kmsg.CreateTopicsRequestTopic {
+	t := kmsg.NewCreateTopicsRequestTopic()
+	t.Topic, t.NumPartitions, t.ReplicationFactor = spec.name, int32(spec.partitions), int16(l.cfg.ReplicationFactor) //nolint:gosec // both are small
+	for k, v := range spec.settings() {
+		c := kmsg.NewCreateTopicsRequestTopicConfig()
+		c.Name, c.Value = k, &v
+		t.Configs = append(t.Configs, c)
+	}
+	return t
 }
 
 // CheckTopics is EnsureTopics for those who only read: it creates nothing.

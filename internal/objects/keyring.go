@@ -28,6 +28,7 @@ const (
 	keyCacheSize = 512
 	// keyCacheTime is how long another process may still read after an erasure.
 	keyCacheTime = 30 * time.Second
+	maxKeyObject = 4 << 10 // bytes
 	// wrapVersion is the first byte of a key object; a sealed content key follows.
 	wrapVersion = 1
 )
@@ -110,7 +111,7 @@ func (k *Keyring) Key(ctx context.Context, id string) ([]byte, error) {
 	if key := k.recall(id); key != nil {
 		return key, nil
 	}
-	value, err := k.store.small(ctx, id)
+	value, err := k.store.small(ctx, id, maxKeyObject)
 	if errors.Is(err, ErrMissing) {
 		return nil, fmt.Errorf("cannot open content key %s: %w", id, ErrErased)
 	}
@@ -179,13 +180,13 @@ func (k *Keyring) remember(id string, key []byte) {
 	k.cache[id] = cachedKey{key: key, until: k.now().Add(keyCacheTime)}
 }
 
-// small reads a whole object of at most 4 KiB.
-func (s *Store) small(ctx context.Context, key string) (value []byte, err error) {
+// small reads a whole object, at most that many bytes.
+func (s *Store) small(ctx context.Context, key string, most int64) (value []byte, err error) {
 	object, err := s.s3.GetObject(ctx, s.bucket, key, minio.GetObjectOptions{})
 	if err != nil {
 		return nil, classify(ctx, err)
 	}
 	defer func() { err = errors.Join(err, object.Close()) }()
-	value, err = io.ReadAll(io.LimitReader(object, 4<<10))
+	value, err = io.ReadAll(io.LimitReader(object, most))
 	return value, classify(ctx, err)
 }

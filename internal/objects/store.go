@@ -7,7 +7,8 @@
 //
 // Only plain S3 is used, so any server will do. Objects lie at
 // <tenant>/<profile or "-">/<job or upload>/<sha256>.<ext>, key objects at
-// keys/<tenant>/<profile or "-">/<job>.
+// keys/<tenant>/<profile or "-">/<job>, manifests of results at
+// <tenant>/results/<name>.json.
 package objects
 
 // This file opens the bucket and turns the server's answers into our errors.

@@ -33,6 +33,7 @@ func Message(r eventlog.Record) *message.Message {
 		id = fmt.Sprintf("%v/%d", r.At(), r.Offset)
 	}
 	m := message.NewMessage(id, r.Value)
+	m.Metadata = make(message.Metadata, len(r.Headers)+5)
 	for _, h := range r.Headers {
 		m.Metadata[h.Key] = h.Value
 	}
@@ -40,7 +41,9 @@ func Message(r eventlog.Record) *message.Message {
 	m.Metadata[MetaKey] = r.Key
 	m.Metadata[MetaPartition] = strconv.Itoa(int(r.Partition))
 	m.Metadata[MetaOffset] = strconv.FormatInt(r.Offset, 10)
-	m.Metadata[MetaTime] = r.Time.UTC().Format(time.RFC3339Nano)
+	if !r.Time.IsZero() {
+		m.Metadata[MetaTime] = r.Time.UTC().Format(time.RFC3339Nano)
+	}
 	return m
 }
 
@@ -69,6 +72,7 @@ func Record(m *message.Message) (eventlog.Record, error) {
 		r.Offset = o
 	}
 	hasID := false
+	r.Headers = make([]eventlog.Header, 0, len(m.Metadata)+1)
 	for k, v := range m.Metadata {
 		switch k {
 		case MetaTopic, MetaKey, MetaPartition, MetaOffset, MetaTime:

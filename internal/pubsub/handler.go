@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -29,7 +30,28 @@ func Wrap(h message.HandlerFunc, middlewares ...message.HandlerMiddleware) messa
 // Decider is a handler with its state, for the transaction runner.
 type Decider struct {
 	eventlog.State
-	handler message.HandlerFunc
+	decide RecordFunc
+}
+
+// RecordFunc is a handler of records, without the form of messages around them.
+type RecordFunc func(ctx context.Context, in eventlog.Record) ([]eventlog.Record, error)
+
+// NewRecordDecider is NewDecider for a handler that needs no middleware: the maps of
+// four answers and their input cost more than most decisions (BenchmarkDecide).
+func NewRecordDecider(state eventlog.State, f RecordFunc) *Decider {
+	return &Decider{State: state, decide: recovering(f)}
+}
+
+// recovering makes a panic an error.
+func recovering(f RecordFunc) RecordFunc {
+	return func(ctx context.Context, in eventlog.Record) (out []eventlog.Record, err error) {
+		defer func() {
+			if v := recover(); v != nil {
+				out, err = nil, middleware.RecoveredPanicError{V: v, Stacktrace: string(debug.Stack())}
+			}
+		}()
+		return f(ctx, in)
+	}
 }
 
 // NewDecider makes a handler a decider: each input is a message, and the messages
@@ -38,18 +60,21 @@ type Decider struct {
 // eventlog.ErrUndecodable sends the input to the dead letters. A panic is an error.
 // Acks mean nothing here.
 func NewDecider(state eventlog.State, h message.HandlerFunc, middlewares ...message.HandlerMiddleware) *Decider {
-	return &Decider{State: state, handler: middleware.Recoverer(Wrap(h, middlewares...))}
+	h = middleware.Recoverer(Wrap(h, middlewares...))
+	return &Decider{State: state, decide: func(ctx context.Context, in eventlog.Record) ([]eventlog.Record, error) {
+		m := Message(in)
+		m.SetContext(ctx)
+		out, err := h(m)
+		if err != nil {
+			return nil, err
+		}
+		return records(out)
+	}}
 }
 
 // Decide runs the handler.
 func (d *Decider) Decide(ctx context.Context, in eventlog.Record) ([]eventlog.Record, error) {
-	m := Message(in)
-	m.SetContext(ctx)
-	out, err := d.handler(m)
-	if err != nil {
-		return nil, err
-	}
-	return records(out)
+	return d.decide(ctx, in)
 }
 
 // Task makes a handler what a lane runs: the messages that it returns are written
@@ -57,15 +82,23 @@ func (d *Decider) Decide(ctx context.Context, in eventlog.Record) ([]eventlog.Re
 // reports later. What failed returns is written instead when the handler has
 // returned an error or panicked.
 func Task(l *eventlog.Log, h message.HandlerFunc, failed func(cmd eventlog.Record, err error) []eventlog.Record, middlewares ...message.HandlerMiddleware) func(context.Context, eventlog.Record) error {
-	h = middleware.Recoverer(Wrap(h, middlewares...))
-	return func(ctx context.Context, cmd eventlog.Record) error {
+	h = Wrap(h, middlewares...)
+	return RecordTask(l, func(ctx context.Context, cmd eventlog.Record) ([]eventlog.Record, error) {
 		m := Message(cmd)
 		m.SetContext(ctx)
-		var out []eventlog.Record
 		answers, err := h(m)
-		if err == nil {
-			out, err = records(answers)
+		if err != nil {
+			return nil, err
 		}
+		return records(answers)
+	}, failed)
+}
+
+// RecordTask is Task for a handler that needs no middleware.
+func RecordTask(l *eventlog.Log, f RecordFunc, failed func(cmd eventlog.Record, err error) []eventlog.Record) func(context.Context, eventlog.Record) error {
+	f = recovering(f)
+	return func(ctx context.Context, cmd eventlog.Record) error {
+		out, err := f(ctx, cmd)
 		if err != nil {
 			out = failed(cmd, err)
 		}

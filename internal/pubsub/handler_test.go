@@ -160,6 +160,22 @@ func TestHandlerInTheRunner(t *testing.T) {
 	}
 }
 
+func TestARecordHandlersPanicIsAnError(t *testing.T) {
+	t.Parallel()
+	d := pubsub.NewRecordDecider(noState{}, func(_ context.Context, in eventlog.Record) ([]eventlog.Record, error) {
+		if len(in.Value) == 0 {
+			panic("at the wrong moment")
+		}
+		return []eventlog.Record{in}, nil
+	})
+	if out, err := d.Decide(t.Context(), eventlog.Record{Key: "job", Value: []byte("x")}); err != nil || len(out) != 1 || out[0].Key != "job" {
+		t.Errorf("decided %v, %v", out, err)
+	}
+	if out, err := d.Decide(t.Context(), eventlog.Record{}); out != nil || err == nil || !strings.Contains(err.Error(), "at the wrong moment") {
+		t.Errorf("a panic gives %v, %v", out, err)
+	}
+}
+
 func TestHandlerInALane(t *testing.T) {
 	t.Parallel()
 	_, cfg := eventlogtest.Fake(t)

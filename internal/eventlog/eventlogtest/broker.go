@@ -42,10 +42,14 @@ func Open(t testing.TB, cfg eventlog.Config) *eventlog.Log {
 	t.Cleanup(l.Close)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := l.EnsureTopics(ctx); err != nil {
-		t.Fatal(err)
+	for {
+		switch err := l.EnsureTopics(ctx); {
+		case err == nil:
+			return l
+		case ctx.Err() != nil || !errors.Is(err, eventlog.ErrUnavailable): // a busy broker shows its topics late
+			t.Fatal(err)
+		}
 	}
-	return l
 }
 
 // Network is a network that a test can break. The zero value works; give Dial to
@@ -53,6 +57,7 @@ func Open(t testing.TB, cfg eventlog.Config) *eventlog.Log {
 type Network struct {
 	mu      sync.Mutex
 	cut     bool
+	hung    chan struct{} // closed by Mend; nil: nothing hangs
 	conns   map[net.Conn]bool
 	keyOnce int16 // API key of the request whose answer is lost, if armed
 	armed   bool
@@ -100,6 +105,19 @@ func (n *Network) Mend() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.cut = false
+	if n.hung != nil {
+		close(n.hung)
+		n.hung = nil
+	}
+}
+
+// Hang holds back every answer until Mend: so looks a broker that is frozen.
+func (n *Network) Hang() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.hung == nil {
+		n.hung = make(chan struct{})
+	}
 }
 
 // LoseAnswer lets the next request of that API key reach the broker, and cuts the
@@ -131,9 +149,12 @@ func (c *conn) Write(b []byte) (int, error) {
 func (c *conn) Read(b []byte) (int, error) {
 	k, err := c.Conn.Read(b)
 	c.net.mu.Lock()
-	deaf := c.deaf
+	deaf, hung := c.deaf, c.net.hung
 	c.deaf = false
 	c.net.mu.Unlock()
+	if hung != nil {
+		<-hung
+	}
 	if !deaf {
 		return k, err
 	}

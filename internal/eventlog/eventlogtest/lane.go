@@ -19,6 +19,7 @@ import (
 type works struct {
 	mu      sync.Mutex
 	ran     map[string]int
+	order   []string
 	running map[int32]int // by partition
 	most    map[int32]int
 	peak    int // of all partitions together
@@ -33,6 +34,7 @@ func newWorks() *works {
 func (w *works) run(ctx context.Context, cmd eventlog.Record) error {
 	w.mu.Lock()
 	w.ran[string(cmd.Value)]++
+	w.order = append(w.order, string(cmd.Value))
 	w.running[cmd.Partition]++
 	w.most[cmd.Partition] = max(w.most[cmd.Partition], w.running[cmd.Partition])
 	all := 0
@@ -68,9 +70,9 @@ func (w *works) count() int {
 	return len(w.ran)
 }
 
-func newLane(t *testing.T, l *eventlog.Log, slots int, w *works) *eventlog.Lane {
+func newLane(t *testing.T, l *eventlog.Log, slots int, w *works, more ...func(*eventlog.LaneConfig)) *eventlog.Lane {
 	t.Helper()
-	lane, err := l.NewLane(eventlog.LaneConfig{
+	cfg := eventlog.LaneConfig{
 		Lane: events.LaneTTS, Slots: slots, Run: w.run, Grace: 200 * time.Millisecond,
 		Accept: func(cmd eventlog.Record) (eventlog.Acceptance, error) {
 			if string(cmd.Value) == "bad" {
@@ -81,7 +83,11 @@ func newLane(t *testing.T, l *eventlog.Log, slots int, w *works) *eventlog.Lane 
 				Attempt: "attempt of " + string(cmd.Value),
 			}, nil
 		},
-	})
+	}
+	for _, set := range more {
+		set(&cfg)
+	}
+	lane, err := l.NewLane(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

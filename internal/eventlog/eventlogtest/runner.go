@@ -228,7 +228,16 @@ func runnerSharesPartitions(t *testing.T, cfg eventlog.Config) {
 }
 
 // aborted counts the log's transactions that did not commit.
-func aborted(t *testing.T, l *eventlog.Log) (n float64) {
+func aborted(t *testing.T, l *eventlog.Log) float64 {
+	return transactions(t, l, func(outcome string) bool { return outcome != "committed" })
+}
+
+// Transactions counts those of the log that did commit.
+func Transactions(t testing.TB, l *eventlog.Log) float64 {
+	return transactions(t, l, func(outcome string) bool { return outcome == "committed" })
+}
+
+func transactions(t testing.TB, l *eventlog.Log, counts func(outcome string) bool) (n float64) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(l.Collectors()...)
@@ -239,7 +248,7 @@ func aborted(t *testing.T, l *eventlog.Log) (n float64) {
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			for _, label := range m.GetLabel() {
-				if f.GetName() == "myspinbot_log_transactions_total" && label.GetName() == "outcome" && label.GetValue() != "committed" {
+				if f.GetName() == "myspinbot_log_transactions_total" && label.GetName() == "outcome" && counts(label.GetValue()) {
 					n += m.GetCounter().GetValue()
 				}
 			}

@@ -29,6 +29,7 @@ func Conformance(t *testing.T, reach func(t *testing.T) eventlog.Config) {
 		{"KeysDecideThePartition", keysDecideThePartition},
 		{"ReadsStopAtTheCommittedEnd", readsStopAtTheCommittedEnd},
 		{"TailFollowsPastMarkers", tailFollowsPastMarkers},
+		{"WatchKnowsWhenItIsCurrent", watchKnowsWhenItIsCurrent},
 		{"ProduceAnswersInTime", produceAnswersInTime},
 		{"ReaderReportsLoss", readerReportsLoss},
 		{"RunnerDecidesOnce", runnerDecidesOnce},
@@ -45,7 +46,14 @@ func Conformance(t *testing.T, reach func(t *testing.T) eventlog.Config) {
 		{"LaneBoundHolds", laneBoundHolds},
 		{"LaneOutlivesRebalance", laneOutlivesRebalance},
 		{"LaneSettlesUnknownOutcomes", laneSettlesUnknownOutcomes},
+		{"LaneTakesInteractiveFirst", laneTakesInteractiveFirst},
+		{"LaneLetsPatientBatchThrough", laneLetsPatientBatchThrough},
+		{"LaneWaitsForOthersAttempts", laneWaitsForOthersAttempts},
+		{"LaneWaitsForItsPredecessors", laneWaitsForItsPredecessors},
+		{"LaneKeepsItsWorkThroughRebalances", laneKeepsItsWorkThroughRebalances},
+		{"LaneSurvivesItsFreezing", laneSurvivesItsFreezing},
 		{"LaneSetsUndecodableAside", laneSetsUndecodableAside},
+		{"DeadLettersAreResolvedOnce", deadLettersAreResolvedOnce},
 		{"ConsumerRetriesInOrder", consumerRetriesInOrder},
 	}
 	for _, c := range cases {
@@ -55,7 +63,13 @@ func Conformance(t *testing.T, reach func(t *testing.T) eventlog.Config) {
 			cfg.Prefix = prefix()
 			cfg.Instance = "a"
 			cfg.Partitions = 3
-			cfg.SessionTimeout = 6 * time.Second // the least that Apache Kafka takes
+			cfg.SessionTimeout = 6 * time.Second  // the least that Apache Kafka takes
+			cfg.ProduceTimeout = 20 * time.Second // which a broker needs that serves every case at once
+			cfg.LanePartitions = make(map[string]int)
+			for _, lane := range events.Lanes() {
+				cfg.LanePartitions[lane] = 1
+			}
+			cfg.LanePartitions[events.LaneTTS] = 2
 			c.run(t, cfg)
 		})
 	}

@@ -53,6 +53,8 @@ func topicsAreCreatedAndChecked(t *testing.T, cfg eventlog.Config) {
 		{events.TopicJobEvents, "cleanup.policy", "compact", "delete"},
 		{events.TopicJobIndex, "cleanup.policy", "delete", "compact"},
 		{events.TopicTaskProgress, "retention.ms", "-1", "3600000"},
+		{events.TopicJobReplies, "retention.ms", "-1", "3600000"},
+		{events.TopicTaskControl, "retention.ms", "-1", "86400000"},
 	} {
 		set(c.topic, c.key, c.wrong)
 		Eventually(t, Patience, c.topic+" with "+c.key+"="+c.wrong+" is refused", func() bool {
@@ -73,7 +75,8 @@ func topicsAreCreatedAndChecked(t *testing.T, cfg eventlog.Config) {
 	}
 	defer wrong.Close()
 	if err := wrong.EnsureTopics(ctx); err == nil || !containsAll(err.Error(), "3 partitions, must be 5", "set the log's partitions to 3",
-		"rpk topic add-partitions "+cfg.Prefix+"gpu.render.commands --num 1", "set the lane's bound to 2") {
+		"rpk topic add-partitions "+cfg.Prefix+"gpu.render.commands --num 1", "rpk topic add-partitions "+cfg.Prefix+"gpu.render.batch.commands --num 1",
+		"set the lane's bound to 2") {
 		t.Errorf("other partition counts: %v", err)
 	}
 }
@@ -90,7 +93,10 @@ func containsAll(s string, parts ...string) bool {
 func keysDecideThePartition(t *testing.T, cfg eventlog.Config) {
 	l := Open(t, cfg)
 	submit(t, l, 0, 100)
-	if err := l.Produce(within(t), eventlog.Record{Topic: events.LaneTopic(events.LaneTTS), Partition: 1, Key: "n0", Value: []byte("cmd")}); err != nil {
+	if err := l.Produce(within(t),
+		eventlog.Record{Topic: events.LaneTopic(events.LaneTTS), Partition: 1, Key: "n0", Value: []byte("cmd")},
+		eventlog.Record{Topic: events.LaneBatchTopic(events.LaneTTS), Partition: 1, Key: "n0", Value: []byte("cmd")},
+	); err != nil {
 		t.Fatal(err)
 	}
 	used := make(map[int32]bool)
@@ -103,12 +109,20 @@ func keysDecideThePartition(t *testing.T, cfg eventlog.Config) {
 	if len(used) != 3 {
 		t.Errorf("a hundred keys use %d partitions of 3", len(used))
 	}
-	if rs := readAll(t, l, events.LaneTopic(events.LaneTTS)); len(rs) != 1 || rs[0].Partition != 1 {
-		t.Errorf("the lane's command lies at %+v, want partition 1", rs)
+	for _, topic := range []string{events.LaneTopic(events.LaneTTS), events.LaneBatchTopic(events.LaneTTS)} {
+		if rs := readAll(t, l, topic); len(rs) != 1 || rs[0].Partition != 1 {
+			t.Errorf("the lane's command lies at %+v, want partition 1", rs)
+		}
+	}
+	if err := l.Produce(within(t), eventlog.Record{Topic: events.TopicJobIndex, Key: "n0"}); err != nil {
+		t.Errorf("a record without a value, which ends a key: %v", err)
+	}
+	if rs := readAll(t, l, events.TopicJobIndex); len(rs) != 1 || rs[0].Value != nil {
+		t.Errorf("a record without a value is read as %+v", rs)
 	}
 	for what, bad := range map[string]eventlog.Record{
 		"has no key":                 {Topic: events.TopicJobEvents, Value: []byte("x")},
-		"partition 2 is not among":   {Topic: events.LaneTopic(events.LaneTTS), Partition: 2, Key: "k"},
+		"partition 2 is not among":   {Topic: events.LaneBatchTopic(events.LaneTTS), Partition: 2, Key: "k"},
 		"partition -1 is not among ": {Topic: events.LaneTopic(events.LaneTTS), Partition: -1, Key: "k"},
 	} {
 		if err := l.Produce(within(t), bad); err == nil || !strings.Contains(err.Error(), what) {

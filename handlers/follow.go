@@ -1,5 +1,5 @@
-// A fact in, the commands that follow from it out. Pure: the fact and the state
-// after it say everything.
+// A fact in, the commands that follow from it out. Pure: the fact, its cause and the
+// state after it say everything.
 
 package handlers
 
@@ -15,8 +15,9 @@ type command struct {
 	message   events.Message
 }
 
-// follow lists what a job's fact sets in motion.
-func follow(j aggregates.Job, f events.Message) []command {
+// follow lists what a job's fact sets in motion. j is the state after it, cause the
+// input that it was decided from.
+func follow(j *aggregates.Job, f, cause events.Message) []command {
 	switch d := f.Data.(type) {
 	case events.StageScheduled:
 		topic := events.LaneTopic(f.Lane)
@@ -25,14 +26,53 @@ func follow(j aggregates.Job, f events.Message) []command {
 		}
 		return []command{{topic, d.Partition, runTask(j, f, d)}}
 	case events.StageSucceeded:
-		return profileCommands(j, f, d)
+		return profileCommands(j, f, d.Result)
+	case events.StageReused:
+		return profileCommands(j, f, d.Result)
+	case events.StageAttemptExpired:
+		return []command{stop(f, f.Columns, "its lease ran out")}
+	case events.StageFailed:
+		if _, timeout := cause.Data.(events.ClockStageTimeout); timeout {
+			return []command{stop(f, f.Columns, "it ran longer than it may")}
+		}
+		return nil
+	case events.JobCancelRequested:
+		return stopAll(j, f, "the job is being cancelled")
+	case events.JobFailed, events.JobRejected, events.JobCancelled:
+		return stopAll(j, f, "the job has ended")
 	default:
 		return nil
 	}
 }
 
+// stopAll stops every attempt of the job that lies on a lane or runs.
+func stopAll(j *aggregates.Job, f events.Message, reason string) []command {
+	var cs []command
+	for _, i := range j.Active() {
+		n := j.Graph.Nodes[i]
+		cs = append(cs, stop(f, events.Columns{JobID: j.ID, Stage: n.ID, Task: n.Task, Lane: n.Lane, Attempt: j.Stages[i].Attempt, Variant: f.Variant}, reason))
+	}
+	return cs
+}
+
+func stop(f events.Message, attempt events.Columns, reason string) command {
+	return command{topic: events.TopicTaskControl, message: stopTask(f, attempt, reason)}
+}
+
+// stopTask asks for the end of the attempt that the columns name.
+func stopTask(because events.Message, attempt events.Columns, reason string) events.Message {
+	m := because
+	m.ID = events.AttemptID(because.AggregateID, attempt.Stage, attempt.Attempt)
+	m.Version, m.PrevID, m.CausationID = 0, "", because.ID
+	m.Columns = events.Columns{JobID: because.AggregateID, Stage: attempt.Stage, Task: attempt.Task, Lane: attempt.Lane,
+		Attempt: attempt.Attempt, Variant: attempt.Variant}
+	m.Data = events.TaskStop{Reason: reason}
+	m.SchemaVersion = m.Data.SchemaVersion()
+	return m
+}
+
 // runTask is the lane's command for a scheduled attempt.
-func runTask(j aggregates.Job, f events.Message, d events.StageScheduled) events.Message {
+func runTask(j *aggregates.Job, f events.Message, d events.StageScheduled) events.Message {
 	i, _ := j.Node(f.Stage)
 	n := j.Graph.Nodes[i]
 	task, _ := aggregates.Task(n.Task)
@@ -49,7 +89,7 @@ func runTask(j aggregates.Job, f events.Message, d events.StageScheduled) events
 }
 
 // profileCommands keep the job's profile up to date with what its stages made.
-func profileCommands(j aggregates.Job, f events.Message, d events.StageSucceeded) []command {
+func profileCommands(j *aggregates.Job, f events.Message, d events.Result) []command {
 	var cs []command
 	add := func(p events.Payload) { cs = append(cs, profileCommand(j, f, p)) }
 	attachment := func(name string) (events.Attachment, bool) {
@@ -83,7 +123,7 @@ func profileCommands(j aggregates.Job, f events.Message, d events.StageSucceeded
 	return cs
 }
 
-func profileCommand(j aggregates.Job, f events.Message, p events.Payload) command {
+func profileCommand(j *aggregates.Job, f events.Message, p events.Payload) command {
 	id := events.NameID("command", f.ID, p.EventType())
 	return command{topic: events.TopicProfileCommands, message: events.Message{
 		ID: id, SchemaVersion: p.SchemaVersion(), AggregateType: events.AggregateProfile, AggregateID: profileID(j),
@@ -92,7 +132,7 @@ func profileCommand(j aggregates.Job, f events.Message, p events.Payload) comman
 	}}
 }
 
-func profileID(j aggregates.Job) string {
+func profileID(j *aggregates.Job) string {
 	if j.Request.ProfileID != "" {
 		return j.Request.ProfileID
 	}

@@ -1,0 +1,175 @@
+// jobs.index: how every ended job ended. It is a cache of jobs.events, compacted by
+// job id, so that no old command starts a job again although recovery does not read
+// that job's facts.
+
+package handlers
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+)
+
+// statusArchived takes the place of a status that is forgotten.
+const statusArchived = "archived"
+
+// flushEntries is how many missing entries a decision writes beside its own records.
+const flushEntries = 500
+
+// indexEntry is the value of a record of jobs.index. FirstOffset is where a fold of the
+// job may start, LastOffset that of its last fact. Where the fact was written in the
+// entry's own transaction it may lie a little behind that offset, because the markers
+// of transactions take offsets too. An archived job has a status and nothing else:
+// a deleted entry would let an old command start the job again.
+type indexEntry struct {
+	Status      string `json:"status"`
+	Version     int64  `json:"version,omitempty"`
+	LastEventID string `json:"last_event_id,omitempty"`
+	BodyDigest  string `json:"body_digest,omitempty"`
+	FirstOffset int64  `json:"first_offset,omitempty"`
+	LastOffset  int64  `json:"last_offset,omitempty"`
+	EndedMS     int64  `json:"ended_ms,omitempty"`
+}
+
+// ended is what memory keeps of an entry.
+type ended struct {
+	endedMS int64
+	digest  uint64 // shortDigest of the body's
+	version int32
+	status  endStatus
+	clocked bool // the clock has asked to archive it
+}
+
+// endStatus is a terminal state in a byte.
+type endStatus uint8
+
+var endStatuses = [...]string{"", aggregates.JobSucceeded, aggregates.JobFailed, aggregates.JobCancelled, aggregates.JobRejected}
+
+func (s endStatus) String() string { return endStatuses[s] }
+
+func endStatusOf(state string) endStatus {
+	for i, s := range endStatuses {
+		if s == state {
+			return endStatus(i) //nolint:gosec // an index into five
+		}
+	}
+	return 0
+}
+
+func (e indexEntry) short() ended {
+	return ended{endedMS: e.EndedMS, digest: shortDigest(e.BodyDigest), version: int32(e.Version), status: endStatusOf(e.Status)} //nolint:gosec // versions are small
+}
+
+// unindexed is an entry that is missing on the log.
+type unindexed struct {
+	key   jobKey
+	entry indexEntry
+}
+
+// entryOf is the entry of a job that has ended.
+func entryOf(j aggregates.Job, last events.Message, first, lastOffset int64) indexEntry {
+	return indexEntry{Status: j.State, Version: j.Chain.Version, LastEventID: j.Chain.LastID, BodyDigest: j.Request.BodyDigest,
+		FirstOffset: first, LastOffset: lastOffset, EndedMS: last.OccurredAt.UnixMilli()}
+}
+
+func indexRecord(id string, e indexEntry) (eventlog.Record, error) {
+	value, err := json.Marshal(e)
+	return eventlog.Record{Topic: events.TopicJobIndex, Key: id, Value: value}, err
+}
+
+// foldIndex takes records of jobs.index.
+func (p *partition) foldIndex(records []eventlog.Record) error {
+	for _, r := range records {
+		k := keyOf(r.Key)
+		if len(r.Value) == 0 { // nobody writes one, but a topic may hold anything
+			delete(p.ended, k)
+			continue
+		}
+		var e indexEntry
+		if err := json.Unmarshal(r.Value, &e); err != nil {
+			return fmt.Errorf("cannot read the index entry at %s offset %d: %w", r.At(), r.Offset, err)
+		}
+		if e.Status == statusArchived {
+			p.archive(k)
+			continue
+		}
+		p.remember(k, r.Key)
+		p.ended[k] = e.short()
+	}
+	p.indexed = len(p.ended) + len(p.archived)
+	return nil
+}
+
+func (p *partition) archive(k jobKey) {
+	delete(p.ended, k)
+	delete(p.names, k)
+	p.archived[k.hash()] = struct{}{}
+}
+
+// foldEnd notes a job that ended among the facts that recovery has read.
+func (p *partition) foldEnd(k jobKey, e indexEntry) {
+	if _, known := p.ended[k]; known {
+		return
+	}
+	if _, known := p.archived[k.hash()]; known {
+		return
+	}
+	p.ended[k] = e.short()
+	p.unindexed = append(p.unindexed, unindexed{k, e})
+}
+
+// past is what is known of a job that has ended; ok is false for any other.
+func (p *partition) past(k jobKey) (e ended, archived, ok bool) {
+	if e, ok = p.ended[k]; ok {
+		return e, false, true
+	}
+	if o := p.open.jobs[k]; o != nil {
+		return o.end, false, o.job.Terminal()
+	}
+	_, archived = p.archived[k.hash()]
+	return e, archived, archived
+}
+
+// flushIndex gives the next entries that are missing on the log.
+func (p *partition) flushIndex() ([]eventlog.Record, error) {
+	var out []eventlog.Record
+	for _, u := range p.unindexed[p.open.flushed:] {
+		if len(out) == flushEntries {
+			break
+		}
+		r, err := indexRecord(p.id(u.key), u.entry)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	p.open.flushed += len(out)
+	p.open.entries += len(out)
+	return out, nil
+}
+
+// decideArchive forgets how a job ended.
+func (c *Core) decideArchive(p *partition, m events.Message, k jobKey) ([]eventlog.Record, error) {
+	if _, ok := p.ended[k]; !ok || p.open.isArchived(k) {
+		c.metrics.ignored.Inc()
+		return nil, nil
+	}
+	r, err := indexRecord(m.AggregateID, indexEntry{Status: statusArchived})
+	if err != nil {
+		return nil, err
+	}
+	p.open.archived = append(p.open.archived, k)
+	return []eventlog.Record{r}, nil
+}
+
+func (o *overlay) isArchived(k jobKey) bool {
+	for _, a := range o.archived {
+		if a == k {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,135 @@
+// Placement: which partition of a lane an attempt goes to. A partition is a queue of
+// its own, so the shortest is best, and among the short ones that whose worker has
+// the model in memory already.
+
+package handlers
+
+import (
+	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+)
+
+// affinity is how many more attempts than the shortest queue's the one with the
+// right model may hold and still be preferred: a change of models costs about as
+// much as an attempt, and nobody waits for more than this many for it.
+const affinity = 2
+
+// places counts the attempts that this handler knows to lie on each partition of the
+// lanes: those of its own jobs. Another handler's it does not know.
+type places struct {
+	lanes     map[string]*laneLoad
+	tentative []*int // counts of attempts whose facts are being decided
+}
+
+type laneLoad struct {
+	queued queues
+	model  []string // by partition: what it was last given
+}
+
+// queues are the attempts that lie on a lane or run, interactive and batch, by partition.
+type queues [][2]int
+
+// loads are a partition's own share of the queues, by lane.
+type loads map[string]queues
+
+func newPlaces(lanes map[string]int) places {
+	ps := places{lanes: map[string]*laneLoad{}}
+	for lane, n := range lanes {
+		n = max(1, n)
+		ps.lanes[lane] = &laneLoad{queued: make(queues, n), model: make([]string, n)}
+	}
+	return ps
+}
+
+// place picks a partition and remembers the model that it was given. An attempt that
+// waits for nobody counts only what goes before it.
+func (ps *places) place(lane, model, attemptID string, batch bool) int32 {
+	l := ps.lanes[lane]
+	if l == nil {
+		return 0
+	}
+	ahead := func(i int) int {
+		if batch {
+			return l.queued[i][0] + l.queued[i][1]
+		}
+		return l.queued[i][0]
+	}
+	n := len(l.queued)
+	from := int(eventlog.PartitionFor(attemptID, n)) // handlers that do not know of one another spread
+	best := from
+	for i := range n {
+		if at := (from + i) % n; ahead(at) < ahead(best) {
+			best = at
+		}
+	}
+	if model != "" && l.model[best] != model {
+		warm := -1
+		for i := range n {
+			if at := (from + i) % n; l.model[at] == model && ahead(at) <= ahead(best)+affinity && (warm < 0 || ahead(at) < ahead(warm)) {
+				warm = at
+			}
+		}
+		if warm >= 0 {
+			best = warm
+		}
+	}
+	l.model[best] = model
+	n = 0
+	if batch {
+		n = 1
+	}
+	l.queued[best][n]++
+	ps.tentative = append(ps.tentative, &l.queued[best][n])
+	return int32(best) //nolint:gosec // partitions are few
+}
+
+// settle takes back what place has counted: the job's state after the decision says
+// the same, and is counted by move.
+func (ps *places) settle() {
+	for _, n := range ps.tentative {
+		*n--
+	}
+	ps.tentative = ps.tentative[:0]
+}
+
+// move counts a job's attempts as they are after, and no longer as they were before.
+func (ps *places) move(own loads, before, after *aggregates.Job) {
+	ps.count(own, before, -1)
+	ps.count(own, after, 1)
+}
+
+func (ps *places) count(own loads, j *aggregates.Job, n int) {
+	if j.Terminal() {
+		return // what still lies there is answered with a stop
+	}
+	class := 0
+	if j.Request.Priority == events.PriorityBatch {
+		class = 1
+	}
+	for i, s := range j.Stages {
+		if s.State != aggregates.StageQueued && s.State != aggregates.StageRunning {
+			continue
+		}
+		lane := j.Graph.Nodes[i].Lane
+		l := ps.lanes[lane]
+		if l == nil || int(s.Partition) >= len(l.queued) {
+			continue // the lane had more partitions then
+		}
+		if own[lane] == nil {
+			own[lane] = make(queues, len(l.queued))
+		}
+		own[lane][s.Partition][class] += n
+		l.queued[s.Partition][class] += n
+	}
+}
+
+// forget takes a partition's share away.
+func (ps *places) forget(own loads) {
+	for lane, q := range own {
+		for i := range q {
+			ps.lanes[lane].queued[i][0] -= q[i][0]
+			ps.lanes[lane].queued[i][1] -= q[i][1]
+		}
+	}
+}

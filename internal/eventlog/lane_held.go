@@ -1,0 +1,201 @@
+// The commands a lane holds: polled, not yet accepted. Which of them are next, and
+// which partitions wait for an attempt that runs elsewhere.
+
+package eventlog
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+)
+
+const (
+	// laneBacklog commands are held of one partition of a topic, beyond which it is not
+	// fetched; half of it to go on.
+	laneBacklog = 32
+	// lanePoll is the most that one poll brings. A lane looks at everything that the
+	// client has before it accepts, so that no batch command overtakes another.
+	lanePoll = 10_000
+	// settlePause lies between two questions whether an attempt has ended, after an error.
+	settlePause = time.Second
+)
+
+// The topics of a lane, as indices.
+const laneInteractive, laneBatch = 0, 1
+
+// heldCommands are those of one partition number.
+type heldCommands struct {
+	topics [2]heldTopic
+	seq    uint64 // of the newest commit
+	from   int64  // up to here the interactive topic is polled …
+	until  int64  // … and it ended here when the partition was assigned
+}
+
+type heldTopic struct {
+	queue  []Record
+	seen   time.Time // since when the queue is not empty
+	paused bool
+}
+
+func (q *heldTopic) add(cmd Record) {
+	if len(q.queue) == 0 {
+		q.seen = time.Now()
+	}
+	q.queue = append(q.queue, cmd)
+}
+
+// choice is a command that may be accepted now.
+type choice struct {
+	partition   int32
+	topic, rank int
+}
+
+// choose ranks the commands that may be accepted now, one of each idle partition,
+// and returns the first of them, as slots are free. A batch command is due when no
+// interactive one of its partition waits, held or not polled yet; one that has lost
+// its patience goes before all others.
+func (l *Lane) choose() []choice {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	free := l.cfg.Slots - len(l.busy)
+	if free <= 0 {
+		return nil
+	}
+	now := time.Now()
+	var out []choice
+	for p, h := range l.held { // in random order, so that no partition is preferred
+		if _, busy := l.busy[p]; busy || !l.settling[p].over() {
+			continue
+		}
+		switch {
+		case len(h.topics[laneBatch].queue) > 0 && now.Sub(l.batchSince(p, h)) >= l.cfg.BatchPatience:
+			out = append(out, choice{p, laneBatch, 0})
+		case len(h.topics[laneInteractive].queue) > 0:
+			out = append(out, choice{p, laneInteractive, 1})
+		case len(h.topics[laneBatch].queue) > 0 && h.from >= h.until:
+			out = append(out, choice{p, laneBatch, 2})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b choice) int { return cmp.Compare(a.rank, b.rank) })
+	return out[:min(free, len(out))]
+}
+
+// batchSince is when the patience of the partition's next batch command began: when
+// it was written, so that a rebalance does not renew it, but not before it was its turn.
+func (l *Lane) batchSince(p int32, h *heldCommands) time.Time {
+	since, q := h.topics[laneBatch].queue[0].Time, &h.topics[laneBatch]
+	if since.After(q.seen) { // another machine's clock
+		since = q.seen
+	}
+	if last := l.lastBatch[p]; last.After(since) {
+		since = last
+	}
+	return since
+}
+
+// take removes the chosen commands from what is held.
+func (l *Lane) take() []Record {
+	chosen := l.choose()
+	cmds := make([]Record, len(chosen))
+	for i, c := range chosen {
+		h := l.held[c.partition]
+		q := &h.topics[c.topic]
+		cmds[i], q.queue = q.queue[0], q.queue[1:]
+		if c.topic == laneBatch {
+			l.lastBatch[c.partition] = time.Now()
+		}
+		l.throttle(c.partition, h)
+	}
+	return cmds
+}
+
+// hold keeps what a poll has brought.
+func (l *Lane) hold(cmds []Record) {
+	for _, c := range cmds {
+		h := l.held[c.Partition]
+		switch {
+		case h == nil: // not ours any more
+		case c.Topic == l.topics[laneInteractive]:
+			h.topics[laneInteractive].add(c)
+		default:
+			h.topics[laneBatch].add(c)
+		}
+	}
+	for p, h := range l.held {
+		h.from = max(h.from, l.member.seen[TopicPartition{l.topics[laneInteractive], p}])
+		l.throttle(p, h)
+	}
+}
+
+// throttle keeps what is held of a partition within bounds.
+func (l *Lane) throttle(p int32, h *heldCommands) {
+	for i, topic := range l.topics {
+		q := &h.topics[i]
+		switch {
+		case !q.paused && len(q.queue) >= laneBacklog:
+			l.member.sess.Client().PauseFetchPartitions(map[string][]int32{l.log.cfg.Prefix + topic: {p}})
+			q.paused = true
+		case q.paused && len(q.queue) <= laneBacklog/2:
+			l.member.sess.Client().ResumeFetchPartitions(map[string][]int32{l.log.cfg.Prefix + topic: {p}})
+			q.paused = false
+		}
+	}
+}
+
+// settling is the wait for the end of an attempt that runs elsewhere, or ran in a
+// predecessor of this process. It outlasts sessions and rebalances.
+type settling struct {
+	last   Accepted
+	seq    uint64
+	cancel context.CancelFunc
+	done   bool
+}
+
+func (s *settling) over() bool { return s == nil || s.done }
+
+// settle begins to wait where the newest commit of an assigned partition names an
+// attempt that neither runs here nor ended here.
+func (l *Lane) settle(assigned map[int32]*committed) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p, s := range l.settling {
+		if c := assigned[p]; c == nil || c.seq != s.seq || c.meta != s.last.Attempt {
+			s.cancel()
+			delete(l.settling, p)
+		}
+	}
+	for p, c := range assigned {
+		ours := c.by == l.log.cfg.Instance && (l.busy[p] == c.meta || l.ended[p] == c.meta)
+		if l.cfg.Settled == nil || c.meta == "" || l.settling[p] != nil || ours {
+			continue
+		}
+		s := &settling{last: Accepted{Partition: p, By: c.by, Attempt: c.meta}, seq: c.seq}
+		var ctx context.Context
+		ctx, s.cancel = context.WithCancel(l.ctx)
+		l.settling[p] = s
+		l.settlers.Go(func() { l.awaitSettled(ctx, s) })
+	}
+}
+
+func (l *Lane) awaitSettled(ctx context.Context, s *settling) {
+	defer s.cancel()
+	for {
+		err := l.cfg.Settled(ctx, s.last)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			l.mu.Lock()
+			s.done = true
+			l.mu.Unlock()
+			l.waker.wake()
+			return
+		}
+		l.log.cfg.Logger.Warn("it is not known whether an attempt still runs; its partition stays closed here",
+			"lane", l.cfg.Lane, "partition", s.last.Partition, "attempt", s.last.Attempt, "error", err)
+		if wait(ctx, settlePause) != nil {
+			return
+		}
+	}
+}

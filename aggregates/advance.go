@@ -79,7 +79,7 @@ func (d *decision) schedule(stage string, attempt int) {
 	batch := d.job.Request.Priority == events.PriorityBatch
 	d.emit(events.StageScheduled{
 		Partition: d.s.Place(n.Lane, d.s.Engines[n.Task], events.AttemptID(d.job.ID, stage, attempt), batch),
-		InputHash: hash, TimeoutMS: n.TimeoutMS, Batch: batch, Reduce: d.job.Stages[i].Reduce,
+		InputHash: hash, Engine: d.s.Engines[n.Task], TimeoutMS: n.TimeoutMS, Batch: batch, Reduce: d.job.Stages[i].Reduce,
 	}, events.Columns{Stage: n.ID, Task: n.Task, Lane: n.Lane, Attempt: attempt, State: StageQueued})
 }
 

@@ -28,6 +28,7 @@ func appendData(b []byte, p Payload) ([]byte, bool) { //nolint:gochecksumtype //
 	case StageScheduled:
 		w.int("partition", int64(d.Partition))
 		w.text("input_hash", d.InputHash)
+		w.text("engine", d.Engine)
 		w.int("timeout_ms", d.TimeoutMS)
 		w.bool("batch", d.Batch)
 		w.optInt("reduce", int64(d.Reduce))
@@ -216,6 +217,7 @@ func (w *dataWriter) run(d TaskRun) {
 	w.must("subject", d.Subject)
 	w.int("timeout_ms", d.TimeoutMS)
 	w.text("input_hash", d.InputHash)
+	w.text("engine", d.Engine)
 	w.bool("share", d.Share)
 	w.optInt("reduce", int64(d.Reduce))
 }

@@ -100,6 +100,7 @@ type StageScheduled struct {
 	// InputHash names the stage's result: it covers tenant, task, engine, model,
 	// parameters and the digests of all inputs.
 	InputHash string `json:"input_hash,omitempty"`
+	Engine    string `json:"engine,omitempty"` // what the hash took for the engine: version and model of each that is announced
 	TimeoutMS int64  `json:"timeout_ms"`       // of the run itself; waiting in the lane does not count
 	Batch     bool   `json:"batch,omitempty"`  // on the lane's batch topic
 	Reduce    int    `json:"reduce,omitempty"` // how many attempts ran out of memory: ask for less each time

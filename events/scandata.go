@@ -169,6 +169,8 @@ func (s *scanner) flat(zero Payload) Payload { //nolint:gochecksumtype // those 
 				d.Partition = s.int32()
 			case "input_hash":
 				d.InputHash = s.text()
+			case "engine":
+				d.Engine = s.text()
 			case "timeout_ms":
 				d.TimeoutMS = s.int()
 			case "batch":
@@ -242,6 +244,8 @@ func (s *scanner) run() (d TaskRun) {
 			d.TimeoutMS = s.int()
 		case "input_hash":
 			d.InputHash = s.text()
+		case "engine":
+			d.Engine = s.text()
 		case "share":
 			d.Share = s.boolean()
 		case "reduce":

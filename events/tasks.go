@@ -28,6 +28,7 @@ type TaskRun struct {
 	Subject   string           `json:"subject"`              // object folder of the job: tenant/profile or "-"/job
 	TimeoutMS int64            `json:"timeout_ms"`           // of the run itself, from its start; waiting in the lane does not count
 	InputHash string           `json:"input_hash,omitempty"` // names the result
+	Engine    string           `json:"engine,omitempty"`     // that the name supposes: engine/version/model
 	Share     bool             `json:"share,omitempty"`      // a result of that name, whoever made it, may stand in for the work
 	Reduce    int              `json:"reduce,omitempty"`     // attempts that ran out of memory before this one
 }

@@ -219,7 +219,7 @@ func (r *run) succeed(ctx context.Context, dir string, out *Output) ([]eventlog.
 	result := events.Result{
 		Outputs: outputs, Fidelity: out.Fidelity, Engine: out.Engine, Version: out.Version, Notes: out.Notes, Verdict: out.Verdict,
 	}
-	if r.shares() {
+	if r.shares() && r.asPlanned() {
 		r.offer(ctx, result, out.Model)
 	}
 	return r.success(events.TaskSucceeded{Result: result}, out.Model)

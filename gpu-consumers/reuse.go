@@ -33,6 +33,12 @@ type madeResult struct {
 // shares says whether the command's result may be another job's, and another's its.
 func (r *run) shares() bool { return r.task.Share && r.task.InputHash != "" && r.light == nil }
 
+// asPlanned says whether the result is what its name supposes: made by that very
+// engine, and as large as it was asked for.
+func (r *run) asPlanned() bool {
+	return r.task.Engine == r.can.Engine+"/"+r.can.Version+"/"+r.can.Model && r.task.Reduce == 0
+}
+
 // tenant is whose folder the job's objects lie in.
 func (r *run) tenant() string {
 	tenant, _, _ := strings.Cut(r.task.Subject, "/")

@@ -24,12 +24,13 @@ const (
 type sharing struct {
 	*bench
 	painted atomic.Int32
+	planned string // the engine that the commands name
 	key     string // id of the other job's content key
 }
 
 func newSharing(t *testing.T) *sharing {
 	t.Helper()
-	s := &sharing{}
+	s := &sharing{planned: benchTask.Engine + "/" + benchTask.Version + "/" + benchTask.Model}
 	s.bench = newBench(t, engineOf(func(ctx context.Context, a *Attempt) (*Output, error) {
 		s.painted.Add(1)
 		return paint(ctx, a)
@@ -46,7 +47,7 @@ func newSharing(t *testing.T) *sharing {
 func (s *sharing) paint(job, stage string) (events.Message, events.TaskSucceeded) {
 	s.t.Helper()
 	m := s.message(stage, events.TaskRun{
-		Subject: "default/-/" + job, InputHash: sameWork, Share: true,
+		Subject: "default/-/" + job, InputHash: sameWork, Share: true, Engine: s.planned,
 		Inputs: map[string]events.Value{"scene": s.seal("a garden"), "portrait": s.upload("pixels")},
 	})
 	m.JobID, m.AggregateID = job, job
@@ -209,6 +210,17 @@ func TestOnlyWhatIsSharedIsShared(t *testing.T) {
 	}
 	if strings.Contains(string(before), "garden") || !strings.Contains(string(before), objects.KeyID("default/-/"+otherJob)) {
 		t.Errorf("a text lies open in the manifest: %s", before)
+	}
+}
+
+// A result of another engine than the plan supposes would pass for what it is not.
+func TestOnlyThePlannedEnginesResultIsOffered(t *testing.T) {
+	t.Parallel()
+	s := newSharing(t)
+	s.planned = "a-larger-model/1/"
+	s.paint(otherJob, "first")
+	if _, err := s.store.Manifest(t.Context(), "default", sameWork); err == nil {
+		t.Error("a result of the engine that stood in was offered under the planned one's name")
 	}
 }
 

@@ -62,6 +62,10 @@ func (s *Server) listPipelines(c *fiber.Ctx) error {
 	for _, p := range aggregates.Pipelines() {
 		out.Items = append(out.Items, viewPipeline(p, tasks))
 	}
+	// The operators' own is shown only where somebody has set it up.
+	if v := viewPipeline(aggregates.Diagnostic(), tasks); v.Runnable {
+		out.Items = append(out.Items, v)
+	}
 	return c.JSON(out)
 }
 
@@ -79,7 +83,7 @@ type engineView struct {
 	Engine   string  `json:"engine"`
 	Model    *string `json:"model"`
 	Version  *string `json:"version"`
-	Fidelity string  `json:"fidelity"` // full, preview or prepared
+	Fidelity string  `json:"fidelity"` // full, preview, prepared or simulated
 }
 
 type gapView struct {

@@ -30,7 +30,13 @@ const (
 	codeMethodNotAllowed = "method_not_allowed"
 	codeTimeout          = "request_timeout"
 	codeKeyConflict      = "idempotency_conflict"
+	codeJobEnded         = "job_ended"
+	codeJobNotEnded      = "job_not_ended"
+	codeNotWaiting       = "not_waiting_for_approval"
+	codeCommandRefused   = "command_refused"
 	codeGone             = "artifact_gone"
+	codeContentErased    = "content_erased"
+	codeJobArchived      = "job_archived"
 	codeTooLarge         = "body_too_large"
 	codeMediaType        = "media_type_unsupported"
 	codeRange            = "range_invalid"
@@ -47,6 +53,7 @@ const (
 	codeToolMissing      = "engine_unavailable"
 	codeBusy             = "busy"
 	codeProfileUnread    = "profile_unreadable"
+	codeJobUnread        = "job_unreadable"
 )
 
 // kind is what a code means in HTTP. The detail stands in where an error brings no sentence of its own.
@@ -67,7 +74,13 @@ var kinds = map[string]kind{
 	codeNotFound:         {404, 0, "Not found", "there is nothing here; see the contract at /api/openapi.json"},
 	codeMethodNotAllowed: {405, 0, "The method is not allowed here", "see the contract at /api/openapi.json"},
 	codeTimeout:          {408, 0, "The request came too slowly", "send it again"},
+	codeJobEnded:         {409, 0, "The job has ended", "a job that has ended never runs again; retry or re-run makes a new one"},
+	codeJobNotEnded:      {409, 0, "The job has not ended yet", "wait for its end, or cancel it first"},
+	codeNotWaiting:       {409, 0, "The job does not wait for approval", "see its status"},
+	codeCommandRefused:   {409, 0, "The job cannot do that now", "see its status"},
 	codeGone:             {410, 0, "The file is gone", "its content was erased"},
+	codeContentErased:    {410, 0, "The job's content was erased", "make a new job"},
+	codeJobArchived:      {410, 0, "The job is archived", "it ended so long ago that nothing can be asked of it any more"},
 	codeTooLarge:         {413, 0, "The body is too large", "send less"},
 	codeMediaType:        {415, 0, "The media type is not supported", "see the contract at /api/openapi.json"},
 	codeRange:            {416, 0, "The range lies outside of the file", "ask for bytes that exist"},
@@ -84,6 +97,7 @@ var kinds = map[string]kind{
 	codeNoWorkers:        {503, 5, "No worker is running", "start one with: myspinbot run --roles gpu"},
 	codeToolMissing:      {503, 60, "A program is missing on this server", "myspinbot doctor says what to install"},
 	codeBusy:             {503, 1, "Too much at once", "send the request again"},
+	codeJobUnread:        {503, 60, "The job was written by a newer program", "upgrade this server"},
 	codeProfileUnread:    {503, 60, "The profile was written by a newer program", "upgrade this server"},
 }
 
@@ -100,7 +114,7 @@ type refusal struct {
 	code   string
 	detail string // empty: the table's
 	faults []fault
-	jobID  string // of a submission whose outcome is not known
+	jobID  string // of a command whose outcome is not known, or of the job that refused it
 	cause  error  // for the server's log alone
 }
 

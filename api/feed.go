@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -277,17 +278,30 @@ func (f *feed) subscribe(job string, partition int32) (sub *subscriber, held []*
 	if f.begin == nil {
 		return nil, nil, 0, fmt.Errorf("the live feed has not begun: %w", eventlog.ErrUnavailable)
 	}
-	for i := range f.ring {
-		if e := f.ring[(f.first+i)%len(f.ring)]; e.JobID == job {
-			held = append(held, e)
-		}
-	}
+	held = f.ofJob(job)
 	sub = &subscriber{job: job, queue: make(chan frame, queueSize)}
 	if f.subs[job] == nil {
 		f.subs[job] = map[*subscriber]struct{}{}
 	}
 	f.subs[job][sub] = struct{}{}
 	return sub, held, f.begin[partition], nil
+}
+
+// ofJob is what the ring holds of the job, oldest first. The caller holds mu.
+func (f *feed) ofJob(job string) (held []*eventView) {
+	for i := range f.ring {
+		if e := f.ring[(f.first+i)%len(f.ring)]; e.JobID == job {
+			held = append(held, e)
+		}
+	}
+	return held
+}
+
+// lately are the tenant's events of the job that came in lately, oldest first.
+func (f *feed) lately(tenant, job string) []*eventView {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.DeleteFunc(f.ofJob(job), func(e *eventView) bool { return e.tenant != tenant })
 }
 
 func (f *feed) unsubscribe(sub *subscriber) {

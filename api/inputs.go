@@ -40,11 +40,12 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 	}
 	r := events.Request{
 		Workflow: b.Pipeline, Mode: b.Mode, Variant: b.Variant, Options: sub.graph.Options, ProfileID: sub.profile,
-		Inputs: map[string]events.Value{}, BodyDigest: sub.digest,
+		Inputs: map[string]events.Value{}, BodyDigest: sub.digest, Approval: b.Approval, Priority: b.Priority, NotBeforeMS: sub.notBefore,
 	}
 	for name, text := range map[string]*string{"prompt": b.Prompt, "script": b.Script, "voice_transcript": b.VoiceTranscript} {
 		if text != nil && strings.TrimSpace(*text) != "" {
-			r.Inputs[name] = events.Value{Text: seal(strings.TrimSpace(*text))}
+			said := strings.TrimSpace(*text)
+			r.Inputs[name] = events.Value{Text: seal(said), Digest: s.textDigest(said)}
 		}
 	}
 	if b.Mode == aggregates.ModeTrainAndGenerate {
@@ -60,6 +61,11 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 		return events.Request{}, fmt.Errorf("cannot seal the request: %w", failed)
 	}
 	return r, inTime(ctx, objectTimeout+sub.copying, func(ctx context.Context) error { return sub.copyUploads(ctx, r.Inputs) })
+}
+
+// textDigest lets equal texts of the tenant compare equal, sealed as they are.
+func (s *Server) textDigest(text string) string {
+	return events.Digest(s.cfg.Keyring.DigestKey(tenant), text)
 }
 
 // profileLabel is the new profile's name.

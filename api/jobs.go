@@ -4,6 +4,8 @@
 //  1. Everything that can be refused is refused before anything is written.
 //  2. The content key comes first, then the inputs are copied into the job's folder.
 //  3. The command comes last: 202 means that it is durable and what it names exists.
+//  4. The job handler's reply is waited for a moment: it alone knows whether the
+//     Idempotency-Key belongs to another request.
 //
 // A repeat with the same Idempotency-Key makes the same ids, so that a step that
 // was done already changes nothing.
@@ -22,7 +24,6 @@ import (
 
 	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/events"
-	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/projections"
 )
 
@@ -40,6 +41,9 @@ type jobRequest struct {
 	ProfileID       string         `json:"profile_id"`
 	ProfileName     *string        `json:"profile_name"`
 	Options         map[string]any `json:"options"`
+	Approval        bool           `json:"approval"`
+	Priority        string         `json:"priority"`
+	NotBefore       string         `json:"not_before"` // RFC 3339
 	Consent         *struct {
 		By        string `json:"by"`
 		Statement string `json:"statement"`
@@ -60,9 +64,12 @@ type submitting struct {
 	profile string // id: the given one, or the one that the job makes
 	uploads map[string]upload
 	graph   events.Graph
-	copying time.Duration // granted for copying the uploads
-	camel   bool          // the route speaks the specification's camelCase
-	written spelling      // of the fields that the client gave
+	again   *again // of a retry or re-run
+
+	notBefore int64         // Unix milliseconds; 0: at once
+	copying   time.Duration // granted for copying the uploads
+	camel     bool          // the route speaks the specification's camelCase
+	written   spelling      // of the fields that the client gave
 }
 
 // accepted is the answer: the Job object and where to go on.
@@ -85,30 +92,40 @@ func (s *Server) postGenerate(c *fiber.Ctx) error {
 func (s *Server) postJob(c *fiber.Ctx) error { return s.submit(c, "/api/jobs", "", false) }
 
 func (s *Server) submit(c *fiber.Ctx, route, mode string, camel bool) error {
-	sub := &submitting{server: s, route: route, mode: mode, camel: camel, trace: traceID(c)}
-	wait, view, repeated, err := sub.accept(c)
+	return s.answerSubmission(c, &submitting{server: s, route: route, mode: mode, camel: camel, trace: traceID(c)})
+}
+
+// taken is what became of a submission.
+type taken struct {
+	view     jobView
+	version  int64 // of the job; 0: not known
+	repeated bool  // the job was there already
+}
+
+func (s *Server) answerSubmission(c *fiber.Ctx, sub *submitting) error {
+	wait, got, err := sub.accept(c)
 	outcome := "accepted"
 	switch {
-	case repeated:
+	case got.repeated:
 		outcome = "repeated"
 	case err != nil && kinds[asRefusal(err).code].status >= fiber.StatusInternalServerError:
 		outcome = "unavailable"
 	case err != nil:
 		outcome = "refused"
 	}
-	s.metrics.submitted.WithLabelValues(route, outcome).Inc()
+	s.metrics.submitted.WithLabelValues(sub.pattern(), outcome).Inc()
 	if err != nil {
 		return err
 	}
-	status := fiber.StatusAccepted
+	status, view := fiber.StatusAccepted, got.view
 	if wait > 0 {
 		if done, ok := s.waitForEnd(c.UserContext(), sub.jobID, wait); ok {
 			view, status = done, fiber.StatusOK
 		}
 		c.Set("Preference-Applied", fmt.Sprintf("wait=%d", int(wait.Seconds())))
 	}
-	answer := accepted{jobView: view, Position: fmt.Sprintf("%s:%d", view.ID, max(1, view.Version))}
-	if camel {
+	answer := accepted{jobView: view, Position: positionToken(view.ID, max(1, view.Version, got.version))}
+	if sub.camel {
 		answer.JobID, answer.WorkflowID = view.ID, view.Pipeline
 		if view.Profile != nil {
 			answer.ProfileID = &view.Profile.ID
@@ -118,31 +135,34 @@ func (s *Server) submit(c *fiber.Ctx, route, mode string, camel bool) error {
 	return c.Status(status).JSON(answer)
 }
 
-// accept does everything up to the command on the log.
-func (sub *submitting) accept(c *fiber.Ctx) (wait time.Duration, view jobView, repeated bool, err error) {
+// positionToken is what a client gives to read its own write.
+func positionToken(job string, version int64) string { return fmt.Sprintf("%s:%d", job, version) }
+
+// accept does everything up to the job handler's reply.
+func (sub *submitting) accept(c *fiber.Ctx) (wait time.Duration, got taken, err error) {
 	if err = checkQuery(c); err != nil {
-		return 0, view, false, err
+		return 0, got, err
 	}
 	if wait, err = preferredWait(c); err != nil {
-		return 0, view, false, err
+		return 0, got, err
 	}
 	if err = sub.identify(c); err != nil {
-		return 0, view, false, err
+		return 0, got, err
 	}
 	faults, err := sub.read(c)
 	if err != nil {
-		return 0, view, false, err
+		return 0, got, err
 	}
 	// The time begins when the body is here. What must be copied is known once it is planned, and is given time of its own.
 	ctx, cancel := context.WithTimeout(c.UserContext(), sub.server.cfg.SubmitTimeout)
 	defer cancel()
 	if len(faults) == 0 && sub.keyed {
-		if view, repeated, err = sub.repeat(ctx); repeated || err != nil {
-			return wait, view, repeated, err
+		if got, err = sub.repeat(ctx); got.repeated || err != nil {
+			return wait, got, err
 		}
 	}
 	if err = sub.plan(ctx, faults); err != nil {
-		return 0, view, false, err
+		return 0, got, err
 	}
 	if sub.copying = copyTime(sub.bytes()); sub.copying > 0 {
 		end, _ := ctx.Deadline()
@@ -150,29 +170,50 @@ func (sub *submitting) accept(c *fiber.Ctx) (wait time.Duration, view jobView, r
 		ctx, cancel = context.WithDeadline(c.UserContext(), end.Add(sub.copying))
 		defer cancel()
 	}
-	view, err = sub.produce(ctx)
-	return wait, view, false, err
+	sent, err := sub.produce(ctx)
+	if err != nil {
+		return 0, got, err
+	}
+	defer sent.waiter.forget()
+	got, err = sub.settle(c.UserContext(), sent)
+	return wait, got, err
 }
 
 // identify reads the Idempotency-Key and names the job.
-func (sub *submitting) identify(c *fiber.Ctx) error {
-	values := c.Request().Header.PeekAll("Idempotency-Key")
-	if len(values) == 0 {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return fmt.Errorf("cannot make a job id: %w", err)
-		}
-		sub.jobID = id.String()
+func (sub *submitting) identify(c *fiber.Ctx) (err error) {
+	if sub.key, sub.keyed, err = idempotencyKey(c); err != nil {
+		return err
+	}
+	if sub.keyed {
+		sub.jobID = events.JobID(tenant, sub.route, sub.key)
 		return nil
 	}
-	key := string(values[0])
+	sub.jobID, err = newID()
+	return err
+}
+
+// newID is for what no key names.
+func newID() (string, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return "", fmt.Errorf("cannot make an id: %w", err)
+	}
+	return id.String(), nil
+}
+
+// idempotencyKey is the one that the client chose, if it did.
+func idempotencyKey(c *fiber.Ctx) (key string, given bool, err error) {
+	values := c.Request().Header.PeekAll("Idempotency-Key")
+	if len(values) == 0 {
+		return "", false, nil
+	}
+	key = string(values[0])
 	bad := func(r rune) bool { return r < 0x21 || r > 0x7e }
 	if len(values) > 1 || key == "" || len(key) > 255 || strings.ContainsFunc(key, bad) {
 		detail := "Idempotency-Key must be one value of 1 to 255 visible ASCII characters"
-		return &refusal{code: codeKeyInvalid, detail: detail, faults: []fault{{Parameter: "Idempotency-Key", Code: codeKeyInvalid, Detail: detail}}}
+		return "", false, &refusal{code: codeKeyInvalid, detail: detail, faults: []fault{{Parameter: "Idempotency-Key", Code: codeKeyInvalid, Detail: detail}}}
 	}
-	sub.keyed, sub.key, sub.jobID = true, key, events.JobID(tenant, sub.route, key)
-	return nil
+	return key, true, nil
 }
 
 // preferredWait reads Prefer: wait=N (RFC 7240), which other preferences may stand beside.
@@ -191,11 +232,13 @@ func preferredWait(c *fiber.Ctx) (time.Duration, error) {
 	return 0, nil
 }
 
-// repeat finds the job that this key made before.
-func (sub *submitting) repeat(ctx context.Context) (jobView, bool, error) {
+// repeat finds the job that this key made before. What this process has written but
+// got no reply to does not count: the key may be another request's.
+func (sub *submitting) repeat(ctx context.Context) (taken, error) {
 	s := sub.server
 	known, ok := s.accepted.find(sub.jobID)
-	if !ok {
+	if ok = ok && known.confirmed; !ok {
+		known = submission{}
 		ctx, cancel := context.WithTimeout(ctx, repeatTimeout)
 		defer cancel()
 		err := s.read(ctx, func(ctx context.Context, q *projections.Queries) error {
@@ -207,80 +250,25 @@ func (sub *submitting) repeat(ctx context.Context) (jobView, bool, error) {
 		})
 		// With the tables down the command is written again: the handler knows it.
 		if err != nil && !errors.Is(err, projections.ErrNotFound) && !errors.Is(err, projections.ErrUnavailable) && asRefusal(err).code != codeTablesDown {
-			return jobView{}, false, err
+			return taken{}, err
 		}
 	}
 	if !ok {
-		return jobView{}, false, nil
+		return taken{}, nil
 	}
 	if known.bodyDigest != sub.digest {
-		return jobView{}, false, refuse(codeKeyConflict, "this Idempotency-Key belongs to job %s, which asked for something else; send the same body, or use a new key", sub.jobID)
+		return taken{}, sub.conflict()
 	}
 	if known.view != nil {
-		return *known.view, true, nil
+		return taken{*known.view, known.version, true}, nil
 	}
 	view, err := s.job(ctx, sub.jobID)
-	return view, err == nil, err
+	return taken{view, view.Version, err == nil}, err
 }
 
-// produce writes key, inputs and command, in this order.
-func (sub *submitting) produce(ctx context.Context) (jobView, error) {
-	s := sub.server
-	at := s.now().UTC()
-	request, err := sub.sealed(ctx)
-	if err != nil {
-		return jobView{}, err
-	}
-	commandID := events.NameID("submit", sub.jobID, sub.digest)
-	if !sub.keyed {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return jobView{}, fmt.Errorf("cannot make a command id: %w", err)
-		}
-		commandID = id.String()
-	}
-	data := events.JobSubmit{Request: request}
-	m := events.Message{
-		ID: commandID, SchemaVersion: data.SchemaVersion(), AggregateType: events.AggregateJob, AggregateID: sub.jobID, OccurredAt: at,
-		CommandID: commandID, CausationID: commandID, CorrelationID: commandID, Tenant: tenant, Actor: actor,
-		Columns: events.Columns{JobID: sub.jobID, Variant: request.Variant}, Data: data,
-	}
-	if err := s.send(ctx, events.TopicJobCommands, m, sub.trace); err != nil {
-		r := asRefusal(err)
-		if r.code == codeLogUnavailable && sub.keyed {
-			r.jobID = sub.jobID
-		}
-		return jobView{}, r
-	}
-	s.log.InfoContext(ctx, "job accepted", "jobId", sub.jobID, "workflowId", request.Workflow, "variant", request.Variant, "trace_id", sub.trace)
-	kept := viewPlan(sub.jobID, sub.profile, nil, at, sub.graph, nil)
-	s.accepted.add(sub.jobID, submission{bodyDigest: sub.digest, view: &kept})
-	view := kept
-	o := s.opener(ctx)
-	view.Request = viewRequest(o, &request)
-	view.Content = o.content
-	if view.Profile != nil {
-		label := request.ProfileName
-		if label == nil {
-			label = s.known.profileName(tenant, sub.profile)
-		}
-		view.Profile = &profileRef{ID: sub.profile, Label: o.text(label)}
-	}
-	return view, nil
-}
-
-// send writes one message before ctx ends.
-func (s *Server) send(ctx context.Context, topic string, m events.Message, trace string) error {
-	value, err := events.Encode(m)
-	if err != nil {
-		return err
-	}
-	r := eventlog.Record{Topic: topic, Key: m.AggregateID, Value: value}
-	for _, h := range events.Headers(m) {
-		r.Headers = append(r.Headers, eventlog.Header(h))
-	}
-	r.Headers = append(r.Headers, eventlog.Header{Key: traceParent, Value: "00-" + trace + "-" + newTrace()[:16] + "-01"})
-	return s.cfg.Log.Produce(ctx, r)
+// conflict refuses a key that belongs to another request.
+func (sub *submitting) conflict() *refusal {
+	return refuse(codeKeyConflict, "this Idempotency-Key belongs to job %s, which asked for something else; send the same body, or use a new key", sub.jobID)
 }
 
 // waitForEnd waits until the job is over and in the tables.
@@ -302,4 +290,4 @@ func (s *Server) waitForEnd(ctx context.Context, id string, d time.Duration) (jo
 	}
 }
 
-var endStates = map[string]bool{aggregates.JobSucceeded: true, aggregates.JobFailed: true, aggregates.JobRejected: true}
+var endStates = map[string]bool{aggregates.JobSucceeded: true, aggregates.JobFailed: true, aggregates.JobRejected: true, aggregates.JobCancelled: true}

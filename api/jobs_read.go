@@ -42,7 +42,7 @@ type listOf[T any] struct {
 }
 
 func (s *Server) listJobs(c *fiber.Ctx) error {
-	if err := checkQuery(c, "status", "variant", "mode", "profile_id", "limit", "cursor"); err != nil {
+	if err := checkQuery(c, "status", "variant", "mode", "profile_id", "parent_job_id", "limit", "cursor"); err != nil {
 		return err
 	}
 	filter, err := jobFilter(c)
@@ -77,25 +77,31 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	return c.JSON(out)
 }
 
+// jobStatuses are all that a job can have.
+var jobStatuses = []string{projections.JobScheduled, projections.JobQueued, projections.JobRunning, projections.JobWaitingApproval,
+	projections.JobSucceeded, projections.JobFailed, projections.JobCancelled, projections.JobRejected}
+
 func jobFilter(c *fiber.Ctx) (projections.JobFilter, error) {
-	statuses := []string{projections.JobQueued, projections.JobRunning, projections.JobSucceeded, projections.JobFailed, projections.JobRejected}
-	f := projections.JobFilter{Variant: copied(c, "variant"), Mode: copied(c, "mode"), ProfileID: copied(c, "profile_id")}
+	f := projections.JobFilter{Variant: copied(c, "variant"), Mode: copied(c, "mode"), ProfileID: copied(c, "profile_id"), ParentJobID: strings.ToLower(copied(c, "parent_job_id"))}
 	if list := copied(c, "status"); list != "" {
 		f.Statuses = strings.Split(list, ",")
 	}
 	for _, st := range f.Statuses {
-		if !slices.Contains(statuses, st) {
-			return f, badParameter("status", "status is a list with commas of %s", strings.Join(statuses, ", "))
+		if !slices.Contains(jobStatuses, st) {
+			return f, badParameter("status", "status is a list with commas of %s", strings.Join(jobStatuses, ", "))
 		}
 	}
-	if f.Variant != "" && !slices.Contains(aggregates.Variants(), f.Variant) {
-		return f, badParameter("variant", "variant must be one of %s", strings.Join(aggregates.Variants(), ", "))
+	variants, modes := append(aggregates.Variants(), aggregates.VariantNoop), append(aggregates.Modes(), aggregates.ModeDiagnostic)
+	if f.Variant != "" && !slices.Contains(variants, f.Variant) {
+		return f, badParameter("variant", "variant must be one of %s", strings.Join(variants, ", "))
 	}
-	if f.Mode != "" && !slices.Contains(aggregates.Modes(), f.Mode) {
-		return f, badParameter("mode", "mode must be one of %s", strings.Join(aggregates.Modes(), ", "))
+	if f.Mode != "" && !slices.Contains(modes, f.Mode) {
+		return f, badParameter("mode", "mode must be one of %s", strings.Join(modes, ", "))
 	}
-	if f.ProfileID != "" && !isID(f.ProfileID) {
-		return f, badParameter("profile_id", "profile_id must be a UUID")
+	for name, id := range map[string]string{"profile_id": f.ProfileID, "parent_job_id": f.ParentJobID} {
+		if id != "" && !isID(id) {
+			return f, badParameter(name, "%s must be a UUID", name)
+		}
 	}
 	return f, nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -40,7 +41,7 @@ func TestASubmissionBecomesOneCommandWithEverythingItNames(t *testing.T) {
 	a := w.want(http.StatusAccepted, w.post("/api/jobs", body))
 	var job accepted
 	a.decode(t, &job)
-	if a.header.Get("Location") != "/api/jobs/"+job.ID || job.Position != job.ID+":1" || job.Status != "queued" || *job.Profile.Label != "canary-name" {
+	if a.header.Get("Location") != "/api/jobs/"+job.ID || job.Position != job.ID+":3" || job.Status != "queued" || *job.Profile.Label != "canary-name" {
 		t.Errorf("answer %s, Location %q", a.body, a.header.Get("Location"))
 	}
 	records := w.records(events.TopicJobCommands)
@@ -129,7 +130,7 @@ func TestARepeatWithTheSameKeyIsTheSameJob(t *testing.T) {
 	eventually(t, "the job is in the tables", func() bool { return w.get("/api/jobs/"+first.ID+"?position="+first.Position).status == http.StatusOK })
 
 	// A replica that never saw the request finds it in the tables.
-	w.server.accepted = newRecent()
+	w.server.accepted.clear()
 	if again := w.submit(body, "Idempotency-Key", "order-17"); again.ID != first.ID {
 		t.Errorf("repeat elsewhere is %s, want %s", again.ID, first.ID)
 	}
@@ -156,7 +157,7 @@ func TestARepeatWithTablesDownIsTheSameCommand(t *testing.T) {
 	body := `{"variant":"sadtalker","script":"hello","portrait":"` + w.portrait() + `"}`
 	first := w.submit(body, "Idempotency-Key", "k")
 	w.tableNet.Cut()
-	w.server.accepted = newRecent()
+	w.server.accepted.clear()
 	if again := w.submit(body, "Idempotency-Key", "k"); again.ID != first.ID {
 		t.Errorf("job %s, want %s", again.ID, first.ID)
 	}
@@ -189,6 +190,32 @@ func TestTheSeedsRoutesTakeCamelCase(t *testing.T) {
 		t.Errorf("problem %+v", p)
 	}
 	w.want(422, w.post("/api/jobs", `{"prompt":"a","profileName":"Ada"}`))
+}
+
+func TestWhenAndHowAJobRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{manual: true})
+	at := time.Now().Add(48 * time.Hour).In(time.FixedZone("", 3600)).Truncate(time.Second)
+	body := `{"script":"hi","portrait":"` + w.portrait() + `","approval":true,"priority":"batch","notBefore":"` + at.Format(time.RFC3339) + `"}`
+	var job accepted
+	w.want(http.StatusAccepted, w.post("/api/train", body)).decode(t, &job)
+	if job.Status != "scheduled" || !job.NotBefore.Equal(at) || job.Priority != "batch" || !job.Request.Approval {
+		t.Errorf("answer %+v", job)
+	}
+	w.planned(job.ID)
+	if r := w.decider.state(job.ID).Request; r.NotBeforeMS != at.UnixMilli() || r.Priority != "batch" || !r.Approval {
+		t.Errorf("request %+v", r)
+	}
+	var got jobView
+	w.want(http.StatusOK, w.get("/api/jobs/"+job.ID+"?position="+job.Position)).decode(t, &got)
+	if got.Status != "scheduled" || !got.NotBefore.Equal(at) || got.Priority != "batch" || got.Approval != nil {
+		t.Errorf("job %+v", got)
+	}
+	// A time that has passed is at once.
+	late := w.submit(`{"mode":"diagnostic","not_before":"2020-01-01T00:00:00Z"}`)
+	if late.Status != "queued" || late.NotBefore != nil || late.Priority != "interactive" {
+		t.Errorf("answer %+v", late)
+	}
 }
 
 func TestGenerateUsesAProfileOfTheTenant(t *testing.T) {
@@ -265,4 +292,11 @@ func TestPagesOfJobs(t *testing.T) {
 	if len(empty.Items) != 0 {
 		t.Errorf("failed jobs: %+v", empty)
 	}
+}
+
+// clear is what a restart does.
+func (r *recent) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.byJob, r.order, r.next = map[string]submission{}, nil, 0
 }

@@ -16,9 +16,15 @@ import (
 
 // plan refuses what no pipeline can do, with every reason at once.
 func (sub *submitting) plan(ctx context.Context, faults []fault) error {
-	s, b := sub.server, &sub.body
+	if sub.again != nil {
+		return sub.planAgain(ctx, faults)
+	}
+	b := &sub.body
 	if b.Mode == "" {
 		b.Mode = sub.mode
+	}
+	if b.Mode == aggregates.ModeDiagnostic && b.Variant == "" {
+		b.Variant = aggregates.VariantNoop
 	}
 	request := aggregates.Defaults(events.Request{Workflow: b.Pipeline, Mode: b.Mode, Variant: b.Variant, ProfileID: b.ProfileID,
 		Options: plainNumbers(b.Options), Inputs: map[string]events.Value{}})
@@ -33,18 +39,11 @@ func (sub *submitting) plan(ctx context.Context, faults []fault) error {
 		return err
 	}
 	faults = append(faults, missing...)
-	var profile *events.ProfileSnapshot
-	if b.Mode == aggregates.ModeGenerateFromProfile && b.ProfileID != "" {
-		if profile, err = s.known.profile(tenant, b.ProfileID); err != nil {
-			return err
-		}
+	request.Approval, request.Priority, request.NotBeforeMS = b.Approval, b.Priority, sub.notBefore
+	graph, reasons, err := sub.planned(request)
+	if err != nil {
+		return err
 	}
-	tasks, gaps, alive := s.known.capabilities()
-	in := aggregates.PlanInput{JobID: sub.jobID, Request: request, Profile: profile, Limits: s.cfg.Limits}
-	if alive > 0 {
-		in.Tasks, in.Gaps = tasks, gaps
-	}
-	graph, reasons := aggregates.Plan(in)
 	faults = append(faults, fresh(reasons, faults)...)
 	if len(faults) > 0 {
 		if sub.camel {
@@ -52,17 +51,40 @@ func (sub *submitting) plan(ctx context.Context, faults []fault) error {
 		}
 		return invalid(faults...)
 	}
-	if alive == 0 {
-		if err := s.cfg.Log.Ping(ctx); err != nil {
-			return err
-		}
-		return &refusal{code: codeNoWorkers}
-	}
 	sub.graph, sub.profile = graph, b.ProfileID
 	if b.Mode == aggregates.ModeTrainAndGenerate {
 		sub.profile = events.ProfileIDOfJob(sub.jobID)
 	}
-	return nil
+	return sub.someWorker(ctx)
+}
+
+// planned is what the job handler will make of the request, as far as is known here.
+func (sub *submitting) planned(request events.Request) (events.Graph, []events.Reason, error) {
+	s := sub.server
+	var profile *events.ProfileSnapshot
+	if request.Mode == aggregates.ModeGenerateFromProfile && request.ProfileID != "" {
+		var err error
+		if profile, err = s.known.profile(tenant, request.ProfileID); err != nil {
+			return events.Graph{}, nil, err
+		}
+	}
+	in := aggregates.PlanInput{JobID: sub.jobID, Request: request, Profile: profile, Limits: s.cfg.Limits}
+	if tasks, gaps, alive := s.known.capabilities(); alive > 0 {
+		in.Tasks, in.Gaps = tasks, gaps
+	}
+	graph, reasons := aggregates.Plan(in)
+	return graph, reasons, nil
+}
+
+// someWorker refuses a job that nobody could run.
+func (sub *submitting) someWorker(ctx context.Context) error {
+	if _, _, alive := sub.server.known.capabilities(); alive > 0 {
+		return nil
+	}
+	if err := sub.server.cfg.Log.Ping(ctx); err != nil {
+		return err
+	}
+	return &refusal{code: codeNoWorkers}
 }
 
 // modeFaults are fields that do not fit the mode or the route.
@@ -72,12 +94,33 @@ func (sub *submitting) modeFaults() []fault {
 	if sub.route == "/api/generate" && b.Mode != aggregates.ModeGenerateFromProfile {
 		faults = append(faults, fault{Pointer: "/mode", Code: "mode_mismatch", Detail: "/api/generate runs " + aggregates.ModeGenerateFromProfile + " alone; use /api/jobs for other modes"})
 	}
+	if b.Mode == aggregates.ModeDiagnostic {
+		return append(faults, sub.diagnosticFaults()...)
+	}
 	if b.Mode == aggregates.ModeTrainAndGenerate && b.ProfileID != "" {
 		faults = append(faults, fault{Pointer: "/profile_id", Code: "input_unused",
 			Detail: aggregates.ModeTrainAndGenerate + " makes a new profile; leave profile_id out, or set mode to " + aggregates.ModeGenerateFromProfile})
 	}
 	if b.Mode == aggregates.ModeGenerateFromProfile && b.ProfileName != nil {
 		faults = append(faults, fault{Pointer: "/profile_name", Code: "input_unused", Detail: "profile_name names a new profile; " + aggregates.ModeGenerateFromProfile + " uses an existing one"})
+	}
+	return faults
+}
+
+// diagnosticFaults are fields of a job that makes nothing.
+func (sub *submitting) diagnosticFaults() []fault {
+	var faults []fault
+	if sub.route == "/api/train" {
+		faults = append(faults, fault{Pointer: "/mode", Code: "mode_mismatch", Detail: "/api/train makes videos; use /api/jobs for mode " + aggregates.ModeDiagnostic})
+	}
+	b := sub.body
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{{"profile_id", b.ProfileID != ""}, {"profile_name", b.ProfileName != nil}, {"consent", b.Consent != nil}} {
+		if f.given {
+			faults = append(faults, fault{Pointer: "/" + f.name, Code: "input_unused", Detail: "mode " + aggregates.ModeDiagnostic + " takes no " + f.name})
+		}
 	}
 	return faults
 }

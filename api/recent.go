@@ -3,15 +3,24 @@
 
 package api
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/myspinbot/myspinbot/events"
+)
 
 // recentSize bounds the memory; older submissions are found in the tables.
 const recentSize = 4096
 
-// submission is a job on the log.
+// submission is a job whose command lies on the log.
 type submission struct {
+	command    string // its id
 	bodyDigest string
 	view       *jobView // without the texts
+	version    int64    // of the job after the command; 0: not known
+	// confirmed says that the job handler has taken this very body. Until then the key
+	// may belong to another one, so that nothing is refused on account of it.
+	confirmed bool
 }
 
 // recent remembers the last submissions, the oldest leaves first.
@@ -24,11 +33,14 @@ type recent struct {
 
 func newRecent() *recent { return &recent{byJob: map[string]submission{}} }
 
+// add remembers a submission. One that was confirmed stays, unless by another that is.
 func (r *recent) add(job string, s submission) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, known := r.byJob[job]; known {
-		r.byJob[job] = s
+	if old, known := r.byJob[job]; known {
+		if s.confirmed || !old.confirmed {
+			r.byJob[job] = s
+		}
 		return
 	}
 	if len(r.order) < recentSize {
@@ -41,11 +53,43 @@ func (r *recent) add(job string, s submission) {
 	r.byJob[job] = s
 }
 
+// settle takes the reply to a submission in, however late: a refused one is forgotten.
+func (r *recent) settle(job, command string, reply events.CommandReplied) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.byJob[job]
+	if !ok || s.confirmed || s.command != command {
+		return
+	}
+	if reply.Outcome == events.OutcomeRefused {
+		delete(r.byJob, job)
+		return
+	}
+	r.byJob[job] = s.after(reply)
+}
+
+// after is the submission once the job handler has taken it.
+func (s submission) after(reply events.CommandReplied) submission {
+	s.confirmed, s.version = true, reply.Version
+	if s.view != nil && reply.Status != "" {
+		v := *s.view
+		v.Status = reply.Status
+		s.view = &v
+	}
+	return s
+}
+
 func (r *recent) find(job string) (submission, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, ok := r.byJob[job]
 	return s, ok
+}
+
+// open says whether the reply to the job's submission has not been seen yet.
+func (r *recent) open(job string) bool {
+	s, ok := r.find(job)
+	return ok && !s.confirmed
 }
 
 func (r *recent) has(job string) bool {

@@ -25,7 +25,7 @@ var badSubmissions = []struct {
 	{"too deep", "/api/jobs", strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20), 400, "", "", "nested"},
 	{"a field twice", "/api/jobs", `{"script":"a","script":"b"}`, 422, "/script", "field_repeated", "twice"},
 	{"a field in both spellings", "/api/train", `{"profileName":"a","profile_name":"b"}`, 422, "/profileName", "field_repeated", "twice"},
-	{"an unknown field", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","colour":"red"}`, 422, "/colour", "field_unknown", "allowed are consent, images"},
+	{"an unknown field", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","colour":"red"}`, 422, "/colour", "field_unknown", "allowed are approval, consent, images"},
 	{"an unknown field within", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","consent":{"by":"a","statement":"b","on":"c"}}`, 422, "/consent/on", "field_unknown", "by, statement"},
 	{"half a consent", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","consent":{"by":"a"}}`, 422, "/consent/statement", "field_missing", "consent.statement"},
 	{"a wrong type", "/api/jobs", `{"script":7,"portrait":"PORTRAIT"}`, 422, "/script", "type_wrong", "string"},
@@ -62,6 +62,18 @@ var badSubmissions = []struct {
 	{"a script of fractions", "/api/jobs", `{"script":"½","portrait":"PORTRAIT"}`, 422, "/script", "text_empty", "letter or digit"},
 	{"a prompt of signs", "/api/jobs", `{"prompt":"?! …","portrait":"PORTRAIT"}`, 422, "/prompt", "text_empty", "prompt holds no word"},
 	{"a script of signs beside a prompt", "/api/jobs", `{"prompt":"a shop","script":"—","portrait":"PORTRAIT"}`, 422, "/script", "text_empty", "script holds no word"},
+	{"a priority that is none", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","priority":"urgent"}`, 422, "/priority", "value_unknown", "interactive, batch"},
+	{"approval in words", "/api/train", `{"script":"a","portrait":"PORTRAIT","approval":"yes"}`, 422, "/approval", "type_wrong", "boolean"},
+	{"a time without a zone", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","not_before":"2026-12-24T18:00:00"}`, 422, "/not_before", "format_wrong", "with its zone"},
+	{"a time that does not exist", "/api/train", `{"script":"a","portrait":"PORTRAIT","notBefore":"2026-02-30T18:00:00Z"}`, 422, "/notBefore", "format_wrong", "notBefore must be a time that exists"},
+	{"a time far ahead", "/api/train", `{"script":"a","portrait":"PORTRAIT","notBefore":"2999-01-01T00:00:00Z"}`, 422, "/notBefore", "out_of_range", "30 days"},
+	{"a time in seconds", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","not_before":1800000000}`, 422, "/not_before", "type_wrong", "string"},
+	{"a diagnostic job that says something", "/api/jobs", `{"mode":"diagnostic","variant":"noop","script":"a"}`, 422, "/script", "input_unused", "takes no script"},
+	{"a diagnostic job of a person", "/api/jobs", `{"mode":"diagnostic","profile_id":"6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d"}`, 422, "/profile_id", "input_unused", "takes no profile_id"},
+	{"a diagnostic job that works for long", "/api/jobs", `{"mode":"diagnostic","options":{"work_ms":60001}}`, 422, "/options/work_ms", "option_invalid", "from 0 to 60000"},
+	{"a diagnostic job that fails often", "/api/jobs", `{"mode":"diagnostic","options":{"fail_attempts":6}}`, 422, "/options/fail_attempts", "option_invalid", "from 0 to 5"},
+	{"a diagnostic job of another variant", "/api/jobs", `{"mode":"diagnostic","variant":"sadtalker"}`, 422, "/variant", "variant_unknown", "sadtalker"},
+	{"training diagnosed", "/api/train", `{"mode":"diagnostic"}`, 422, "/mode", "mode_mismatch", "/api/jobs"},
 	{"a large body", "/api/jobs", `{"script":"` + strings.Repeat("a", 300_000) + `"}`, 413, "", "", "256 KiB"},
 	{"a query", "/api/jobs?dry=1", `{}`, 400, "", "", "dry"},
 }
@@ -182,6 +194,26 @@ func TestMissingCapabilitiesAreRefusedWithTheWayOut(t *testing.T) {
 		t.Errorf("workers: %s", list.body)
 	}
 	w.nothingHappened(before)
+}
+
+func TestTheOperatorsPipelineIsShownWhereItRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{noProjector: true, noWorker: true})
+	w.announce(slices.DeleteFunc(allTasks(), func(name string) bool { return strings.HasPrefix(name, "noop.") }))
+	eventually(t, "the worker is known", func() bool { _, _, alive := w.server.known.capabilities(); return alive > 0 })
+	if list := w.want(200, w.get("/api/pipelines")); strings.Contains(string(list.body), "diagnostic") {
+		t.Errorf("pipelines: %s", list.body)
+	}
+	var p problem
+	w.want(422, w.post("/api/jobs", diagnostic)).decode(t, &p)
+	if len(p.Errors) != 4 || p.Errors[0].Code != "capability_missing" {
+		t.Errorf("problem %+v", p)
+	}
+	w.announce(allTasks())
+	eventually(t, "the pipeline is shown", func() bool { return strings.Contains(string(w.get("/api/pipelines").body), `"diagnostic_v1"`) })
+	if job := w.submit(`{"mode":"diagnostic","options":{"work_ms":5,"fail_attempts":1}}`); job.Variant != "noop" || job.Profile != nil || len(job.Stages) != 4 {
+		t.Errorf("job %+v", job)
+	}
 }
 
 // announceWithGap makes a worker known that runs everything but lip-sync.

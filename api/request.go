@@ -8,12 +8,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/gofiber/fiber/v2"
-
-	"github.com/myspinbot/myspinbot/events"
 )
+
+// maxAhead is how far ahead a job may be scheduled.
+const maxAhead = 30 * 24 * time.Hour
 
 // read takes the body. Fields with a fault are left out of it, so that the planner
 // can say at the same time what else is wrong.
@@ -31,8 +33,21 @@ func (sub *submitting) read(c *fiber.Ctx) ([]fault, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot write the request's canonical form: %w", err)
 	}
-	sub.digest = events.Digest(sub.server.cfg.Keyring.DigestKey(tenant), sub.route+"\n"+string(canonical))
-	faults := sub.server.contract.check("JobRequest", object)
+	sub.digest = sub.server.textDigest(sub.route + "\n" + string(canonical))
+	name, body := "JobRequest", any(&sub.body)
+	if sub.again != nil {
+		name, body = sub.again.schema, &sub.again.body
+	}
+	faults, err := sub.server.contract.take(name, object, body)
+	if err != nil {
+		return nil, err
+	}
+	return append(faults, append(sub.silence(), sub.when()...)...), nil
+}
+
+// take reads what is right of an object held against a schema, and says what is wrong.
+func (k *contract) take(name string, object map[string]any, body any) ([]fault, error) {
+	faults := k.check(name, object)
 	for _, f := range faults {
 		leaveOut(object, f.Pointer)
 	}
@@ -42,10 +57,28 @@ func (sub *submitting) read(c *fiber.Ctx) ([]fault, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(clean))
 	d.UseNumber() // a number may lie beyond float64: the planner says what is allowed
-	if err := d.Decode(&sub.body); err != nil {
+	if err := d.Decode(body); err != nil {
 		return nil, fmt.Errorf("cannot read a request that passed the contract: %w", err)
 	}
-	return append(faults, sub.silence()...), nil
+	return faults, nil
+}
+
+// when reads the time before which the job must not start. One that has passed is at once.
+func (sub *submitting) when() []fault {
+	if sub.body.NotBefore == "" {
+		return nil
+	}
+	now := sub.server.now()
+	at, err := time.Parse(time.RFC3339, sub.body.NotBefore)
+	switch {
+	case err != nil:
+		return []fault{{Pointer: "/not_before", Code: "format_wrong", Detail: "not_before must be a time that exists, such as " + now.UTC().Add(time.Hour).Format(time.RFC3339)}}
+	case at.After(now.Add(maxAhead)):
+		return []fault{{Pointer: "/not_before", Code: "out_of_range", Detail: "not_before may lie at most 30 days ahead"}}
+	case at.After(now):
+		sub.notBefore = at.UnixMilli()
+	}
+	return nil
 }
 
 // silence are texts in which there is nothing to say aloud; they are left out.
@@ -56,13 +89,22 @@ func (sub *submitting) silence() []fault {
 		value **string
 	}{{"prompt", &sub.body.Prompt}, {"script", &sub.body.Script}} {
 		said := *text.value
-		if said == nil || strings.TrimSpace(*said) == "" || strings.ContainsFunc(*said, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }) {
+		if said == nil || strings.TrimSpace(*said) == "" || hasWord(*said) {
 			continue
 		}
 		*text.value = nil
-		faults = append(faults, fault{Pointer: "/" + text.name, Code: "text_empty", Detail: text.name + " holds no word: there must be at least one letter or digit"})
+		faults = append(faults, wordless(text.name))
 	}
 	return faults
+}
+
+// hasWord says whether there is something in the text to say aloud.
+func hasWord(text string) bool {
+	return strings.ContainsFunc(text, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) })
+}
+
+func wordless(name string) fault {
+	return fault{Pointer: "/" + name, Code: "text_empty", Detail: name + " holds no word: there must be at least one letter or digit"}
 }
 
 // leaveOut deletes the field at a fault's pointer: an option alone, and otherwise the

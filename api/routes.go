@@ -38,6 +38,11 @@ func (s *Server) routes() []route {
 		{"GET", "/api/jobs", s.listJobs},
 		{"GET", "/api/jobs/{id}", s.getJob},
 		{"GET", "/api/jobs/{id}/events", s.getJobEvents},
+		{"POST", "/api/jobs/{id}/cancel", s.postCancel},
+		{"POST", "/api/jobs/{id}/approve", s.postApprove},
+		{"POST", "/api/jobs/{id}/deny", s.postDeny},
+		{"POST", "/api/jobs/{id}/retry", s.postRetry},
+		{"POST", "/api/jobs/{id}/rerun", s.postRerun},
 		{"GET", "/api/artifacts/{id}", s.getArtifact},
 		{"GET", "/api/artifacts/{id}/content", s.getContent},
 		{"POST", "/api/uploads", s.postUpload},
@@ -208,6 +213,7 @@ func checkQuery(c *fiber.Ctx, allowed ...string) error {
 type metrics struct {
 	requests  *prometheus.HistogramVec // by method, route and status; seconds
 	submitted *prometheus.CounterVec   // by route and outcome
+	commands  *prometheus.CounterVec   // by command and outcome
 	uploads   *prometheus.CounterVec   // by type and outcome
 	streams   prometheus.Gauge
 	cut       prometheus.Counter
@@ -220,6 +226,8 @@ func newMetrics() *metrics {
 			Help: "Time until the answer began.", Buckets: []float64{.001, .005, .02, .1, .5, 2, 10}}, []string{"method", "route", "status"}),
 		submitted: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "submissions_total",
 			Help: "Submissions by route and outcome: accepted, repeated, refused, unavailable."}, []string{"route", "outcome"}),
+		commands: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "commands_total",
+			Help: "Commands to jobs that are there, by command (cancel, approve, deny) and outcome: accepted, pending (no reply in time), refused, unavailable."}, []string{"command", "outcome"}),
 		uploads: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "uploads_total",
 			Help: "Uploads by outcome: stored, refused."}, []string{"outcome"}),
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "streams", Help: "Live streams that are open."}),
@@ -229,5 +237,5 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.submitted, m.uploads, m.streams, m.cut}
+	return []prometheus.Collector{m.requests, m.submitted, m.commands, m.uploads, m.streams, m.cut}
 }

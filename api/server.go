@@ -57,6 +57,7 @@ type Config struct {
 	ReadTimeout   time.Duration // of the headers, and of a pause within a body; default 30 s
 	WriteTimeout  time.Duration // of one write to a client; default 30 s
 	IdleTimeout   time.Duration // of a connection between two requests; default 60 s
+	ReplyTimeout  time.Duration // for the job handler's answer to a command, and for tables that show it, before 202 is all that can be said; default 1 s
 	SubmitTimeout time.Duration // of a submission, without what copying its uploads takes, until it answers 503; default 2.5 s
 	StopTimeout   time.Duration // for requests in flight when the server stops; default 5 s
 }
@@ -70,6 +71,7 @@ func (c *Config) fill() error {
 	def(&c.ReadTimeout, 30*time.Second)
 	def(&c.WriteTimeout, 30*time.Second)
 	def(&c.IdleTimeout, time.Minute)
+	def(&c.ReplyTimeout, time.Second)
 	def(&c.SubmitTimeout, 2500*time.Millisecond)
 	def(&c.StopTimeout, 5*time.Second)
 	if c.Logger == nil {
@@ -116,6 +118,7 @@ type Server struct {
 	known     *knowledge
 	feed      *feed
 	accepted  *recent
+	replies   *replies
 	decoders  chan struct{} // bounds pictures decoded at once
 	streams   chan struct{} // bounds live streams
 	stopping  chan struct{} // closed when the server begins to stop
@@ -148,6 +151,7 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("cannot register the API's metrics: %w", err)
 		}
 	}
+	s.replies = newReplies(cfg, s.accepted)
 	s.app = fiber.New(fiber.Config{
 		DisableStartupMessage:        true,
 		StreamRequestBody:            true,
@@ -179,6 +183,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.known.run(ctx) })
 	group.Go(func() error { return s.feed.run(ctx) })
+	group.Go(func() error { return s.replies.run(ctx) })
 	group.Go(func() error {
 		if err := s.app.Listener(s.listener); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("cannot serve HTTP on %s: %w", s.Addr(), err)

@@ -52,13 +52,13 @@ func TestTheContractNamesWhatTheCatalogueHas(t *testing.T) {
 		}
 		return out
 	}
-	if got := enum("Mode"); !slices.Equal(got, aggregates.Modes()) {
-		t.Errorf("modes %v, catalogue %v", got, aggregates.Modes())
+	if got, want := enum("Mode"), append(aggregates.Modes(), aggregates.ModeDiagnostic); !slices.Equal(got, want) {
+		t.Errorf("modes %v, catalogue %v", got, want)
 	}
-	if got := enum("Variant"); !slices.Equal(got, aggregates.Variants()) {
-		t.Errorf("variants %v, catalogue %v", got, aggregates.Variants())
+	if got, want := enum("Variant"), append(aggregates.Variants(), aggregates.VariantNoop); !slices.Equal(got, want) {
+		t.Errorf("variants %v, catalogue %v", got, want)
 	}
-	for _, p := range aggregates.Pipelines() {
+	for _, p := range append(aggregates.Pipelines(), aggregates.Diagnostic()) {
 		if faults := k.check("JobRequest", map[string]any{"pipeline": p.Workflow}); len(faults) > 0 {
 			t.Errorf("pipeline %s: %v", p.Workflow, faults)
 		}
@@ -221,6 +221,7 @@ func TestMetricsContractAndPage(t *testing.T) {
 	for what, has := range map[string]string{
 		"an icon that needs no request": `<link rel="icon" href="data:image/png;base64,`, "the column of created_at": "<th>Created</th>",
 		"a button that shows a job": `open = document.createElement("button")`, "a choice of profile": `<select id="profile">`,
+		"what can be asked of a job": `const offered = gate ? ["approve", "deny"] : [];`, "an editable script": `<textarea id="words"`,
 		"one key for one form as it is": `"Idempotency-Key": sent.key`, "an end of that key": `$("form").addEventListener("input", () => { pending = null; })`,
 	} {
 		if !strings.Contains(string(page.body), has) {

@@ -3,6 +3,7 @@
 package api
 
 import (
+	"cmp"
 	"math"
 	"time"
 
@@ -17,16 +18,20 @@ type jobView struct {
 	ID          string       `json:"id"`
 	Version     int64        `json:"version"` // grows only; drop an object with a smaller one
 	Status      string       `json:"status"`
-	Progress    float64      `json:"progress"` // 0 to 1
+	Cancelling  bool         `json:"cancelling"` // asked to end, and something of it still runs
+	Progress    float64      `json:"progress"`   // 0 to 1
 	Pipeline    string       `json:"pipeline"`
 	Variant     string       `json:"variant"`
 	Mode        string       `json:"mode"`
+	Priority    string       `json:"priority"`
 	Profile     *profileRef  `json:"profile"`
 	Tenant      string       `json:"tenant"`
-	ParentJobID *string      `json:"parent_job_id"`
+	ParentJobID *string      `json:"parent_job_id"` // of a retry or re-run
+	NotBefore   *time.Time   `json:"not_before"`
 	CreatedAt   time.Time    `json:"created_at"`
 	StartedAt   *time.Time   `json:"started_at"`
 	FinishedAt  *time.Time   `json:"finished_at"`
+	Approval    *approval    `json:"approval"` // null: nobody was asked yet
 	Stages      []stageView  `json:"stages"`
 	Error       *failureView `json:"error"`
 	Content     string       `json:"content"` // whether the texts could be opened
@@ -41,6 +46,18 @@ type jobView struct {
 type profileRef struct {
 	ID    string  `json:"id"`
 	Label *string `json:"label"`
+}
+
+// approval is a job's gate between its script and everything that costs.
+type approval struct {
+	State       string     `json:"state"`  // waiting, granted, denied, expired, or closed: the job ended before anybody decided
+	Script      *string    `json:"script"` // that is to be approved, or was, with the edits of whoever did
+	Edited      bool       `json:"edited"` // whether it was changed on approval
+	RequestedAt time.Time  `json:"requested_at"`
+	ExpiresAt   time.Time  `json:"expires_at"`
+	DecidedAt   *time.Time `json:"decided_at"`
+	By          *string    `json:"by"`     // who decided
+	Reason      *string    `json:"reason"` // why it was denied
 }
 
 type stageView struct {
@@ -60,8 +77,14 @@ type stageView struct {
 	StartedAt   *time.Time   `json:"started_at"`
 	FinishedAt  *time.Time   `json:"finished_at"`
 	DurationMS  *int64       `json:"duration_ms"`
+	ReusedFrom  *reusedFrom  `json:"reused_from"` // where the result was made, of a stage that did not run
 	Notes       []string     `json:"notes"`
 	Error       *failureView `json:"error"`
+}
+
+type reusedFrom struct {
+	JobID string `json:"job_id"`
+	Stage string `json:"stage"`
 }
 
 type failureView struct {
@@ -77,12 +100,14 @@ type failureView struct {
 type requestView struct {
 	Prompt          *string        `json:"prompt"`
 	Script          *string        `json:"script"`
+	EditedScript    *string        `json:"edited_script"` // of a re-run: it takes the place of what the script stage made
 	VoiceTranscript *string        `json:"voice_transcript"`
 	Options         map[string]any `json:"options"`
 	Portrait        bool           `json:"portrait"` // whether one was given
 	Images          int            `json:"images"`   // how many
 	Voice           int            `json:"voice"`
 	Consent         bool           `json:"consent"`
+	Approval        bool           `json:"approval"` // whether somebody has to approve the script
 }
 
 type graphView struct {
@@ -124,9 +149,10 @@ type artifactView struct {
 // viewJob is a row with its stages, and what runs now according to the live feed.
 func (s *Server) viewJob(o *opener, j *projections.Job, stages []*projections.Stage) jobView {
 	v := jobView{
-		ID: j.ID, Version: j.Version, Status: j.Status, Progress: j.Progress, Pipeline: j.Pipeline, Variant: j.Variant, Mode: j.Mode,
-		Tenant: j.Tenant, ParentJobID: opt(j.ParentJobID), CreatedAt: j.CreatedAt, StartedAt: optTime(j.StartedAt), FinishedAt: optTime(j.FinishedAt),
-		Stages: make([]stageView, 0, len(stages)), Error: viewFailure(o, j.Error),
+		ID: j.ID, Version: j.Version, Status: j.Status, Cancelling: j.Cancelling, Progress: j.Progress, Pipeline: j.Pipeline, Variant: j.Variant, Mode: j.Mode,
+		Priority: j.Priority, Tenant: j.Tenant, ParentJobID: opt(j.ParentJobID), NotBefore: optTime(j.NotBefore),
+		CreatedAt: j.CreatedAt, StartedAt: optTime(j.StartedAt), FinishedAt: optTime(j.FinishedAt),
+		Approval: viewApproval(o, j), Stages: make([]stageView, 0, len(stages)), Error: viewFailure(o, j.Error),
 	}
 	if j.ProfileID != "" {
 		v.Profile = &profileRef{ID: j.ProfileID, Label: o.text(s.known.profileName(j.Tenant, j.ProfileID))}
@@ -144,6 +170,33 @@ func (s *Server) viewJob(o *opener, j *projections.Job, stages []*projections.St
 	return v
 }
 
+func viewApproval(o *opener, j *projections.Job) *approval {
+	a := j.Approval
+	if a == nil {
+		return nil
+	}
+	v := &approval{State: a.Outcome, Edited: a.Edit != nil, RequestedAt: a.RequestedAt, ExpiresAt: a.ExpiresAt,
+		DecidedAt: optTime(a.DecidedAt), By: opt(a.Actor), Reason: o.text(a.Reason)}
+	switch {
+	case a.Outcome == "" && (j.Ended() || j.Cancelling):
+		v.State = approvalClosed
+	case a.Outcome == "":
+		v.State = approvalWaiting
+	}
+	if words := valueOf(a.Edit).Text; words != nil {
+		v.Script = o.text(words)
+	} else {
+		v.Script = o.text(a.Script)
+	}
+	return v
+}
+
+// States of an approval that nobody has decided.
+const (
+	approvalWaiting = "waiting"
+	approvalClosed  = "closed"
+)
+
 func viewStage(o *opener, st *projections.Stage, beat progressView) stageView {
 	v := stageView{
 		ID: st.ID, Task: st.Task, Plane: st.Plane, Lane: opt(st.Lane), Status: st.Status, Attempt: opt(int(st.Attempt)),
@@ -151,8 +204,11 @@ func viewStage(o *opener, st *projections.Stage, beat progressView) stageView {
 		ScheduledAt: optTime(st.ScheduledAt), StartedAt: optTime(st.StartedAt), FinishedAt: optTime(st.FinishedAt),
 		DurationMS: opt(st.DurationMS), Notes: orEmpty(st.Notes), Error: viewFailure(o, st.Error),
 	}
+	if from := st.ReusedFrom; from != nil {
+		v.ReusedFrom = &reusedFrom{from.JobID, from.Stage}
+	}
 	switch st.Status {
-	case projections.StageSucceeded, projections.StageSkipped:
+	case projections.StageSucceeded, projections.StageSkipped, projections.StageReused:
 		v.Progress = 1
 	case projections.StageRunning:
 		if beat.Attempt == int(st.Attempt) {
@@ -177,7 +233,7 @@ func viewRequest(o *opener, r *events.Request) *requestView {
 	v := &requestView{
 		Prompt: o.text(r.Inputs["prompt"].Text), Script: o.text(r.Inputs["script"].Text), VoiceTranscript: o.text(r.Inputs["voice_transcript"].Text),
 		Options: r.Options, Portrait: r.Inputs["portrait"].Present(), Images: len(r.Inputs["images"].Artifacts),
-		Voice: len(r.Inputs["voice"].Artifacts), Consent: r.Consent != nil,
+		Voice: len(r.Inputs["voice"].Artifacts), Consent: r.Consent != nil, Approval: r.Approval, EditedScript: o.text(valueOf(r.Edit).Text),
 	}
 	if v.Options == nil {
 		v.Options = map[string]any{}
@@ -199,14 +255,18 @@ func viewGraph(g *events.Graph) *graphView {
 	return v
 }
 
-// viewPlan is a job that was accepted a moment ago and is in no table yet.
-func viewPlan(id, profileID string, label *string, at time.Time, g events.Graph, r *requestView) jobView {
+// viewPlan is a job whose command was written a moment ago and is in no table yet.
+// Texts are left out.
+func viewPlan(id string, at time.Time, g events.Graph, r *events.Request) jobView {
 	v := jobView{
-		ID: id, Status: aggregates.JobQueued, Pipeline: g.Workflow, Variant: g.Variant, Mode: g.Mode, Tenant: tenant,
-		CreatedAt: at, Stages: make([]stageView, len(g.Nodes)), Content: contentAvailable, Graph: viewGraph(&g), Request: r,
+		ID: id, Status: aggregates.JobQueued, Pipeline: g.Workflow, Variant: g.Variant, Mode: g.Mode, Tenant: tenant, ParentJobID: opt(r.ParentJobID),
+		Priority: cmp.Or(r.Priority, events.PriorityInteractive), CreatedAt: at, Stages: make([]stageView, len(g.Nodes)), Content: contentAvailable, Graph: viewGraph(&g),
 	}
-	if profileID != "" {
-		v.Profile = &profileRef{ID: profileID, Label: label}
+	if r.NotBeforeMS != 0 {
+		v.Status, v.NotBefore = aggregates.JobScheduled, optTime(time.UnixMilli(r.NotBeforeMS).UTC())
+	}
+	if r.ProfileID != "" {
+		v.Profile = &profileRef{ID: r.ProfileID}
 	}
 	for i, n := range g.Nodes {
 		v.Stages[i] = stageView{ID: n.ID, Task: n.Task, Plane: n.Plane, Lane: opt(n.Lane), Status: aggregates.StagePending, Notes: []string{}}

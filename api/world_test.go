@@ -133,7 +133,9 @@ func (w *world) start(o options, edge *eventlog.Log, store *objects.Store) {
 	cfg := Config{
 		Addr: "127.0.0.1:0", Log: edge, Tables: projections.NewReader(database(t, w)), Objects: store,
 		Keyring: objects.NewKeyring(store, [32]byte{7}), Logger: slog.New(slog.DiscardHandler), TempDir: t.TempDir(),
-		ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, StopTimeout: 3 * time.Second, IdleTimeout: 2 * time.Second,
+		// The decider answers at once, but the machine may be busy.
+		ReplyTimeout: 10 * time.Second,
+		ReadTimeout:  5 * time.Second, WriteTimeout: 5 * time.Second, StopTimeout: 3 * time.Second, IdleTimeout: 2 * time.Second,
 	}
 	if o.config != nil {
 		o.config(&cfg)
@@ -162,11 +164,40 @@ func (w *world) start(o options, edge *eventlog.Log, store *objects.Store) {
 	if !o.noWorker {
 		eventually(t, "the worker is known", func() bool { _, _, alive := w.server.known.capabilities(); return alive > 0 })
 	}
-	eventually(t, "the feed has begun", func() bool {
-		w.server.feed.mu.Lock()
-		defer w.server.feed.mu.Unlock()
-		return w.server.feed.begin != nil
+	eventually(t, "the feed has begun, and replies come in", w.hears)
+}
+
+// another is the same world seen through a second process, which knows nothing of the first.
+func (w *world) another() *world {
+	w.t.Helper()
+	cfg := w.server.cfg
+	cfg.Registerer, cfg.Gatherer = nil, nil
+	server, err := New(cfg)
+	ok(w.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Run(ctx) }()
+	w.t.Cleanup(func() {
+		cancel()
+		if err := <-stopped; err != nil {
+			w.t.Error("Run:", err)
+		}
 	})
+	other := &world{t: w.t, server: server, log: w.log, objects: w.objects, keyring: w.keyring, pool: w.pool, decider: w.decider}
+	eventually(w.t, "the second process listens to everything", func() bool {
+		_, _, alive := server.known.capabilities()
+		return alive > 0 && other.hears()
+	})
+	return other
+}
+
+// hears says whether the server's replies and events come in.
+func (w *world) hears() bool {
+	w.server.replies.mu.Lock()
+	defer w.server.replies.mu.Unlock()
+	w.server.feed.mu.Lock()
+	defer w.server.feed.mu.Unlock()
+	return w.server.replies.current && w.server.feed.begin != nil
 }
 
 // project runs a projector until the returned function is called.
@@ -270,11 +301,16 @@ func (w *world) produce(topic string, messages ...events.Message) {
 	w.t.Helper()
 	var out []eventlog.Record
 	for _, m := range messages {
-		value, err := events.Encode(m)
-		ok(w.t, err)
-		out = append(out, eventlog.Record{Topic: topic, Key: m.AggregateID, Value: value})
+		out = append(out, w.record(topic, m))
 	}
 	ok(w.t, w.log.Produce(context.Background(), out...))
+}
+
+func (w *world) record(topic string, m events.Message) eventlog.Record {
+	w.t.Helper()
+	value, err := events.Encode(m)
+	ok(w.t, err)
+	return eventlog.Record{Topic: topic, Key: m.AggregateID, Value: value}
 }
 
 // announce makes a worker known that runs the tasks.

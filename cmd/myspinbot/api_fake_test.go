@@ -39,6 +39,7 @@ type fakeAPI struct {
 	keys     []string
 	requests []map[string]any
 	resumed  []string // Last-Event-ID of every stream
+	asked    []string // "VERB key body" of everything that was asked of the job
 }
 
 func newFakeAPI(t *testing.T) *fakeAPI {
@@ -72,6 +73,7 @@ func newFakeAPI(t *testing.T) *fakeAPI {
 		f.answer(w, 200, f.job)
 	})
 	mux.HandleFunc("GET /api/jobs/{id}/events", f.stream)
+	mux.HandleFunc("POST /api/jobs/{id}/{verb}", f.ask)
 	mux.HandleFunc("GET /api/artifacts/{id}/content", f.content)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f.outage(r) {
@@ -171,6 +173,33 @@ func (f *fakeAPI) submit(w http.ResponseWriter, r *http.Request) {
 	job := f.jobObject("queued")
 	job["position"] = fakeJob + ":1"
 	f.answer(w, 202, job)
+}
+
+// ask answers as a job that can be cancelled, that does not wait for approval, and
+// whose denial nobody has handled yet.
+func (f *fakeAPI) ask(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		f.t.Error(err)
+	}
+	verb := r.PathValue("verb")
+	f.mu.Lock()
+	f.asked = append(f.asked, verb+" "+r.Header.Get("Idempotency-Key")+" "+string(body))
+	f.mu.Unlock()
+	switch verb {
+	case "cancel":
+		job := f.jobObject("running")
+		job["cancelling"], job["position"] = true, fakeJob+":9"
+		f.answer(w, 200, job)
+	case "approve":
+		f.problem(w, 409, "not_waiting_for_approval", "The job does not wait for approval", "job is running\x1b[2J")
+	case "deny":
+		f.answer(w, 202, map[string]any{"id": fakeJob, "command": verb, "outcome": "pending", "detail": "deny is asked for", "status": nil, "version": nil, "position": nil})
+	default:
+		job := f.jobObject("queued")
+		job["position"], job["parent_job_id"] = fakeJob+":3", "11111111-3a51-5c5e-9b0e-0d4f6a1b2c3d"
+		f.answer(w, 202, job)
+	}
 }
 
 func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request) {

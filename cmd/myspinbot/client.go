@@ -83,6 +83,11 @@ type (
 		Outputs    map[string][]string `json:"outputs"` // artifact ids by the output's name
 		Artifacts  []artifactDoc       `json:"artifacts"`
 		Position   string              `json:"position"` // in the answer to a submission
+
+		Cancelling  bool         `json:"cancelling"`
+		ParentJobID string       `json:"parent_job_id"`
+		NotBefore   *time.Time   `json:"not_before"`
+		Approval    *approvalDoc `json:"approval"`
 	}
 	profileDoc struct {
 		ID    string  `json:"id"`
@@ -125,6 +130,14 @@ func (j jobDoc) ended() bool {
 		return true
 	}
 	return false
+}
+
+// state is the status, and whether the job is on its way to another.
+func (j jobDoc) state() string {
+	if j.Cancelling {
+		return j.Status + ", cancelling"
+	}
+	return j.Status
 }
 
 // problem is an answer of the server that says no (RFC 9457).

@@ -210,6 +210,7 @@ func TestWrongUsageNeedsNoServer(t *testing.T) {
 		"no file":      {[]string{"--text", "x", "--portrait", "/absent/me.png"}, "cannot read the file"},
 		"option":       {[]string{"--text", "x", "--profile", "p", "--option", "fps"}, "want NAME=VALUE"},
 		"option twice": {[]string{"--text", "x", "--profile", "p", "--option", "fps=1", "--option", "fps=2"}, "given twice"},
+		"time":         {[]string{"--text", "x", "--profile", "p", "--not-before", "tomorrow"}, "neither a time with its zone"},
 		"word":         {[]string{"--text", "x", "--profile", "p", "more"}, "flags only"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -36,9 +36,9 @@ type system struct {
 }
 
 // startSystem starts services and roles on free ports in a temporary folder.
-func startSystem(t *testing.T, log string) *system {
+func startSystem(t *testing.T, log string, flags ...string) *system {
 	t.Helper()
-	cfg, _, err := loadConfig([]string{"--http-listen", "127.0.0.1:0", "--kafka-partitions", "3"}, nil)
+	cfg, _, err := loadConfig(append([]string{"--http-listen", "127.0.0.1:0", "--kafka-partitions", "3"}, flags...), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,5 @@
-// `myspinbot jobs`: list jobs, show one, fetch what it made.
+// `myspinbot jobs`: list jobs, show one, fetch what it made. What is asked of a job
+// stands in ask.go.
 
 package main
 
@@ -12,42 +13,85 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
 
-const jobsUsage = "usage: myspinbot jobs [list] [--status S,…] [--variant V] [--limit N] [--json] [--server URL]\n" +
-	"       myspinbot jobs show ID [--out DIR] [--json] [--server URL]"
+const jobsUsage = "usage: myspinbot jobs [list] [--status S,…] [--variant V] [--parent ID] [--limit N] [--json] [--server URL]\n" +
+	"       myspinbot jobs show ID [--out DIR] [--json] [--server URL]\n" +
+	"       myspinbot jobs cancel ID [--json] [--server URL]\n" +
+	"       myspinbot jobs approve ID [--text TEXT | --text-file FILE] [--json] [--server URL]\n" +
+	"       myspinbot jobs deny ID [--reason TEXT] [--json] [--server URL]\n" +
+	"       myspinbot jobs retry ID [--out DIR] [--no-wait] [--key KEY] [--server URL]\n" +
+	"       myspinbot jobs rerun ID [--from STAGE] [--text TEXT | --text-file FILE] [--option NAME=VALUE …] [--out DIR] [--no-wait] [--key KEY] [--server URL]"
 
-// jobsFlags are the flags of both forms.
+// jobsFlags are the flags of all forms.
 type jobsFlags struct {
-	server, status, variant, out string
-	limit                        int
-	asJSON                       bool
+	verb                                 string
+	server, status, variant, parent, out string
+	text, textFile, reason, from, key    string
+	options                              optionMap
+	limit                                int
+	asJSON, noWait                       bool
+}
+
+// jobsVerbs are the forms: the flags that each has beside --server, and what it does.
+var jobsVerbs = map[string]struct {
+	flags []string
+	run   func(j jobsFlags, ctx context.Context, c *client, id string, stdout io.Writer) error
+}{
+	"list": {[]string{"status", "variant", "parent", "limit", "json"}, func(j jobsFlags, ctx context.Context, c *client, _ string, stdout io.Writer) error {
+		return j.list(ctx, c, stdout)
+	}},
+	"show":    {[]string{"out", "json"}, jobsFlags.show},
+	"cancel":  {[]string{"json"}, jobsFlags.ask},
+	"approve": {[]string{"text", "text-file", "json"}, jobsFlags.ask},
+	"deny":    {[]string{"reason", "json"}, jobsFlags.ask},
+	"retry":   {[]string{"out", "no-wait", "key"}, jobsFlags.goOn},
+	"rerun":   {[]string{"from", "text", "text-file", "option", "out", "no-wait", "key"}, jobsFlags.goOn},
+}
+
+// define adds the verb's flags to f.
+func (j *jobsFlags) define(f *flag.FlagSet) {
+	f.StringVar(&j.server, "server", "", "address of the API; default $MYSPINBOT_SERVER, else "+defaultServer)
+	all := map[string]func(name string){
+		"json":      func(n string) { f.BoolVar(&j.asJSON, n, false, "print the API's answer") },
+		"status":    func(n string) { f.StringVar(&j.status, n, "", "only jobs in these states, separated by commas") },
+		"variant":   func(n string) { f.StringVar(&j.variant, n, "", "only jobs of this variant") },
+		"parent":    func(n string) { f.StringVar(&j.parent, n, "", "only retries and re-runs of this job") },
+		"limit":     func(n string) { f.IntVar(&j.limit, n, 20, "how many, newest first") },
+		"out":       func(n string) { f.StringVar(&j.out, n, "", "folder to download the result into") },
+		"text":      func(n string) { f.StringVar(&j.text, n, "", "script that is spoken in place of the one there is") },
+		"text-file": func(n string) { f.StringVar(&j.textFile, n, "", "file that holds the script; - reads standard input") },
+		"reason":    func(n string) { f.StringVar(&j.reason, n, "", "why the script is not approved") },
+		"from":      func(n string) { f.StringVar(&j.from, n, "", "stage that runs again, with all that come after it") },
+		"option":    func(n string) { f.Var(&j.options, n, "NAME=VALUE that changes; may be given again") },
+		"no-wait":   func(n string) { f.BoolVar(&j.noWait, n, false, "only ask for the job, and print its id") },
+		"key": func(n string) {
+			f.StringVar(&j.key, n, "", "Idempotency-Key: the same key never makes a second job; default: a random one")
+		},
+	}
+	for _, name := range jobsVerbs[j.verb].flags {
+		all[name](name)
+	}
 }
 
 // runJobs is `myspinbot jobs`: 0 fine, 1 failed, 2 wrong usage.
 func runJobs(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	verb := "list"
-	if len(args) > 0 && (args[0] == "list" || args[0] == "show") {
-		verb, args = args[0], args[1:]
+	j := jobsFlags{verb: "list", options: optionMap{}}
+	if len(args) > 0 && jobsVerbs[args[0]].run != nil {
+		j.verb, args = args[0], args[1:]
 	}
-	var j jobsFlags
-	f := flag.NewFlagSet("jobs "+verb, flag.ContinueOnError)
+	f := flag.NewFlagSet("jobs "+j.verb, flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() { fmt.Fprintln(stderr, jobsUsage); f.PrintDefaults() }
-	f.StringVar(&j.server, "server", "", "address of the API; default $MYSPINBOT_SERVER, else "+defaultServer)
-	f.BoolVar(&j.asJSON, "json", false, "print the API's answer")
-	ids := 0
-	if verb == "list" {
-		f.StringVar(&j.status, "status", "", "only jobs in these states, separated by commas")
-		f.StringVar(&j.variant, "variant", "", "only jobs of this variant")
-		f.IntVar(&j.limit, "limit", 20, "how many, newest first")
-	} else {
-		f.StringVar(&j.out, "out", "", "folder to download the result into")
-		ids = 1
-	}
+	j.define(f)
 	words, err := parseAnywhere(f, args)
+	ids := 1
+	if j.verb == "list" {
+		ids = 0
+	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -56,12 +100,13 @@ func runJobs(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case len(words) != ids:
 		fmt.Fprintln(stderr, jobsUsage)
 		return 2
+	case j.text != "" && j.textFile != "":
+		fmt.Fprintln(stderr, "myspinbot jobs: --text and --text-file are two scripts: give one of them")
+		return 2
 	}
 	c, err := newClient(j.server)
-	if err == nil && verb == "list" {
-		err = j.list(ctx, c, stdout)
-	} else if err == nil {
-		err = j.show(ctx, c, words[0], stdout)
+	if err == nil {
+		err = jobsVerbs[j.verb].run(j, ctx, c, strings.Join(words, ""), stdout)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "myspinbot jobs: %v\n", err)
@@ -85,7 +130,7 @@ func parseAnywhere(f *flag.FlagSet, args []string) (words []string, err error) {
 
 func (j jobsFlags) list(ctx context.Context, c *client, stdout io.Writer) error {
 	query := url.Values{"limit": {strconv.Itoa(j.limit)}}
-	for name, value := range map[string]string{"status": j.status, "variant": j.variant} {
+	for name, value := range map[string]string{"status": j.status, "variant": j.variant, "parent_job_id": j.parent} {
 		if value != "" {
 			query.Set(name, value)
 		}
@@ -115,7 +160,7 @@ func (j jobsFlags) list(ctx context.Context, c *client, stdout io.Writer) error 
 		if job.Profile != nil && job.Profile.Label != nil {
 			label = *job.Profile.Label
 		}
-		fmt.Fprintf(t, "%s\t%s\t%3.0f %%\t%s\t%s\t%s\n", printable(job.ID), printable(job.Status), job.Progress*100,
+		fmt.Fprintf(t, "%s\t%s\t%3.0f %%\t%s\t%s\t%s\n", printable(job.ID), printable(job.state()), job.Progress*100,
 			printable(job.Variant), clipped(printable(label), 24), job.CreatedAt.Local().Format(time.DateTime))
 	}
 	if err := t.Flush(); err != nil {
@@ -160,10 +205,19 @@ func printRaw(w io.Writer, raw json.RawMessage) error {
 }
 
 func printJob(w io.Writer, job jobDoc) error {
-	fmt.Fprintf(w, "job      %s\nstatus   %s (%.0f %%)\npipeline %s, %s\ncreated  %s\n", printable(job.ID), printable(job.Status), job.Progress*100,
+	fmt.Fprintf(w, "job      %s\nstatus   %s (%.0f %%)\npipeline %s, %s\ncreated  %s\n", printable(job.ID), printable(job.state()), job.Progress*100,
 		printable(job.Variant), printable(job.Mode), job.CreatedAt.Local().Format(time.DateTime))
 	if job.FinishedAt != nil {
 		fmt.Fprintf(w, "finished %s\n", job.FinishedAt.Local().Format(time.DateTime))
+	}
+	if job.NotBefore != nil {
+		fmt.Fprintf(w, "not before %s\n", job.NotBefore.Local().Format(time.DateTime))
+	}
+	if job.ParentJobID != "" {
+		fmt.Fprintf(w, "goes on from %s\n", printable(job.ParentJobID))
+	}
+	if a := job.Approval; a != nil {
+		fmt.Fprintf(w, "approval %s\n", a.sentence(job.ID))
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\nSTAGE\tSTATUS\tDONE\tTIME\tENGINE")

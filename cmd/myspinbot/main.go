@@ -28,7 +28,7 @@ func commands() []command {
 		{"dev", "the whole system on this machine, until Ctrl-C", runDev},
 		{"run", "the roles of one process, against running services", runRun},
 		{"submit", "make a video: upload, submit, watch, download", runSubmit},
-		{"jobs", "list jobs, or show one", runJobs},
+		{"jobs", "list jobs, show one, cancel, approve, deny, retry or re-run it", runJobs},
 		{"log", "log tail: print the log's records as they come", runLog},
 		{"replay", "replay rebuild: make the tables anew from the log; replay verify: compare them", runReplay},
 		{"deadletters", "list the records that could not be handled, show, replay or discard one", runDeadLetters},

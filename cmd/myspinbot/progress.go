@@ -17,7 +17,7 @@ const barWidth = 20
 // stageLine is what the display knows of one stage.
 type stageLine struct {
 	id      string
-	state   string // waiting, running, done, failed, skipped or again
+	state   string // waiting, running, asks, done, failed, stopped, skipped, reused or again
 	percent float64
 	detail  string
 	told    float64 // plain display: the percent that was last printed
@@ -71,7 +71,19 @@ func (p *progress) see(u update) {
 		s.state, s.percent, s.detail = "done", 100, madeBy(u)
 	case "stage.skipped":
 		s.state, s.detail = "skipped", printable(u.Data.Reason)
-	case "stage.failed":
+	case "stage.reused":
+		s.state, s.percent, s.detail = "reused", 100, "from job "+printable(u.Data.From.JobID)
+	case "stage.cancelled":
+		s.state, s.detail = "stopped", ""
+	case "approval.requested":
+		s.state, s.detail = "asks", "until "+time.UnixMilli(u.Data.ExpiresMS).Format(time.DateTime)+"; `myspinbot jobs approve` or `deny` answers"
+	case "approval.granted":
+		s.state, s.percent, s.detail = "done", 100, "approved by "+printable(u.Actor)
+	case "approval.denied":
+		s.state, s.detail = "failed", "denied by "+printable(u.Actor)
+	case "approval.expired":
+		s.state, s.detail = "failed", "nobody approved in time"
+	case "stage.failed", "stage.attempt_expired":
 		s.state, s.detail = "failed", printable(u.ErrorClass+": "+u.Data.Message)
 		if u.Data.RetryAtMS > 0 {
 			s.state, s.percent = "again", 0

@@ -27,6 +27,7 @@ type update struct {
 	Model      string  `json:"model"`
 	DurationMS int64   `json:"duration_ms"`
 	ErrorClass string  `json:"error_class"`
+	Actor      string  `json:"actor"`
 	Percent    float64 `json:"percent"` // of a beat, 0 to 100
 	Message    string  `json:"message"` // of a beat
 	Data       struct {
@@ -35,6 +36,10 @@ type update struct {
 		Engine    string `json:"engine"`
 		Fidelity  string `json:"fidelity"`
 		RetryAtMS int64  `json:"retry_at_ms"`
+		ExpiresMS int64  `json:"expires_ms"`
+		From      struct {
+			JobID string `json:"job_id"`
+		} `json:"from"`
 	} `json:"data"`
 }
 

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -25,7 +26,8 @@ type submission struct {
 	variant, mode, profile, name string
 	consentBy, consentStatement  string
 	options                      optionMap
-	noWait                       bool
+	priority, notBefore          string
+	noWait, approval             bool
 }
 
 // wordList is a flag that may be given more than once.
@@ -67,7 +69,7 @@ func (s *submission) flags() *flag.FlagSet {
 	f.StringVar(&s.textFile, "text-file", "", "file that holds the script; - reads standard input")
 	f.StringVar(&s.prompt, "prompt", "", "topic that a script is written about")
 	f.StringVar(&s.variant, "variant", "", "svd_wav2lip (default) or sadtalker")
-	f.StringVar(&s.mode, "mode", "", "train_and_generate (default) or generate_from_profile")
+	f.StringVar(&s.mode, "mode", "", "train_and_generate (default) or generate_from_profile; diagnostic goes through four lanes and makes nothing")
 	f.StringVar(&s.profile, "profile", "", "id of the profile that generate_from_profile uses")
 	f.StringVar(&s.name, "name", "", "name of the profile that is made")
 	f.Var(&s.options, "option", "NAME=VALUE for the pipeline, such as resolution=576p; may be given again (GET /api/pipelines lists them)")
@@ -76,6 +78,9 @@ func (s *submission) flags() *flag.FlagSet {
 	f.StringVar(&s.out, "out", "", "folder for the result; default: one named after the job")
 	f.StringVar(&s.server, "server", "", "address of the API; default $MYSPINBOT_SERVER, else "+defaultServer)
 	f.StringVar(&s.key, "key", "", "Idempotency-Key: the same key never makes a second job; default: a random one")
+	f.BoolVar(&s.approval, "approval", false, "wait after the script until somebody approves it (myspinbot jobs approve)")
+	f.StringVar(&s.priority, "priority", "", "interactive (default) or batch, which lets interactive work go first")
+	f.StringVar(&s.notBefore, "not-before", "", "when the job may start: a time such as 2026-12-24T18:00:00+01:00, or from now on, such as 90m")
 	f.BoolVar(&s.noWait, "no-wait", false, "only submit, and print the job's id")
 	return f
 }
@@ -100,14 +105,18 @@ func (s *submission) parse(args []string, stderr io.Writer) error {
 	if s.text != "" && s.textFile != "" {
 		fault("--text and --text-file are two scripts: give one of them")
 	}
-	if s.text == "" && s.textFile == "" && s.prompt == "" {
+	nobody := s.mode == modeDiagnostic
+	if s.text == "" && s.textFile == "" && s.prompt == "" && !nobody {
 		fault("nothing to say: give --text, --text-file or --prompt")
 	}
 	if (s.consentBy == "") != (s.consentStatement == "") {
 		fault("a consent needs both --consent-by and --consent-statement")
 	}
-	if s.portrait == "" && s.profile == "" {
+	if s.portrait == "" && s.profile == "" && !nobody {
 		fault("nobody to show: give --portrait, or --profile with --mode generate_from_profile")
+	}
+	if err := s.when(); err != nil {
+		fault("--not-before %w", err)
 	}
 	for _, path := range append(append([]string{s.portrait}, s.voice...), s.images...) {
 		if path == "" {
@@ -118,6 +127,23 @@ func (s *submission) parse(args []string, stderr io.Writer) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// modeDiagnostic needs nothing to say and nobody to show.
+const modeDiagnostic = "diagnostic"
+
+// when takes a time from now on as the time that it is.
+func (s *submission) when() error {
+	if s.notBefore == "" {
+		return nil
+	}
+	if wait, err := time.ParseDuration(s.notBefore); err == nil && wait >= 0 {
+		s.notBefore = time.Now().Add(wait).Format(time.RFC3339)
+	}
+	if _, err := time.Parse(time.RFC3339, s.notBefore); err != nil {
+		return fmt.Errorf("%q is neither a time with its zone, such as 2026-12-24T18:00:00+01:00, nor a wait, such as 90m", s.notBefore)
+	}
+	return nil
 }
 
 // maxScript is what the API reads at most, JSON included.
@@ -203,10 +229,13 @@ func (s *submission) run(ctx context.Context, c *client, stdout io.Writer) error
 func (s *submission) request(ctx context.Context, c *client, script string) (map[string]any, error) {
 	body := map[string]any{}
 	for name, text := range map[string]string{"script": script, "prompt": s.prompt, "variant": s.variant, "mode": s.mode,
-		"profile_id": s.profile, "profile_name": s.name, "voice_transcript": s.transcript} {
+		"profile_id": s.profile, "profile_name": s.name, "voice_transcript": s.transcript, "priority": s.priority, "not_before": s.notBefore} {
 		if text != "" {
 			body[name] = text
 		}
+	}
+	if s.approval {
+		body["approval"] = true
 	}
 	if len(s.options) > 0 {
 		body["options"] = s.options
@@ -252,6 +281,10 @@ func (c *client) watch(ctx context.Context, job jobDoc, out string, stdout io.Wr
 	}
 	if job.Status != "succeeded" {
 		return jobFailure(job)
+	}
+	if job.Mode == modeDiagnostic {
+		fmt.Fprintln(stdout, "every stage went well; there is nothing to download")
+		return nil
 	}
 	return c.fetch(ctx, job, out, stdout)
 }

@@ -1,0 +1,132 @@
+// Writing a submission's command, and what the job handler answers to it.
+
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+)
+
+// sent is a command on the log, and who waits for its reply.
+type sent struct {
+	command string
+	request events.Request
+	kept    jobView // as planned, without the texts
+	waiter  *waiter
+}
+
+// produce writes key, inputs and command, in this order. Whoever gets no error must
+// forget the waiter.
+func (sub *submitting) produce(ctx context.Context) (*sent, error) {
+	s := sub.server
+	at := s.now().UTC()
+	data, err := sub.compose(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Posts of one key and body are one command, and share its reply. Another body under
+	// the key is another command, which is refused by itself.
+	commandID := events.NameID("submit", sub.jobID, sub.digest)
+	if !sub.keyed {
+		if commandID, err = newID(); err != nil {
+			return nil, err
+		}
+	}
+	kept := viewPlan(sub.jobID, at, sub.graph, &data.Request)
+	out := &sent{commandID, data.Request, kept, s.replies.expect(sub.jobID, commandID)}
+	m := commandMessage(sub.jobID, commandID, at, data)
+	m.Variant = data.Request.Variant
+	if err := s.send(ctx, events.TopicJobCommands, m, sub.trace); err != nil {
+		out.waiter.forget()
+		r := asRefusal(err)
+		if r.code == codeLogUnavailable && sub.keyed {
+			r.jobID = sub.jobID
+		}
+		return nil, r
+	}
+	s.accepted.add(sub.jobID, submission{command: commandID, bodyDigest: sub.digest, view: &kept})
+	return out, nil
+}
+
+// compose is the command. What it names exists.
+func (sub *submitting) compose(ctx context.Context) (events.JobSubmit, error) {
+	if sub.again != nil {
+		return sub.composeAgain(ctx)
+	}
+	request, err := sub.sealed(ctx)
+	return events.JobSubmit{Request: request}, err
+}
+
+// commandMessage is a command to a job as this process writes it.
+func commandMessage(job, command string, at time.Time, data events.Payload) events.Message {
+	return events.Message{
+		ID: command, SchemaVersion: data.SchemaVersion(), AggregateType: events.AggregateJob, AggregateID: job, OccurredAt: at,
+		CommandID: command, CausationID: command, CorrelationID: command, Tenant: tenant, Actor: actor,
+		Columns: events.Columns{JobID: job}, Data: data,
+	}
+}
+
+// settle waits for the reply to a command that lies on the log. Without one in time
+// the answer is that it lies there, which is true.
+func (sub *submitting) settle(ctx context.Context, out *sent) (taken, error) {
+	s := sub.server
+	reply, answered := out.waiter.wait(ctx, s.cfg.ReplyTimeout, s.stopping)
+	entry := submission{command: out.command, bodyDigest: sub.digest, view: &out.kept}
+	switch {
+	case !answered:
+		s.log.WarnContext(ctx, "no reply to a submission in time", "jobId", sub.jobID, "trace_id", sub.trace)
+		return taken{view: sub.withTexts(ctx, out.kept, out.request)}, nil
+	case reply.Outcome == events.OutcomeRefused:
+		s.accepted.settle(sub.jobID, out.command, reply)
+		if reply.Code == codeKeyConflict {
+			return taken{}, sub.conflict()
+		}
+		return taken{}, refusedCommand(sub.jobID, reply)
+	}
+	entry = entry.after(reply)
+	s.accepted.add(sub.jobID, entry)
+	if reply.Outcome == events.OutcomeDuplicate {
+		ctx, cancel := context.WithTimeout(ctx, repeatTimeout)
+		defer cancel()
+		// Without tables this process' own plan stands in: the same body made the same one.
+		if view, err := s.job(ctx, sub.jobID); err == nil {
+			return taken{view, reply.Version, true}, nil
+		}
+		return taken{sub.withTexts(ctx, *entry.view, out.request), reply.Version, true}, nil
+	}
+	s.log.InfoContext(ctx, "job accepted", "jobId", sub.jobID, "workflowId", out.request.Workflow, "variant", out.request.Variant, "trace_id", sub.trace)
+	return taken{view: sub.withTexts(ctx, *entry.view, out.request), version: reply.Version}, nil
+}
+
+// withTexts is a job as planned, with what was written in clear.
+func (sub *submitting) withTexts(ctx context.Context, view jobView, request events.Request) jobView {
+	s := sub.server
+	o := s.opener(ctx)
+	view.Request = viewRequest(o, &request)
+	if view.Profile != nil {
+		label := request.ProfileName
+		if label == nil {
+			label = s.known.profileName(tenant, view.Profile.ID)
+		}
+		view.Profile = &profileRef{ID: view.Profile.ID, Label: o.text(label)}
+	}
+	view.Content = o.content
+	return view
+}
+
+// send writes one message before ctx ends.
+func (s *Server) send(ctx context.Context, topic string, m events.Message, trace string) error {
+	value, err := events.Encode(m)
+	if err != nil {
+		return err
+	}
+	r := eventlog.Record{Topic: topic, Key: m.AggregateID, Value: value}
+	for _, h := range events.Headers(m) {
+		r.Headers = append(r.Headers, eventlog.Header(h))
+	}
+	r.Headers = append(r.Headers, eventlog.Header{Key: traceParent, Value: "00-" + trace + "-" + newTrace()[:16] + "-01"})
+	return s.cfg.Log.Produce(ctx, r)
+}

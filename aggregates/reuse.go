@@ -46,7 +46,7 @@ func InputHash(j Job, n events.Node, engine string) string {
 
 // reuse ends the stage with the parent's result, if there is one under that name.
 func (d *decision) reuse(n events.Node, hash string) bool {
-	if hash == "" || d.job.Parent == nil {
+	if hash == "" || d.job.Parent == nil || d.job.Anew(n.ID) {
 		return false
 	}
 	r, ok := d.job.Parent.Results[hash]
@@ -57,6 +57,12 @@ func (d *decision) reuse(n events.Node, hash string) bool {
 	d.emit(events.StageReused{Result: r.Result, From: from}, events.Columns{Stage: n.ID, Task: n.Task, Lane: n.Lane, Model: r.Model, State: StageReused})
 	d.register(n, 0, r.Result)
 	return true
+}
+
+// Anew says whether the stage was asked for anew: then nothing that was made before
+// stands in for it.
+func (j Job) Anew(stage string) bool {
+	return j.Parent != nil && j.Parent.From != "" && after(j.Graph, j.Parent.From)[stage]
 }
 
 // ParentOf is what a retry or re-run of a job may go on from: facts are all of the
@@ -78,7 +84,7 @@ func ParentOf(facts []events.Message, from string) (events.Parent, Job, error) {
 			byStage[m.Stage] = events.ParentResult{Stage: m.Stage, Model: m.Model, Result: d.Result}
 		}
 	}
-	p.JobID = j.ID
+	p.JobID, p.From = j.ID, from
 	if _, ok := j.Node(from); from != "" && !ok {
 		return p, j, fmt.Errorf("the job has no stage %q", from)
 	}

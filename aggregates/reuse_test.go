@@ -100,9 +100,14 @@ func TestEditedScriptRecomputesOnlyWhatDependsOnIt(t *testing.T) {
 func TestRerunFromAStage(t *testing.T) {
 	t.Parallel()
 	parent := finished(t, func(*script) {})
-	reused, scheduled, _ := again(t, parent, "lipsync", func(*events.Request) {})
+	reused, scheduled, child := again(t, parent, "lipsync", func(*events.Request) {})
 	if !slices.Equal(scheduled, []string{"lipsync"}) || !slices.Contains(reused, "render") {
 		t.Errorf("reused %v, scheduled %v", reused, scheduled)
+	}
+	for stage, anew := range map[string]bool{"render": false, "tts": false, "lipsync": true, "upscale": true, "check": true} {
+		if child.job.Anew(stage) != anew {
+			t.Errorf("%s is asked for anew: %v", stage, !anew)
+		}
 	}
 	if _, _, err := aggregates.ParentOf(parent.facts, "nowhere"); err == nil {
 		t.Error("an unknown stage is no error")

@@ -35,7 +35,10 @@ const (
 // Parent is what a retry or re-run goes on from: results of another job that may
 // stand in for work, by the input hash of the stage that made them.
 type Parent struct {
-	JobID   string                  `json:"job_id"`
+	JobID string `json:"job_id"`
+	// From is the stage that is asked for anew, with all that come after it: for them no
+	// earlier result stands in, whoever made it. Empty: whatever still holds is reused.
+	From    string                  `json:"from,omitempty"`
 	Results map[string]ParentResult `json:"results,omitempty"`
 }
 

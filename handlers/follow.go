@@ -82,7 +82,7 @@ func runTask(j *aggregates.Job, f events.Message, d events.StageScheduled) event
 	m.Data = events.TaskRun{
 		Params: n.Params, Inputs: j.Inputs(n), Plane: n.Plane, Mode: j.Graph.Mode, Workflow: j.Graph.Workflow,
 		ProfileID: j.Request.ProfileID, Subject: j.Folder(), TimeoutMS: d.TimeoutMS,
-		InputHash: d.InputHash, Engine: d.Engine, Share: task.Share && d.InputHash != "", Reduce: d.Reduce,
+		InputHash: d.InputHash, Engine: d.Engine, Share: task.Share && d.InputHash != "" && !j.Anew(n.ID), Reduce: d.Reduce,
 	}
 	m.SchemaVersion = m.Data.SchemaVersion()
 	return m

@@ -54,6 +54,14 @@ bench: deps deps-test build ## measure, beside a peer in the same run, into benc
 	@go -C bench build -trimpath -o ../bin/myspinbot-bench .
 	@bin/myspinbot-bench -only '$(ONLY)' -rounds '$(or $(ROUNDS),5)'
 
+.PHONY: chaos
+chaos: deps deps-test build ## kill, freeze and cut off a real cluster under load, KILLS times each role (20), then hold it against its promises
+	@mkdir -p bench-output && KILLS='$(or $(KILLS),20)' CHAOS_REPORT=$(CURDIR)/bench-output/chaos.md go test -count=1 -timeout 90m -v -run '^TestChaos$$' ./cmd/myspinbot
+
+.PHONY: mutants
+mutants: deps deps-test build ## plant known mistakes into the code, and see that a checker catches each (ONLY=pattern)
+	@go run ./internal/mutants -only '$(ONLY)'
+
 .PHONY: fmt
 fmt: ## format the Go code
 	gofmt -w $$(git ls-files '*.go')

@@ -28,7 +28,7 @@ type CoreConfig struct {
 	Replay Replay
 	// CarryAfter is how far a live job's start may lie behind the end of its partition,
 	// in offsets, before the job is carried forward. It bounds what recovery reads.
-	// Default 10,000.
+	// Default 10,000; with many live jobs it is four offsets for each of them, if that is more.
 	CarryAfter int64
 	// Archive is how long after its end a job is told apart from others that have
 	// ended. Later it is known only as one that was. Default 30 days.

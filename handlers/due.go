@@ -124,8 +124,11 @@ func byClock(jobID, id string, command events.Payload, now time.Time) events.Mes
 
 // dueCarries asks to carry forward jobs that recovery would have to read far back for.
 func (c *Core) dueCarries(p *partition, now time.Time) []events.Message {
+	// Carrying pushes all others back by an event each: with many live jobs a fixed
+	// distance would never be reached by all of them, and the carrying never end.
+	far := max(c.cfg.CarryAfter, 4*int64(len(p.jobs)))
 	var out []events.Message
-	for l := p.order.head; l != nil && p.end-l.first > c.cfg.CarryAfter && len(out) < carryMost; l = l.next {
+	for l := p.order.head; l != nil && p.end-l.first > far && len(out) < carryMost; l = l.next {
 		j := c.state(l)
 		version := j.Chain.Version
 		if l.carried == version {

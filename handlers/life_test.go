@@ -243,6 +243,31 @@ func TestAJobThatWaitsIsCarriedForward(t *testing.T) {
 	}
 }
 
+// Each carrying pushes the others back: it comes to rest all the same, however many wait.
+func TestCarryingManyJobsComesToRest(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	m.carryAfter = 5
+	m.restart()
+	waits := diagnostic()
+	waits.Request.NotBeforeMS = start.Add(24 * time.Hour).UnixMilli()
+	for n := range 40 {
+		m.must(t, m.command("w"+strings.Repeat("x", n), waits))
+	}
+	for round := 0; ; round++ {
+		due := m.h.Due(m.now)
+		if len(due) == 0 {
+			break
+		}
+		if round > 100 {
+			t.Fatal("it never ends")
+		}
+		for _, r := range due {
+			m.must(t, r)
+		}
+	}
+}
+
 // Long after its end a job is known as one that was, and never starts again.
 func TestOldJobsAreArchived(t *testing.T) {
 	t.Parallel()

@@ -65,9 +65,11 @@ func measureFootprint(ctx context.Context, s setting) (found []Result, err error
 
 // services are what the API needs, as children of this process.
 type services struct {
-	env   []string // of the program
-	dir   string   // where the program runs, so that it finds no configuration by chance
-	stops []func(context.Context) error
+	env      []string // of the program
+	dir      string   // where the program runs, so that it finds no configuration by chance
+	broker   string   // address of the log
+	postgres string   // URL of the tables, and of the peer's
+	stops    []func(context.Context) error
 }
 
 func (s *services) start(ctx context.Context, dir string) error {
@@ -77,7 +79,7 @@ func (s *services) start(ctx context.Context, dir string) error {
 		return err
 	}
 	s.stops = append(s.stops, helper.Stop)
-	broker, err := devstack.StartKafka(ctx, devstack.Kafka{Dir: filepath.Join(dir, "kafka")})
+	broker, err := devstack.StartKafka(ctx, devstack.Kafka{Dir: filepath.Join(dir, "kafka"), Measured: true})
 	if err != nil {
 		return err
 	}
@@ -87,13 +89,14 @@ func (s *services) start(ctx context.Context, dir string) error {
 		return err
 	}
 	s.stops = append(s.stops, postgres.Stop)
+	s.broker, s.postgres = broker.Addr(), postgres.URL()
 	var key [32]byte
 	if _, err := rand.Read(key[:]); err != nil {
 		return fmt.Errorf("cannot draw a master key: %w", err)
 	}
 	s.env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir,
-		"MYSPINBOT_KAFKA_BROKERS=" + broker.Addr(), "MYSPINBOT_POSTGRES_URL=" + postgres.URL(),
+		"MYSPINBOT_KAFKA_BROKERS=" + s.broker, "MYSPINBOT_POSTGRES_URL=" + s.postgres,
 		"MYSPINBOT_S3_ENDPOINT=" + strings.TrimPrefix(helper.S3(), "http://"), "MYSPINBOT_S3_ACCESS_KEY=" + helper.AccessKey, "MYSPINBOT_S3_SECRET_KEY=" + helper.SecretKey,
 		"MYSPINBOT_SECRETS_MASTER_KEY=" + base64.StdEncoding.EncodeToString(key[:]),
 	}

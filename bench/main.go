@@ -32,6 +32,13 @@ func measures() []measure {
 	return []measure{
 		{"talking_photo", measureTalkingPhoto},
 		{"footprint", measureFootprint},
+		{"jobs_per_second", measureJobs},
+		{"job_latency_idle", measureIdle},
+		{"handler_share", measureShare},
+		{"pickup_p95", measurePickup},
+		{"slot_busy", measureSlotBusy},
+		{"recovery", measureRecovery},
+		{"state_bytes", measureState},
 	}
 }
 

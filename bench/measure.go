@@ -7,7 +7,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -23,6 +25,15 @@ type setting struct {
 	dir      string // temporary folder, empty at first
 	rounds   int
 	progress io.Writer // a line for each round
+}
+
+// size is how much of something a measure uses: BENCH_<name> in the environment, or the size that the
+// figures in docs/benchmarks.md are for. Smaller ones try a measure out.
+func size(name string, usual int) int {
+	if n, err := strconv.Atoi(os.Getenv("BENCH_" + name)); err == nil && n > 0 {
+		return n
+	}
+	return usual
 }
 
 // Result is one row of the table and of results.json. Peer, PeerValue and Ratio stay empty where

@@ -29,6 +29,9 @@ type Kafka struct {
 	// OwnFeatures formats a new Dir with Kafka 4's own transactions and groups (KIP-890, KIP-848).
 	// The default is what Redpanda offers: neither.
 	OwnFeatures bool
+	// Measured runs it with the heap and the compilers that Kafka's own start script gives it, for
+	// measuring: it takes more memory, and minutes until it is as fast as it gets.
+	Measured bool
 	// Log gets the output; nil: nobody, but errors still carry its end.
 	Log io.Writer
 }
@@ -191,9 +194,13 @@ func clusterID() string {
 }
 
 // broker is the command of the broker: a small heap, the collector with the least overhead, and
-// the quick compiler alone, since it rarely lives for more than minutes.
+// the quick compiler alone, since it rarely lives for more than minutes. One that is measured gets
+// the heap of Kafka's start script and all compilers.
 func (c Kafka) broker(java, classPath string) command {
 	args := []string{"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
+	if c.Measured {
+		args = []string{"-Xms1g", "-Xmx1g", "-XX:+UseSerialGC"}
+	}
 	if archive := filepath.Join(filepath.Dir(c.LibsDir), "kafka.jsa"); isFile(archive) {
 		// A stale archive costs a warning and the time it would have saved, nothing else.
 		args = append(args, "-XX:SharedArchiveFile="+archive, "-Xshare:auto")

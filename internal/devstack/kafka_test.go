@@ -124,3 +124,13 @@ func TestKafkaReadyWaitsForAnAnswer(t *testing.T) {
 		})
 	}
 }
+
+func TestAMeasuredKafkaHasAllCompilers(t *testing.T) {
+	t.Parallel()
+	for measured, want := range map[bool]bool{true: false, false: true} {
+		c := Kafka{Dir: t.TempDir(), LibsDir: t.TempDir(), Measured: measured}
+		if args := c.broker("java", "jars").args; slices.Contains(args, "-XX:TieredStopAtLevel=1") != want || slices.Contains(args, "-Xmx1g") == want {
+			t.Errorf("measured %v: %v", measured, args)
+		}
+	}
+}

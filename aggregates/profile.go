@@ -3,10 +3,12 @@
 //  1. A profile is created once; nothing can be attached to one that does not exist.
 //  2. An attachment with the digest that is attached already changes nothing.
 //  3. Every recorded consent is kept; the latest is the one in force.
+//  4. A command is heeded once, however often and late it comes again.
 
 package aggregates
 
 import (
+	"slices"
 	"time"
 
 	"github.com/myspinbot/myspinbot/events"
@@ -22,6 +24,8 @@ type Profile struct {
 	Voice      *events.Artifact
 	Transcript *events.Sealed
 	Lora       *events.Artifact
+	// Heeded are the ids of the commands that led to its facts, in their order.
+	Heeded []string
 }
 
 // Apply is Job.Apply for a profile.
@@ -38,6 +42,7 @@ func (p Profile) Apply(m events.Message) (Profile, error) {
 // EvolveProfile gives the state after a fact that continues the chain.
 func EvolveProfile(p Profile, m events.Message) Profile {
 	p.Chain = p.Chain.Next(m)
+	p.Heeded = append(slices.Clip(p.Heeded), m.CausationID)
 	fact, ok := m.Data.(events.ProfileFact)
 	if !ok {
 		return p
@@ -71,7 +76,7 @@ func DecideProfile(p Profile, m events.Message, at time.Time) []events.Message {
 	var fact events.Payload
 	exists := p.Chain.Version > 0
 	command, ok := m.Data.(events.ProfileCommand)
-	if !ok {
+	if !ok || slices.Contains(p.Heeded, m.ID) {
 		return nil
 	}
 	switch c := command.(type) {

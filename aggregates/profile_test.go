@@ -3,6 +3,7 @@
 package aggregates_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/myspinbot/myspinbot/aggregates"
@@ -34,7 +35,7 @@ func TestProfile(t *testing.T) {
 		{lora, "profile.lora_attached"},
 		{lora, ""},
 	} {
-		facts := aggregates.DecideProfile(p, events.Message{ID: "m", AggregateID: "prof", Tenant: "default", Data: step.when}, start)
+		facts := aggregates.DecideProfile(p, events.Message{ID: fmt.Sprint("m", i), AggregateID: "prof", Tenant: "default", Data: step.when}, start)
 		got := ""
 		for _, f := range facts {
 			got = f.Type()
@@ -57,5 +58,29 @@ func TestProfile(t *testing.T) {
 	}
 	if (aggregates.Profile{}).Snapshot() != nil {
 		t.Error("a profile that was never created has a snapshot")
+	}
+}
+
+// A producer without a memory writes a command twice, and the second one may lie
+// behind others: it must not put the older consent in force again.
+func TestProfileHeedsACommandOnce(t *testing.T) {
+	t.Parallel()
+	var p aggregates.Profile
+	consent := func(by string) events.ProfileRecordConsent {
+		return events.ProfileRecordConsent{Consent: events.Consent{By: events.Sealed{Key: by}}}
+	}
+	for _, m := range []events.Message{
+		{ID: "1", Data: events.ProfileCreate{}}, {ID: "2", Data: consent("first")}, {ID: "3", Data: consent("second")}, {ID: "2", Data: consent("first")},
+	} {
+		m.AggregateID = "prof"
+		for _, f := range aggregates.DecideProfile(p, m, start) {
+			var err error
+			if p, err = p.Apply(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if p.Chain.Version != 3 || p.Consent.By.Key != "second" {
+		t.Errorf("version %d, consent of %s", p.Chain.Version, p.Consent.By.Key)
 	}
 }

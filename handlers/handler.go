@@ -36,7 +36,11 @@ func Inputs() []string {
 }
 
 // Journals are the topics whose records name the inputs they were decided from.
-func Journals() []string { return []string{events.TopicJobEvents, events.TopicProfileEvents} }
+// Replies are among them because a refused command leaves nothing else: decided
+// again, after the group's offsets are lost, it might be accepted.
+func Journals() []string {
+	return []string{events.TopicJobEvents, events.TopicProfileEvents, events.TopicJobReplies}
+}
 
 // Config is what a handler needs.
 type Config struct {

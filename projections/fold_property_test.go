@@ -32,78 +32,13 @@ func TestProgressNeverFallsAndEndsAtOne(t *testing.T) {
 	})
 }
 
-// memory is what PostgreSQL keeps between batches.
-type memory struct {
-	jobs      map[string]Job
-	stages    map[string][]Stage
-	artifacts map[[2]string]Artifact
-	profiles  map[string]Profile
-	events    []JobEvent
-	counts    Counts
-}
-
-// batch folds facts over the memory, as a transaction does.
-func (m *memory) batch(t *rapid.T, batch []fact) {
-	f := newFold()
-	for id, j := range m.jobs {
-		graph, request, outputs := j.Graph, j.Request, j.Outputs
-		j.Graph, j.Request, j.Outputs = nil, nil, nil // not loaded
-		fj := &foldedJob{row: j}
-		for _, s := range m.stages[id] {
-			fj.stages = append(fj.stages, &s)
-		}
-		f.jobs[id] = fj
-		defer func() {
-			j := m.jobs[id]
-			if j.Graph == nil {
-				j.Graph = graph
-			}
-			if j.Request == nil {
-				j.Request = request
-			}
-			if j.Outputs == nil {
-				j.Outputs = outputs
-			}
-			m.jobs[id] = j
-		}()
-	}
-	for id, p := range m.profiles {
-		f.profiles[id] = &foldedProfile{row: p}
-	}
-	for _, x := range batch {
-		if err := f.apply(x); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c := f.changes()
-	for _, j := range c.jobs {
-		m.jobs[j.ID] = *j
-	}
-	for _, s := range c.stages {
-		have := m.stages[s.JobID]
-		if i := slices.IndexFunc(have, func(h Stage) bool { return h.ID == s.ID }); i >= 0 {
-			have[i] = *s
-		} else {
-			m.stages[s.JobID] = append(have, *s)
-		}
-	}
-	for _, a := range c.artifacts {
-		m.artifacts[[2]string{a.JobID, a.ID}] = *a
-	}
-	for _, p := range c.profiles {
-		m.profiles[p.ID] = *p
-	}
-	for _, e := range c.events {
-		m.events = append(m.events, *e)
-	}
-	m.counts.add(f.counts)
-}
-
-func foldInBatches(t *rapid.T, all []fact, size func() int) *memory {
-	m := &memory{jobs: map[string]Job{}, stages: map[string][]Stage{}, artifacts: map[[2]string]Artifact{}, profiles: map[string]Profile{}}
+func foldInBatches(t *rapid.T, all []fact, size func() int) *Memory {
+	m := NewMemory()
 	for len(all) > 0 {
 		n := min(len(all), max(1, size()))
-		m.batch(t, all[:n])
+		if err := m.apply(all[:n]); err != nil {
+			t.Fatal(err)
+		}
 		all = all[n:]
 	}
 	return m

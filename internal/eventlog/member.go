@@ -46,7 +46,13 @@ func (l *Log) join(ctx context.Context, group string, topics []string, w *waker,
 	self := l.cfg.Instance
 	opts := append(l.member(group, self, topics),
 		kgo.BlockRebalanceOnPoll(),
-		kgo.OnPartitionsAssigned(func(ctx context.Context, _ *kgo.Client, _ map[string][]int32) { l.fenceDead(ctx, group, self) }),
+		kgo.OnPartitionsAssigned(func(ctx context.Context, _ *kgo.Client, parts map[string][]int32) {
+			if len(parts) == 0 {
+				m.onNothing()
+				return
+			}
+			l.fenceDead(ctx, group, self)
+		}),
 		kgo.OnPartitionsRevoked(m.onRevoked),
 		kgo.OnPartitionsLost(m.onRevoked),
 		kgo.OnOffsetsFetched(m.onFetched),
@@ -82,6 +88,15 @@ func (m *member) onRevoked(context.Context, *kgo.Client, map[string][]int32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.assigned, m.changed = nil, true
+}
+
+// onNothing ends a rebalance that has left no partition to this member. No offsets
+// are fetched then, so nothing else would say that what it knew is another's now.
+func (m *member) onNothing() {
+	m.mu.Lock()
+	m.assigned, m.changed = make(map[int32]*committed), true
+	m.mu.Unlock()
+	m.waker.wake()
 }
 
 func (m *member) onFetched(_ context.Context, _ *kgo.Client, resp *kmsg.OffsetFetchResponse) error {

@@ -38,7 +38,7 @@ var (
 )
 
 // Config says where the bucket is. All fields but Region, PublicEndpoint,
-// Secure and TempDir are needed.
+// Secure, TempDir and Transport are needed.
 type Config struct {
 	// Endpoint is host:port, or a URL whose scheme then decides Secure.
 	Endpoint string
@@ -51,6 +51,8 @@ type Config struct {
 	Region         string // default us-east-1
 	Secure         bool   // TLS
 	TempDir        string // for bytes whose digest is not known yet; default the system's
+	// Transport carries the requests; default minio-go's own. For tests without a network.
+	Transport http.RoundTripper
 }
 
 // Store is one bucket. Its methods may be called from several goroutines.
@@ -119,6 +121,7 @@ func connect(c Config, endpoint string) (*minio.Client, error) {
 		Region:     c.Region, // known, so that no request has to ask for it
 		Secure:     secure,
 		MaxRetries: maxTries,
+		Transport:  c.Transport,
 		// Over plain HTTP some servers refuse every checksum that trails the body.
 		TrailingHeaders: false,
 	})

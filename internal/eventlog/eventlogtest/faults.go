@@ -170,3 +170,24 @@ func absenceIsNoticed(t *testing.T, cfg eventlog.Config) {
 		t.Fatal(err)
 	}
 }
+
+// A member to which a rebalance leaves nothing forgets what it knew, as one does that
+// keeps something: its clocks would go on otherwise.
+func nothingIsKnownWithoutPartitions(t *testing.T, cfg eventlog.Config) {
+	last := Open(t, as(cfg, "z", nil)) // partitions are given in the order of names
+	ez := newEcho(t, last)
+	stop := []func() error{start(newRunner(t, last, ez).Run)}
+	submit(t, last, 0, 10)
+	awaitAnswers(t, last, 10)
+	Eventually(t, Patience, "the only member knows every partition", func() bool { return ez.partitions() == 3 })
+	for _, name := range []string{"a", "b", "c"} {
+		l := Open(t, as(cfg, name, nil))
+		stop = append(stop, start(newRunner(t, l, newEcho(t, l)).Run))
+	}
+	Eventually(t, Patience, "a member without partitions knows none", func() bool { return ez.partitions() == 0 })
+	for _, s := range stop {
+		if err := s(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -39,6 +39,7 @@ func Conformance(t *testing.T, reach func(t *testing.T) eventlog.Config) {
 		{"ZombieCannotCommit", zombieCannotCommit},
 		{"DeadPeersAreFenced", deadPeersAreFenced},
 		{"AbsenceIsNoticed", absenceIsNoticed},
+		{"NothingIsKnownWithoutPartitions", nothingIsKnownWithoutPartitions},
 		{"SuccessorsWaitForNothing", successorsWaitForNothing},
 		{"UndecodableInputsAreSetAside", undecodableInputsAreSetAside},
 		{"OversizedAnswersEndTheRunner", oversizedAnswersEndTheRunner},

@@ -1,0 +1,99 @@
+package main
+
+// This file is the list of known mistakes, by the promise that each would break.
+
+var (
+	lives   = checker{pkg: "aggregates", run: "."}
+	chain   = checker{pkg: "events", run: "Chain"}
+	core    = checker{pkg: "handlers", run: "^Test[^B]", args: []string{"-short"}}
+	seeds   = checker{pkg: "internal/simulation", run: "^TestSeeds$", env: "SEEDS=400"}
+	log     = checker{pkg: "internal/eventlog", run: "^TestConformanceInMemory$|^TestLane"}
+	rows    = checker{pkg: "projections", run: "Fold|Duplicates|Life|Stage"}
+	workers = checker{pkg: "gpu-consumers", run: "Stop|Settle|Reuse|Shared|Offered|Lease"}
+	keyed   = checker{pkg: "api", run: "TestAKeyIsOneRequestInEveryProcess|TestRefusalsOfTheJobHandler"}
+)
+
+func mutants() []mutant {
+	return []mutant{
+		// L1, L2: one job for each key.
+		{"conflict-unseen", "another body under a used key is taken for a repeat", "aggregates/decide.go",
+			"		if c.Request.BodyDigest != d.job.Request.BodyDigest {", "		if false {", lives},
+		{"index-unread", "jobs that ended are forgotten at a restart, and start again", "handlers/index.go",
+			"		p.ended[k] = e.short()\n	}\n	p.indexed", "		_ = e\n	}\n	p.indexed", core},
+		{"archived-forgotten", "an archived job can start again", "handlers/index.go",
+			"	p.archived[k.hash()] = struct{}{}", "	_ = p.archived", core},
+		// L3: legal facts, one chain, one end.
+		{"no-terminal-guard", "a job that has ended goes on", "aggregates/decide.go",
+			"	if j.Chain.Version == 0 || j.Terminal() {", "	if j.Chain.Version == 0 {", lives},
+		{"predecessor-unnamed", "facts do not name the one before them", "aggregates/decide.go",
+			"PrevID: d.job.Chain.LastID,", "PrevID: \"\",", lives},
+		{"chain-unchecked", "a fold takes a fact that names another predecessor", "events/chain.go",
+			"if m.Version != c.Version+1 || m.PrevID != c.LastID {", "if m.Version != c.Version+1 {", chain},
+		{"one-id-for-all", "all facts of a decision have one id", "aggregates/decide.go",
+			"events.EventID(d.cause.OccurredAt, d.cause.ID, len(d.facts))", "events.EventID(d.cause.OccurredAt, d.cause.ID, 0)", seeds},
+		{"impatient-stages", "stages start before those that they wait for", "aggregates/advance.go",
+			"		if e.To == id && !done(d.job.stage(e.From)) {", "		if e.To == id && d.job.stage(e.From).State == StageFailed {", lives},
+		{"time-runs-back", "occurred_at may fall within a partition", "handlers/partition.go",
+			"	if last := p.latest(); m.OccurredAt.Before(last) {\n		return last\n	}", "", core},
+		// L4, L6: one counted result for each attempt, and only of the current one.
+		{"any-attempt-counts", "a result of another attempt counts", "aggregates/decide.go",
+			"	return st, st.Attempt == d.cause.Attempt && (st.State == StageQueued || st.State == StageRunning)",
+			"	return st, st.State == StageQueued || st.State == StageRunning", lives},
+		{"late-after-failure", "a success counts after the same attempt has failed", "aggregates/decide.go",
+			"late := st.State == StageWaiting && st.Expired &&", "late := st.State == StageWaiting &&", lives},
+		// L5: cancelled means cancelled.
+		{"cancel-retries", "a job that is being cancelled schedules another attempt", "aggregates/decide.go",
+			"st.DeadlineMS == c.DeadlineMS && !d.job.Cancelling {\n			d.schedule(", "st.DeadlineMS == c.DeadlineMS {\n			d.schedule(", seeds},
+		{"cancel-starts", "an attempt starts although its job is being cancelled", "aggregates/decide.go",
+			"	if !ok || st.State != StageQueued || d.job.Cancelling {", "	if !ok || st.State != StageQueued {", seeds},
+		{"cancel-advances", "a result advances a job that is being cancelled", "aggregates/decide.go",
+			"	if d.job.Cancelling {\n		d.stopped()\n		return\n	}\n	i, _ := d.job.Node(d.cause.Stage)", "	i, _ := d.job.Node(d.cause.Stage)", lives},
+		{"stop-unsaid", "what runs is not stopped when its job is cancelled", "handlers/advance.go",
+			"		return stopAll(j, f, \"the job is being cancelled\")", "		return nil", core},
+		// L7: bounded attempts, back-off, deadlines.
+		{"one-attempt-more", "a stage gets one attempt more than it may", "aggregates/ending.go",
+			"if !retryable || attempt >= d.s.Policy.MaxAttempts {", "if !retryable || attempt > d.s.Policy.MaxAttempts {", lives},
+		{"no-back-off", "another attempt follows at once", "aggregates/ending.go",
+			"	return d.s.At.Add(d.backOff(share, attempt)).UnixMilli()", "	return d.s.At.UnixMilli() + share - share + 1", lives},
+		{"schedule-ignored", "a job starts before its not-before", "aggregates/decide.go",
+			"	if d.job.State != JobScheduled {\n		d.advance()\n	}", "	d.advance()", lives},
+		{"deadline-void", "a passed deadline ends nothing", "aggregates/decide.go",
+			"		if d.job.DeadlineMS == c.DeadlineMS {\n			d.overdue()\n		}", "", lives},
+		// L8: everything ends.
+		{"lease-unwatched", "a silent worker keeps its attempt", "aggregates/ending.go",
+			"	if st.State != StageRunning || st.Attempt != d.cause.Attempt {", "	if st.State == StageRunning || st.Attempt != d.cause.Attempt {", lives},
+		{"deaf-lease-clock", "silence counts while nobody listens", "handlers/lease.go",
+			"	if !c.beats.current {", "	if false {", core},
+		{"reply-unsaid", "a refused command gets no answer", "handlers/commands.go",
+			"	if answered(input) {\n		r := outcome(0, refusal)", "	if answered(input) && refusal == nil {\n		r := outcome(0, refusal)", core},
+		// L9: folds and recovery.
+		{"recovery-too-late", "recovery starts behind the oldest live job", "handlers/recover.go",
+			"			return l.first\n		}\n	}\n	facts := factOffsets(out)", "			return l.first + 1\n		}\n	}\n	facts := factOffsets(out)", core},
+		{"carried-unread", "a fold cannot start at a carried-forward event", "aggregates/job.go",
+			"	return carried && j.Chain.Version == 0", "	return carried && j.Chain.Version < 0", lives},
+		{"abort-remembered", "what an aborted transaction decided stays in memory", "handlers/recover.go",
+			"		delete(c.parts, n)\n	}", "	}", core},
+		// The log: transactions, fencing, the bound of lanes.
+		{"dirty-reads", "readers see what transactions have dropped", "internal/eventlog/config.go",
+			"kgo.FetchIsolationLevel(kgo.ReadCommitted())", "kgo.FetchIsolationLevel(kgo.ReadUncommitted())", log},
+		{"source-again", "without offsets the last decided input is decided again", "internal/eventlog/runner.go",
+			"			o[tp] = max(have, offset+1)", "			o[tp] = max(have, offset)", log},
+		{"lane-bound-broken", "two commands of one partition run at once", "internal/eventlog/lane_held.go",
+			"		if _, busy := l.busy[p]; busy || !l.settling[p].over() {", "		if !l.settling[p].over() {", log},
+		{"neighbour-not-awaited", "a new owner does not wait for the attempt of the former one", "internal/eventlog/lane_held.go",
+			"busy || !l.settling[p].over() {", "busy {", log},
+		{"dead-peers-stay", "the open transaction of a dead peer blocks the others", "internal/eventlog/group.go",
+			"		if alive[id] {\n			continue\n		}", "		if id != \"\" {\n			continue\n		}", log},
+		// Workers, tables, edge.
+		{"stop-unheard", "a worker runs on when it is told to stop", "gpu-consumers/stop.go",
+			"		cancel(errStopped)\n		return true", "		return true", workers},
+		{"stopped-starts", "an attempt that was stopped before it began runs all the same", "gpu-consumers/stop.go",
+			"	if _, stopped := s.asked[attempt]; stopped {\n		return false\n	}", "", workers},
+		{"another-engine-offered", "a result passes for another engine's", "gpu-consumers/reuse.go",
+			"	return r.task.Engine == r.can.Engine+\"/\"+r.can.Version+\"/\"+r.can.Model && r.task.Reduce == 0", "	return true", workers},
+		{"rows-counted-twice", "a fact that is read twice is applied twice", "projections/fold.go",
+			"		f.counts.Duplicates++\n		return false", "		f.counts.Duplicates++\n		return true", rows},
+		{"reply-unheard", "the handler's answer reaches nobody", "api/replies.go",
+			"		if w.command != command {", "		if true {", keyed},
+	}
+}

@@ -253,7 +253,7 @@ func (c *cluster) stop() {
 			defer func() {
 				if c.t.Failed() {
 					out := p.printed()
-					c.t.Logf("%s printed:\n%s", m.name, out[max(0, len(out)-3000):])
+					c.t.Logf("%s printed:\n%s", m.name, out[max(0, len(out)-9000):])
 				}
 			}()
 			m.signal(syscall.SIGCONT)

@@ -78,7 +78,28 @@ func (c *cluster) awaitQuiet(ctx context.Context, log *eventlog.Log) {
 		}
 		<-time.After(time.Second)
 	}
+	c.tellPositions(ctx, log)
 	c.dumpStacks()
+}
+
+// tellPositions shows how far each lane has come: a partition that stands still behind
+// its end is not read, one whose end readers cannot see holds an open transaction.
+func (c *cluster) tellPositions(ctx context.Context, log *eventlog.Log) {
+	for _, lane := range []string{events.LaneScript, events.LaneTTS, events.LaneRender, events.LaneLipsync} {
+		ranges, err := log.Ranges(ctx, events.LaneTopic(lane), events.LaneBatchTopic(lane))
+		if err != nil {
+			c.t.Log(err)
+			return
+		}
+		committed, marks, err := log.FetchCommitted(ctx, eventlog.LaneGroup(lane))
+		if err != nil {
+			c.t.Log(err)
+			return
+		}
+		for tp, r := range ranges {
+			c.t.Logf("%s: committed %d (%s), readable to %d, end %d", tp, committed[tp], marks[tp], r.Stable, r.End)
+		}
+	}
 }
 
 var endings = map[string]bool{"job.succeeded": true, "job.failed": true, "job.cancelled": true, "job.rejected": true}

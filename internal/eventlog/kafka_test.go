@@ -29,11 +29,11 @@ func TestConformanceOnKafka(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	eventlogtest.Conformance(t, func(*testing.T) eventlog.Config {
-		return eventlog.Config{
-			Brokers: []string{kafka.Addr()}, ReplicationFactor: 1,
-			BrokerVersion: "3.8", // the newest whose transactions Redpanda has
-			Logger:        slog.New(slog.DiscardHandler),
-		}
-	})
+	cfg := eventlog.Config{
+		Brokers: []string{kafka.Addr()}, ReplicationFactor: 1,
+		BrokerVersion: "3.8", // the newest whose transactions Redpanda has
+		Logger:        slog.New(slog.DiscardHandler),
+	}
+	t.Run("HangingTransactions", func(t *testing.T) { hangingTransactions(t, cfg) })
+	eventlogtest.Conformance(t, func(*testing.T) eventlog.Config { return cfg })
 }

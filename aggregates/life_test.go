@@ -184,6 +184,22 @@ func TestCancelOfParallelStages(t *testing.T) {
 	s.want(s.when(events.TaskCancelled{}, events.Columns{Stage: "render", Attempt: 1}), "stage.cancelled render#1", "job.cancelled")
 }
 
+// What waits for its next attempt gets none while another stage is still being stopped.
+func TestCancelLeavesBackOffsAlone(t *testing.T) {
+	t.Parallel()
+	s := newScript(t)
+	s.submit(trainRequest())
+	s.succeed("script", 1, "narration", "scene")
+	s.succeed("safety", 1, "narration", "scene")
+	s.accept("render", 1)
+	s.fail("tts", 1, events.ClassInternal)
+	retry := slices.IndexFunc(s.job.Deadlines(), func(d aggregates.Deadline) bool { return d.Stage == "tts" })
+	due := s.job.Deadlines()[retry]
+	s.want(s.cancel(), "job.cancel_requested")
+	s.want(s.when(due.Command, events.Columns{Stage: "tts", Attempt: 1}))
+	s.want(s.when(events.TaskCancelled{}, events.Columns{Stage: "render", Attempt: 1}), "stage.cancelled render#1", "job.cancelled")
+}
+
 func TestSilentWorkerLosesItsAttempt(t *testing.T) {
 	t.Parallel()
 	s := newScript(t)

@@ -33,7 +33,6 @@ type load struct {
 
 	mu    sync.Mutex
 	calls []told
-	jobs  int
 }
 
 func newLoad(urls []string) *load {

@@ -43,7 +43,7 @@ func mutants() []mutant {
 			"late := st.State == StageWaiting && st.Expired &&", "late := st.State == StageWaiting &&", lives},
 		// L5: cancelled means cancelled.
 		{"cancel-retries", "a job that is being cancelled schedules another attempt", "aggregates/decide.go",
-			"st.DeadlineMS == c.DeadlineMS && !d.job.Cancelling {\n			d.schedule(", "st.DeadlineMS == c.DeadlineMS {\n			d.schedule(", seeds},
+			"st.DeadlineMS == c.DeadlineMS && !d.job.Cancelling {\n			d.schedule(", "st.DeadlineMS == c.DeadlineMS {\n			d.schedule(", lives},
 		{"cancel-starts", "an attempt starts although its job is being cancelled", "aggregates/decide.go",
 			"	if !ok || st.State != StageQueued || d.job.Cancelling {", "	if !ok || st.State != StageQueued {", seeds},
 		{"cancel-advances", "a result advances a job that is being cancelled", "aggregates/decide.go",

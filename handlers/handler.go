@@ -95,7 +95,7 @@ func (h *Handler) Run(ctx context.Context) error {
 	g.Go(func() error { return h.follow(ctx) })
 	g.Go(func() error { h.runClock(ctx); return nil })
 	g.Go(func() error { return h.listen(ctx) })
-	g.Go(func() error { h.log.EndHanging(ctx, Journals()...); return nil })
+	g.Go(func() error { h.log.EndHanging(ctx, append(Journals(), events.TopicTaskEvents)...); return nil })
 	g.Go(func() error { return runner.Run(ctx) })
 	return g.Wait()
 }

@@ -26,10 +26,26 @@ func (l *Log) EndOpen(ctx context.Context, at TopicPartition, group string, jour
 		if t.at != at {
 			continue
 		}
-		if committed, err = l.hasCommitted(ctx, t, group, journals); err != nil {
+		if at.Topic == topicOffsets {
+			committed, err = l.offsetsHaveCommitted(ctx, t, group, journals)
+		} else {
+			committed, err = l.hasCommitted(ctx, t, group, journals)
+		}
+		if err != nil {
 			return false, err
 		}
 		return committed, l.writeMarker(ctx, p, committed)
 	}
 	return false, fmt.Errorf("nothing is open in %s: %w", at, err)
+}
+
+// Mark ends what is open in a partition one way or the other.
+func (l *Log) Mark(ctx context.Context, at TopicPartition, commit bool) error {
+	open, err := l.openTransactions(ctx)
+	for t, p := range open {
+		if t.at == at {
+			return l.writeMarker(ctx, p, commit)
+		}
+	}
+	return fmt.Errorf("nothing is open in %s: %w", at, err)
 }

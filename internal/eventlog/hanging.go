@@ -36,8 +36,8 @@ type producer struct {
 }
 
 // EndHanging looks after transactions that nobody will end, until ctx ends. Journals
-// are the topics that hold the facts of every decision. It returns no error: without
-// it an administrator of the broker has to do the same.
+// are the topics whose records name the inputs that they were decided from. It returns
+// no error: without it an administrator of the broker has to do the same.
 func (l *Log) EndHanging(ctx context.Context, journals ...string) {
 	// What is open for longer than the broker lets any transaction be is not on its way.
 	patience := l.cfg.TransactionTimeout + 5*time.Second
@@ -53,7 +53,7 @@ func (l *Log) EndHanging(ctx context.Context, journals ...string) {
 			if seen[t].IsZero() {
 				seen[t] = now
 			}
-			if now.Sub(seen[t]) < patience {
+			if now.Sub(seen[t]) < patience || offsetsHang(open, t) {
 				continue
 			}
 			if err := l.endHanging(ctx, t, p, journals); err != nil && ctx.Err() == nil {
@@ -65,7 +65,19 @@ func (l *Log) EndHanging(ctx context.Context, journals ...string) {
 	}
 }
 
-// openTransactions finds what keeps readers from the ends of partitions.
+// offsetsHang says whether the same transaction hangs in the group's offsets too: these
+// come first, for they tell how it ended elsewhere.
+func offsetsHang(open map[openTransaction]kadm.DescribedProducer, t openTransaction) bool {
+	for o := range open {
+		if o.at.Topic == topicOffsets && o.producer == t.producer {
+			return t.at.Topic != topicOffsets
+		}
+	}
+	return false
+}
+
+// openTransactions finds what keeps readers from the ends of partitions, and groups
+// from their offsets.
 func (l *Log) openTransactions(ctx context.Context) (map[openTransaction]kadm.DescribedProducer, error) {
 	ranges, err := l.Ranges(ctx, slices.Collect(maps.Keys(l.specs))...)
 	if err != nil {
@@ -76,6 +88,9 @@ func (l *Log) openTransactions(ctx context.Context) (map[openTransaction]kadm.De
 		if r.Stable < r.End {
 			blocked.Add(l.cfg.Prefix+tp.Topic, tp.Partition)
 		}
+	}
+	if err := l.blockedOffsets(ctx, &blocked); err != nil {
+		return nil, err
 	}
 	open := make(map[openTransaction]kadm.DescribedProducer)
 	if len(blocked) == 0 {
@@ -114,7 +129,11 @@ func (l *Log) endHanging(ctx context.Context, t openTransaction, p kadm.Describe
 		return fmt.Errorf("its producer has the transactional ids %v, none of ours", ids)
 	}
 	group, _, _ := strings.Cut(strings.TrimPrefix(ids[0], l.cfg.Prefix), "/")
-	commit, err := l.hasCommitted(ctx, t, group, journals)
+	settle := l.hasCommitted
+	if t.at.Topic == topicOffsets {
+		settle = l.offsetsHaveCommitted
+	}
+	commit, err := settle(ctx, t, group, journals)
 	if err != nil {
 		return err
 	}
@@ -224,21 +243,35 @@ func (l *Log) decider(ctx context.Context, hangs TopicPartition, s source, at ti
 func (l *Log) readRaw(ctx context.Context, tp TopicPartition, from int64, isolation kgo.IsolationLevel, fn func(*kgo.Record, Record)) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	ranges, err := l.Ranges(ctx, tp.Topic)
+	name := l.cfg.Prefix + tp.Topic
+	if tp.Topic == topicOffsets {
+		name = topicOffsets
+	}
+	list := l.admin.ListEndOffsets
+	if isolation == kgo.ReadCommitted() {
+		list = l.admin.ListCommittedOffsets
+	}
+	starts, err := l.admin.ListStartOffsets(ctx, name)
 	if err != nil {
 		return err
 	}
-	end := ranges[tp].End
-	if isolation == kgo.ReadCommitted() {
-		end = ranges[tp].Stable
+	ends, err := list(ctx, name)
+	if err != nil {
+		return err
+	}
+	first, _ := starts.Lookup(name, tp.Partition)
+	last, _ := ends.Lookup(name, tp.Partition)
+	from, end := max(from, first.Offset), last.Offset
+	if from >= end {
+		return nil
 	}
 	cl, err := l.client(kgo.FetchIsolationLevel(isolation), kgo.KeepControlRecords(),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.cfg.Prefix + tp.Topic: {tp.Partition: kgo.NewOffset().At(max(from, ranges[tp].Start))}}))
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{name: {tp.Partition: kgo.NewOffset().At(from)}}))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	for next := max(from, ranges[tp].Start); next < end; {
+	for next := from; next < end; {
 		fetches := cl.PollRecords(ctx, 0)
 		if err := l.fetchError(ctx, fetches); err != nil {
 			return err

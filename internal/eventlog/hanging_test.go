@@ -4,6 +4,7 @@ package eventlog_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
@@ -66,7 +68,12 @@ func hangingTransactions(t *testing.T, cfg eventlog.Config) {
 			if r := ranges(ctx, t, l, at); r.Stable != 0 || r.End == 0 {
 				t.Fatalf("a transaction that its coordinator knows was touched: %+v", r)
 			}
-			committed, err := l.EndOpen(ctx, at, "g", events.TopicJobEvents)
+			var committed bool
+			var err error
+			eventlogtest.Eventually(t, time.Minute, "the group's coordinator answers", func() bool {
+				committed, err = l.EndOpen(ctx, at, "g", events.TopicJobEvents)
+				return !errors.Is(err, eventlog.ErrUnavailable)
+			})
 			if err != nil || committed != c.want {
 				t.Fatalf("committed %v, %v; want %v", committed, err, c.want)
 			}
@@ -124,5 +131,57 @@ func keyIn(partition int32, n int) string {
 		if key := strconv.Itoa(i); eventlog.PartitionFor(key, n) == partition {
 			return key
 		}
+	}
+}
+
+// hangingOffsets opens a transaction that has accepted the command at offset 3 of a
+// lane, lets it end in gpu.events alone, and ends it in the group's offsets.
+func hangingOffsets(t *testing.T, cfg eventlog.Config) {
+	for _, committed := range []bool{true, false} {
+		cfg.Prefix = fmt.Sprintf("o%d.", time.Now().UnixNano())
+		cfg.Partitions = 3
+		l := eventlogtest.Open(t, cfg)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		events1 := eventlog.TopicPartition{Topic: events.TopicTaskEvents, Partition: 1}
+		cl := openTransaction(ctx, t, cfg, events1)
+		commitInTransaction(ctx, t, cl, cfg.Prefix)
+		if err := l.Mark(ctx, events1, committed); err != nil {
+			t.Fatal(err)
+		}
+		got, err := l.EndOpen(ctx, eventlog.TopicPartition{Topic: "__consumer_offsets"}, "g", events.TopicJobEvents, events.TopicTaskEvents)
+		if err != nil || got != committed {
+			t.Fatalf("committed %v, %v; want %v", got, err, committed)
+		}
+		eventlogtest.Eventually(t, time.Minute, "the group's offset is what it should be", func() bool {
+			offsets, _, err := l.FetchCommitted(ctx, "g")
+			at, known := offsets[eventlog.TopicPartition{Topic: events.TopicJobCommands}]
+			return committed && at == 4 || !committed && (err != nil || !known || at < 0)
+		})
+	}
+}
+
+// commitInTransaction adds the group's offset 4 of jobs.commands/0 to the open transaction.
+func commitInTransaction(ctx context.Context, t *testing.T, cl *kgo.Client, prefix string) {
+	t.Helper()
+	id, epoch, err := cl.ProducerID(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := kmsg.NewPtrAddOffsetsToTxnRequest()
+	add.TransactionalID, add.ProducerID, add.ProducerEpoch, add.Group = prefix+"g/gone", id, epoch, prefix+"g"
+	if resp, err := add.RequestWith(ctx, cl); err != nil || resp.ErrorCode != 0 {
+		t.Fatalf("%v %v", resp, err)
+	}
+	commit := kmsg.NewPtrTxnOffsetCommitRequest()
+	commit.TransactionalID, commit.Group, commit.ProducerID, commit.ProducerEpoch, commit.Generation = prefix+"g/gone", prefix+"g", id, epoch, -1
+	topic := kmsg.NewTxnOffsetCommitRequestTopic()
+	topic.Topic = prefix + events.TopicJobCommands
+	p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+	p.Offset = 4
+	topic.Partitions = append(topic.Partitions, p)
+	commit.Topics = append(commit.Topics, topic)
+	if resp, err := commit.RequestWith(ctx, cl); err != nil || resp.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatalf("%v %v", resp, err)
 	}
 }

@@ -35,5 +35,6 @@ func TestConformanceOnKafka(t *testing.T) {
 		Logger:        slog.New(slog.DiscardHandler),
 	}
 	t.Run("HangingTransactions", func(t *testing.T) { hangingTransactions(t, cfg) })
+	t.Run("HangingOffsets", func(t *testing.T) { hangingOffsets(t, cfg) })
 	eventlogtest.Conformance(t, func(*testing.T) eventlog.Config { return cfg })
 }

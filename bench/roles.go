@@ -34,7 +34,8 @@ type deployment struct {
 func (s *services) newDeployment(root, name string, lane int, env ...string) *deployment {
 	d := &deployment{services: s, program: filepath.Join(root, "bin", "myspinbot"), prefix: "bench-" + name + ".", lane: lane}
 	d.env = append(d.env, s.env...)
-	d.env = append(d.env, "MYSPINBOT_KAFKA_PREFIX="+d.prefix, "MYSPINBOT_ENGINES_NOOP=true", "MYSPINBOT_LOG_LEVEL=warn")
+	d.env = append(d.env, "MYSPINBOT_KAFKA_PREFIX="+d.prefix, "MYSPINBOT_ENGINES_NOOP=true", "MYSPINBOT_LOG_LEVEL=warn",
+		fmt.Sprintf("MYSPINBOT_KAFKA_PARTITIONS=%d", jobPartitions()))
 	for name, n := range d.lanes() {
 		upper := strings.ToUpper(name)
 		d.env = append(d.env, fmt.Sprintf("MYSPINBOT_LANES_%s_PARTITIONS=%d", upper, n), fmt.Sprintf("MYSPINBOT_LANES_%s_SLOTS=%d", upper, min(n, 100)))
@@ -43,6 +44,10 @@ func (s *services) newDeployment(root, name string, lane int, env ...string) *de
 	d.env = append(d.env, env...) // the last of a name counts
 	return d
 }
+
+// jobPartitions is how many partitions the topics keyed by job have: one process of each
+// role shares them with nobody, and every partition that a transaction touches costs.
+func jobPartitions() int { return size("PARTITIONS", 3) }
 
 func (d *deployment) lanes() map[string]int {
 	lanes := map[string]int{}
@@ -57,7 +62,7 @@ func (d *deployment) lanes() map[string]int {
 
 // open opens the deployment's log with its topics.
 func (d *deployment) open(ctx context.Context) (*eventlog.Log, error) {
-	log, err := eventlog.Open(eventlog.Config{Brokers: []string{d.services.broker}, Prefix: d.prefix, LanePartitions: d.lanes(),
+	log, err := eventlog.Open(eventlog.Config{Brokers: []string{d.services.broker}, Prefix: d.prefix, Partitions: jobPartitions(), LanePartitions: d.lanes(),
 		Instance: "bench", ProduceTimeout: time.Minute})
 	if err != nil {
 		return nil, err

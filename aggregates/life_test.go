@@ -4,7 +4,6 @@
 package aggregates_test
 
 import (
-	"fmt"
 	"reflect"
 	"slices"
 	"testing"
@@ -388,18 +387,5 @@ func TestCarriedForward(t *testing.T) {
 	}
 	if _, err := (aggregates.Job{}).Apply(s.facts[carried+1]); err == nil {
 		t.Error("a fold starts in the middle of a chain")
-	}
-}
-
-func TestEnginesOfWorkers(t *testing.T) {
-	t.Parallel()
-	var w aggregates.Workers
-	tell := func(id string, caps ...events.TaskCapability) {
-		w.Apply(events.Message{AggregateID: id, OccurredAt: start, Data: events.WorkerManifest{Tasks: caps}})
-	}
-	tell("a", events.TaskCapability{Task: "t", Engine: "z", Version: "1"}, events.TaskCapability{Task: "t", Engine: "b", Model: "m"})
-	tell("b", events.TaskCapability{Task: "t", Engine: "z", Version: "1"})
-	if got := fmt.Sprint(w.Engines(start)); got != "map[t:b//m z/1/]" {
-		t.Errorf("engines are %s", got)
 	}
 }

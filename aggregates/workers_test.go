@@ -3,6 +3,7 @@
 package aggregates_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -40,5 +41,18 @@ func TestWorkers(t *testing.T) {
 	}
 	if alive := w.Alive(start.Add(aggregates.WorkerSilence + time.Second)); len(alive) > 0 {
 		t.Errorf("a silent worker still counts: %v", alive)
+	}
+}
+
+func TestEnginesOfWorkers(t *testing.T) {
+	t.Parallel()
+	var w aggregates.Workers
+	tell := func(id string, caps ...events.TaskCapability) {
+		w.Apply(events.Message{AggregateID: id, OccurredAt: start, Data: events.WorkerManifest{Tasks: caps}})
+	}
+	tell("a", events.TaskCapability{Task: "t", Engine: "z", Version: "1"}, events.TaskCapability{Task: "t", Engine: "b", Model: "m"})
+	tell("b", events.TaskCapability{Task: "t", Engine: "z", Version: "1"})
+	if got := fmt.Sprint(w.Engines(start)); got != "map[t:b//m z/1/]" {
+		t.Errorf("engines are %s", got)
 	}
 }

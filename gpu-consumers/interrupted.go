@@ -4,6 +4,8 @@ package gpu
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 )
@@ -14,7 +16,7 @@ import (
 // ended this is news of the past, which the job ignores. It is a courtesy: without it
 // the lease comes to the same.
 func (w *Worker) reportInterrupted(ctx context.Context, lane string) {
-	cmds, err := w.cfg.Log.LastAccepted(ctx, lane)
+	cmds, err := w.lastAccepted(ctx, lane)
 	if err != nil {
 		w.log.Warn("what a predecessor left undone is not known; time-outs will tell", "lane", lane, "error", err)
 		return
@@ -34,5 +36,27 @@ func (w *Worker) reportInterrupted(ctx context.Context, lane string) {
 	}
 	if err := w.cfg.Log.Produce(ctx, out...); err != nil {
 		w.log.Warn("interrupted attempts are not reported; their time-outs will tell", "lane", lane, "attempts", len(out), "error", err)
+	}
+}
+
+// A broker that has just started finds its groups' coordinator only after a moment.
+const (
+	coordinatorWithin = 5 * time.Second
+	coordinatorPause  = 200 * time.Millisecond
+)
+
+func (w *Worker) lastAccepted(ctx context.Context, lane string) ([]eventlog.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, coordinatorWithin)
+	defer cancel()
+	for {
+		cmds, err := w.cfg.Log.LastAccepted(ctx, lane)
+		if err == nil || !errors.Is(err, eventlog.ErrUnavailable) {
+			return cmds, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(coordinatorPause):
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -121,7 +122,10 @@ func (l *Log) LastAccepted(ctx context.Context, lane string) ([]Record, error) {
 	if err == nil {
 		err = resps.Error()
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, kerr.GroupIDNotFound): // nobody has accepted anything yet
+		return nil, nil
+	case err != nil:
 		return nil, fmt.Errorf("cannot read the offsets of lane %q: %w", lane, unavailable(err))
 	}
 	ranges, err := l.Ranges(ctx, laneTopics(lane)...)

@@ -123,6 +123,10 @@ func wantRun(t *testing.T, l *eventlog.Log, w *works, n int) {
 
 func laneBoundHolds(t *testing.T, cfg eventlog.Config) {
 	l := Open(t, cfg)
+	Eventually(t, Patience, "a group that never was has accepted nothing", func() bool {
+		cmds, err := l.LastAccepted(within(t), events.LaneTTS)
+		return err == nil && len(cmds) == 0
+	})
 	w := newWorks()
 	w.hold = make(chan struct{})
 	command(t, l, 0, 150) // more than is held of a partition

@@ -122,13 +122,16 @@ func (r *roster) await(ctx context.Context, lane string) bool {
 	return r.until(ctx, func() bool {
 		for i, s := range r.states {
 			_, light := r.engines[i].(lightweight)
-			if s.known && s.gap == nil && taskLanes[s.can.Task] == lane && (light || r.known == len(r.states)) {
+			if s.known && s.gap == nil && taskLanes[s.can.Task] == lane && (light || r.whole()) {
 				return true
 			}
 		}
 		return false
 	})
 }
+
+// whole says whether every engine has answered once. The caller holds mu.
+func (r *roster) whole() bool { return r.known == len(r.states) }
 
 // until waits for an answer after which ok holds; false when ctx ended first.
 func (r *roster) until(ctx context.Context, ok func() bool) bool {
@@ -162,7 +165,7 @@ func (r *roster) light(task string) (lightweight, events.TaskCapability) {
 // pick is the first engine that can run the attempt, and what it said of itself,
 // once every engine has answered. Without one the error says what to mend.
 func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapability, error) {
-	if !r.until(ctx, func() bool { return r.known == len(r.states) }) {
+	if !r.until(ctx, r.whole) {
 		return nil, events.TaskCapability{}, ctx.Err()
 	}
 	r.mu.Lock()

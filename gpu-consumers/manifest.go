@@ -21,6 +21,9 @@ func (w *Worker) announce(ctx context.Context) {
 	looking.Go(func() { w.look(ctx) })
 	often := time.NewTicker(w.pace.manifest)
 	defer often.Stop()
+	// A manifest without the engines that have not answered yet would say that nobody
+	// runs their tasks, and jobs would be refused for that.
+	w.roster.until(ctx, w.roster.whole)
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -38,8 +41,8 @@ func (w *Worker) announce(ctx context.Context) {
 	w.tell(ctx, true)
 }
 
-// look asks the engines what they can, at once and then every now and then. The
-// manifest does not wait for the slowest of them.
+// look asks the engines what they can, at once and then every now and then. Later
+// manifests do not wait for the slowest of them.
 func (w *Worker) look(ctx context.Context) {
 	again := time.NewTicker(w.pace.manifest)
 	defer again.Stop()

@@ -93,6 +93,8 @@ func startCluster(t *testing.T) *cluster {
 		"MYSPINBOT_S3_SECRET_KEY=" + helper.SecretKey, "MYSPINBOT_SECRETS_MASTER_KEY=" + key,
 		"MYSPINBOT_ENGINES_NOOP=true", "MYSPINBOT_GPU_LEASE=" + chaosLease.String(),
 		"MYSPINBOT_JOB_MAX_ATTEMPTS=20", "MYSPINBOT_JOB_BACK_OFF=200ms", "MYSPINBOT_LOG_LEVEL=warn",
+		// A client that gave up in an outage leaves a gate that nobody decides.
+		"MYSPINBOT_JOB_APPROVAL_EXPIRY=45s",
 	}
 	for _, lane := range []string{"SCRIPT", "TTS", "RENDER", "LIPSYNC"} {
 		c.env = append(c.env, "MYSPINBOT_LANES_"+lane+"_PARTITIONS=4", "MYSPINBOT_LANES_"+lane+"_SLOTS=4")

@@ -16,47 +16,41 @@ type failure struct {
 	tail                 *events.Sealed
 }
 
-// failed ends the current attempt; another follows if the class allows it.
+// failed ends the current attempt.
 func (d *decision) failed(f failure) {
-	st := d.job.stage(d.cause.Stage)
-	if st.Attempt != d.cause.Attempt || st.State != StageQueued && st.State != StageRunning {
-		return
-	}
-	if d.job.Cancelling {
-		d.stopped()
-		return
-	}
-	c := d.columns(StageFailed)
-	c.ErrorClass = f.class
-	fact := events.StageFailed{Message: f.message, Hint: f.hint, LogTail: f.tail, RetryAtMS: d.retryAt(f.class, st.Attempt)}
-	if fact.RetryAtMS > 0 {
-		c.State = StageWaiting
-	}
-	d.emit(fact, c)
-	if fact.RetryAtMS == 0 {
-		d.end(d.cause.Stage, f)
+	if _, ok := d.current(); ok {
+		d.unsuccessful(f, func(retryAtMS int64) events.Payload {
+			return events.StageFailed{Message: f.message, Hint: f.hint, LogTail: f.tail, RetryAtMS: retryAtMS}
+		})
 	}
 }
 
 // expired ends a running attempt whose worker was silent for longer than its lease.
 func (d *decision) expired() {
-	st := d.job.stage(d.cause.Stage)
-	if st.State != StageRunning || st.Attempt != d.cause.Attempt {
+	if st, ok := d.current(); !ok || st.State != StageRunning {
 		return
 	}
+	f := failure{class: events.ClassStalled, message: "the worker of the attempt fell silent", hint: "look at the workers: one of them has ended or lost its network"}
+	d.unsuccessful(f, func(retryAtMS int64) events.Payload {
+		return events.StageAttemptExpired{Message: f.message, RetryAtMS: retryAtMS}
+	})
+}
+
+// unsuccessful ends the current attempt by a fact; another attempt follows if the
+// class allows it, otherwise the job fails.
+func (d *decision) unsuccessful(f failure, fact func(retryAtMS int64) events.Payload) {
 	if d.job.Cancelling {
 		d.stopped()
 		return
 	}
-	f := failure{class: events.ClassStalled, message: "the worker of the attempt fell silent", hint: "look at the workers: one of them has ended or lost its network"}
 	c := d.columns(StageFailed)
 	c.ErrorClass = f.class
-	fact := events.StageAttemptExpired{Message: f.message, RetryAtMS: d.retryAt(f.class, st.Attempt)}
-	if fact.RetryAtMS > 0 {
+	retryAtMS := d.retryAt(f.class, d.cause.Attempt)
+	if retryAtMS > 0 {
 		c.State = StageWaiting
 	}
-	d.emit(fact, c)
-	if fact.RetryAtMS == 0 {
+	d.emit(fact(retryAtMS), c)
+	if retryAtMS == 0 {
 		d.end(d.cause.Stage, f)
 	}
 }

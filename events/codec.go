@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -24,35 +23,35 @@ func Encode(m Message) ([]byte, error) {
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	w := fieldWriter{b: (*buf)[:0]}
-	w.text("event_id", m.ID)
-	w.text("event_type", m.Type())
-	w.number("schema_version", int64(m.Data.SchemaVersion()))
-	w.text("aggregate_type", m.AggregateType)
-	w.text("aggregate_id", m.AggregateID)
-	w.number("aggregate_version", m.Version)
+	w := dataWriter{b: append((*buf)[:0], '{')}
+	w.plain("event_id", m.ID)
+	w.plain("event_type", m.Type())
+	w.int("schema_version", int64(m.Data.SchemaVersion()))
+	w.plain("aggregate_type", m.AggregateType)
+	w.plain("aggregate_id", m.AggregateID)
+	w.int("aggregate_version", m.Version)
 	w.nullable("prev_event_id", m.PrevID)
-	w.name("occurred_at")
+	w.key("occurred_at")
 	w.b = append(m.OccurredAt.UTC().AppendFormat(append(w.b, '"'), time.RFC3339Nano), '"')
-	w.text("command_id", m.CommandID)
-	w.text("causation_id", m.CausationID)
-	w.text("correlation_id", m.CorrelationID)
-	w.text("tenant", m.Tenant)
-	w.text("actor", m.Actor)
+	w.plain("command_id", m.CommandID)
+	w.plain("causation_id", m.CausationID)
+	w.plain("correlation_id", m.CorrelationID)
+	w.plain("tenant", m.Tenant)
+	w.plain("actor", m.Actor)
 	w.nullable("job_id", m.JobID)
 	w.nullable("stage", m.Stage)
 	w.nullable("task", m.Task)
-	w.nullableNumber("attempt", int64(m.Attempt))
+	w.nullableInt("attempt", int64(m.Attempt))
 	w.nullable("state", m.State)
 	w.nullable("variant", m.Variant)
 	w.nullable("lane", m.Lane)
 	w.nullable("worker", m.Worker)
 	w.nullable("model", m.Model)
-	w.nullableNumber("duration_ms", m.DurationMS)
+	w.nullableInt("duration_ms", m.DurationMS)
 	w.nullable("error_class", m.ErrorClass)
 	w.nullable("artifact_uri", m.ArtifactURI)
 	w.nullable("artifact_sha256", m.ArtifactSHA256)
-	w.name("data")
+	w.key("data")
 	var ok bool
 	if w.b, ok = appendData(w.b, m.Data); !ok {
 		data, err := json.Marshal(m.Data)
@@ -169,48 +168,31 @@ func source(aggregate string) string {
 	return "/myspinbot/" + aggregate
 }
 
-// fieldWriter appends JSON members; the first one opens the object.
-type fieldWriter struct{ b []byte }
-
-func (w *fieldWriter) name(k string) {
-	c := byte(',')
-	if len(w.b) == 0 {
-		c = '{'
-	}
-	w.b = append(w.b, c, '"')
-	w.b = append(w.b, k...)
-	w.b = append(w.b, '"', ':')
-}
-
-func (w *fieldWriter) text(k, v string) {
-	w.name(k)
+// plain writes a string of the envelope, nullable one that is null when empty.
+func (w *dataWriter) plain(k, v string) {
+	w.key(k)
 	w.b = appendString(w.b, v)
 }
 
-func (w *fieldWriter) nullable(k, v string) {
-	if v == "" {
-		w.raw(k, []byte("null"))
+func (w *dataWriter) nullable(k, v string) {
+	if v != "" {
+		w.plain(k, v)
 		return
 	}
-	w.text(k, v)
+	w.null(k)
 }
 
-func (w *fieldWriter) number(k string, v int64) {
-	w.name(k)
-	w.b = strconv.AppendInt(w.b, v, 10)
-}
-
-func (w *fieldWriter) nullableNumber(k string, v int64) {
-	if v == 0 {
-		w.raw(k, []byte("null"))
+func (w *dataWriter) nullableInt(k string, v int64) {
+	if v != 0 {
+		w.int(k, v)
 		return
 	}
-	w.number(k, v)
+	w.null(k)
 }
 
-func (w *fieldWriter) raw(k string, v []byte) {
-	w.name(k)
-	w.b = append(w.b, v...)
+func (w *dataWriter) null(k string) {
+	w.key(k)
+	w.b = append(w.b, "null"...)
 }
 
 // appendString writes plain ASCII directly and leaves the rest to encoding/json.

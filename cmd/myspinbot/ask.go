@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -111,12 +110,5 @@ func (j jobsFlags) goOn(ctx context.Context, c *client, id string, stdout io.Wri
 	if job.ID == "" {
 		return errors.New("the server's answer holds no job id")
 	}
-	fmt.Fprintf(stdout, "job %s\n", printable(job.ID))
-	if j.noWait {
-		return nil
-	}
-	if j.out == "" {
-		j.out = filepath.Base(job.ID)
-	}
-	return c.watch(ctx, job, j.out, stdout)
+	return c.tellAndWatch(ctx, job, j.noWait, j.out, stdout)
 }

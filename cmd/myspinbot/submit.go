@@ -215,14 +215,20 @@ func (s *submission) run(ctx context.Context, c *client, stdout io.Writer) error
 	if err != nil {
 		return fmt.Errorf("the job was not accepted: %w", err)
 	}
+	return c.tellAndWatch(ctx, job, s.noWait, s.out, stdout)
+}
+
+// tellAndWatch tells the job's id and, unless nobody waits, watches it to its end; its files
+// go to out, or to a folder of its id's name.
+func (c *client) tellAndWatch(ctx context.Context, job jobDoc, noWait bool, out string, stdout io.Writer) error {
 	fmt.Fprintf(stdout, "job %s\n", printable(job.ID))
-	if s.noWait {
+	if noWait {
 		return nil
 	}
-	if s.out == "" {
-		s.out = filepath.Base(job.ID)
+	if out == "" {
+		out = filepath.Base(job.ID)
 	}
-	return c.watch(ctx, job, s.out, stdout)
+	return c.watch(ctx, job, out, stdout)
 }
 
 // request uploads the files and builds the body.

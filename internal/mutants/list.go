@@ -61,7 +61,7 @@ func mutants() []mutant {
 			"		if d.job.DeadlineMS == c.DeadlineMS {\n			d.overdue()\n		}", "", lives},
 		// L8: everything ends.
 		{"lease-unwatched", "a silent worker keeps its attempt", "aggregates/ending.go",
-			"	if st.State != StageRunning || st.Attempt != d.cause.Attempt {", "	if st.State == StageRunning || st.Attempt != d.cause.Attempt {", lives},
+			"	if st, ok := d.current(); !ok || st.State != StageRunning {", "	if st, ok := d.current(); !ok || st.State == StageRunning {", lives},
 		{"deaf-lease-clock", "silence counts while nobody listens", "handlers/lease.go",
 			"	if !c.beats.current {", "	if false {", core},
 		{"reply-unsaid", "a refused command gets no answer", "handlers/commands.go",

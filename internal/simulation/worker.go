@@ -299,10 +299,7 @@ func (k *worker) die() bool {
 	}
 	k.w.say("%s dies with %d runs", k.name, len(k.runs))
 	k.up, k.runs, k.reports = false, nil, nil
-	for _, lane := range events.Lanes() {
-		k.w.laneGroup(lane).leave(k.name)
-		k.w.assignLane(lane)
-	}
+	k.leaveLanes()
 	return true
 }
 
@@ -312,11 +309,16 @@ func (k *worker) freeze() bool {
 	}
 	k.w.say("%s freezes with %d runs", k.name, len(k.runs))
 	k.frozen = true
+	k.leaveLanes()
+	return true
+}
+
+// leaveLanes is what the groups see of a worker that says nothing any more.
+func (k *worker) leaveLanes() {
 	for _, lane := range events.Lanes() {
 		k.w.laneGroup(lane).leave(k.name)
 		k.w.assignLane(lane)
 	}
-	return true
 }
 
 // cut takes the broker away from the worker alone.

@@ -80,25 +80,6 @@ func stableEnds(ctx context.Context, log *eventlog.Log, topics ...string) (event
 	return ends, nil
 }
 
-// rawReader reads committed records and does nothing else with them: the driver shares the machine
-// with what it measures.
-func rawReader(d *deployment, from eventlog.Offsets) (*kgo.Client, error) {
-	parts := map[string]map[int32]kgo.Offset{}
-	for at, offset := range from {
-		name := d.prefix + at.Topic
-		if parts[name] == nil {
-			parts[name] = map[int32]kgo.Offset{}
-		}
-		parts[name][at.Partition] = kgo.NewOffset().At(offset)
-	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(d.services.broker), kgo.ConsumePartitions(parts), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.FetchMaxWait(500*time.Millisecond), kgo.FetchMaxPartitionBytes(4<<20), kgo.DisableClientMetrics())
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the log: %w", err)
-	}
-	return cl, nil
-}
-
 // typeOf is the value of the record's ce_type header.
 func typeOf(r *kgo.Record) string {
 	for i := range r.Headers {

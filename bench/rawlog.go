@@ -64,6 +64,25 @@ func rangesOf(ctx context.Context, log *eventlog.Log, topics ...string) (map[eve
 	}
 }
 
+// rawReader reads committed records and does nothing else with them: the driver shares the machine
+// with what it measures.
+func rawReader(d *deployment, from eventlog.Offsets, more ...kgo.Opt) (*kgo.Client, error) {
+	parts := map[string]map[int32]kgo.Offset{}
+	for at, offset := range from {
+		name := d.prefix + at.Topic
+		if parts[name] == nil {
+			parts[name] = map[int32]kgo.Offset{}
+		}
+		parts[name][at.Partition] = kgo.NewOffset().At(offset)
+	}
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(d.services.broker), kgo.ConsumePartitions(parts), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchMaxWait(500 * time.Millisecond), kgo.FetchMaxPartitionBytes(4 << 20), kgo.DisableClientMetrics()}, more...)...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the log: %w", err)
+	}
+	return cl, nil
+}
+
 // scan hands every committed record of the topics to fn, in order within each partition. The
 // position, not a record, tells the end: markers of transactions take offsets too.
 func scan(ctx context.Context, d *deployment, log *eventlog.Log, fn func(*kgo.Record), topics ...string) error {
@@ -71,35 +90,28 @@ func scan(ctx context.Context, d *deployment, log *eventlog.Log, fn func(*kgo.Re
 	if err != nil {
 		return err
 	}
-	parts, left := map[string]map[int32]kgo.Offset{}, map[string]map[int32]int64{}
-	open := 0
+	from, left := eventlog.Offsets{}, map[eventlog.TopicPartition]int64{}
 	for at, r := range ranges {
-		if r.Start >= r.Stable {
-			continue
+		if r.Start < r.Stable {
+			from[at], left[at] = r.Start, r.Stable
 		}
-		name := d.prefix + at.Topic
-		if parts[name] == nil {
-			parts[name], left[name] = map[int32]kgo.Offset{}, map[int32]int64{}
-		}
-		parts[name][at.Partition], left[name][at.Partition] = kgo.NewOffset().At(r.Start), r.Stable
-		open++
 	}
-	if open == 0 {
+	if len(left) == 0 {
 		return nil
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(d.services.broker), kgo.ConsumePartitions(parts), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(), kgo.FetchMaxPartitionBytes(4<<20), kgo.DisableClientMetrics())
+	cl, err := rawReader(d, from, kgo.KeepControlRecords())
 	if err != nil {
-		return fmt.Errorf("cannot read the log: %w", err)
+		return err
 	}
 	defer cl.Close()
-	for open > 0 {
+	for len(left) > 0 {
 		fetches := cl.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
 			return fmt.Errorf("cannot read the log: %w", err)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			end, ok := left[r.Topic][r.Partition]
+			at := eventlog.TopicPartition{Topic: d.topicOf(r), Partition: r.Partition}
+			end, ok := left[at]
 			if !ok {
 				return // beyond what was there at the call
 			}
@@ -107,8 +119,7 @@ func scan(ctx context.Context, d *deployment, log *eventlog.Log, fn func(*kgo.Re
 				fn(r)
 			}
 			if r.Offset+1 >= end {
-				delete(left[r.Topic], r.Partition)
-				open--
+				delete(left, at)
 			}
 		})
 	}

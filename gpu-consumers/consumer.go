@@ -102,23 +102,21 @@ func (w *Worker) accept(cmd eventlog.Record) (eventlog.Acceptance, error) {
 	return eventlog.Acceptance{Record: rec, Attempt: mark{r.id, r.cmd.JobID, m.OccurredAt, w.pace.lease}.String()}, nil
 }
 
-// run executes an accepted command and reports its result, for as long as that
-// takes while the log is away: the attempt keeps its slot until then, so that no
-// more results wait than the worker has slots. ctx ends only when the worker has to
-// stop before the attempt does.
-func (w *Worker) run(ctx context.Context, cmd eventlog.Record) error {
+// run executes an accepted command and returns its result. ctx ends only when the
+// worker has to stop before the attempt does.
+func (w *Worker) run(ctx context.Context, cmd eventlog.Record) ([]eventlog.Record, error) {
 	r := w.accepting.take(cmd)
 	if r == nil { // accepted in an earlier session, whose commit came to light late
 		var err error
 		if r, err = w.newRun(cmd); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	r.began = time.Now()
 	w.roster.began(r.cmd.Lane)
 	defer w.roster.ended(r.cmd.Lane)
 	failed := func(_ eventlog.Record, err error) []eventlog.Record { return r.failed(ctx, err) }
-	return pubsub.RecordTask(w.cfg.Log, r.perform, failed)(ctx, cmd)
+	return pubsub.RecordTask(r.perform, failed)(ctx, cmd)
 }
 
 // perform is the attempt itself: inputs, engine, outputs. It returns the success.

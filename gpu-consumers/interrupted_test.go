@@ -34,9 +34,9 @@ func (b *bench) acceptAndDie(cmd events.Message) {
 	b.t.Helper()
 	ctx, die := context.WithTimeout(b.t.Context(), time.Minute)
 	defer die()
-	lane, err := b.worker.cfg.Log.NewLane(eventlog.LaneConfig{
+	lane, err := b.worker.cfg.Log.NewLanes(eventlog.LaneConfig{
 		Lane: events.LaneRender, Slots: 1, Accept: b.worker.accept, Grace: time.Millisecond,
-		Run: func(context.Context, eventlog.Record) error { die(); return nil },
+		Run: func(context.Context, eventlog.Record) ([]eventlog.Record, error) { die(); return nil, nil },
 	})
 	if err != nil {
 		b.t.Fatal(err)

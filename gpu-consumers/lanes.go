@@ -117,17 +117,28 @@ func signal(c chan struct{}) {
 	}
 }
 
-// await waits until some engine of the lane can run; false when ctx ended first.
-func (r *roster) await(ctx context.Context, lane string) bool {
-	return r.until(ctx, func() bool {
-		for i, s := range r.states {
-			_, light := r.engines[i].(lightweight)
-			if s.known && s.gap == nil && taskLanes[s.can.Task] == lane && (light || r.whole()) {
-				return true
-			}
-		}
-		return false
+// awaitAny waits until some engine of one of the lanes can run, and names all lanes of
+// which one can; none when ctx ended first.
+func (r *roster) awaitAny(ctx context.Context, lanes []string) (ready []string) {
+	r.until(ctx, func() bool {
+		ready = slices.DeleteFunc(slices.Clone(lanes), func(lane string) bool { return !r.serves(lane) })
+		return len(ready) > 0
 	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return ready
+}
+
+// serves says whether some engine of the lane can run. The caller holds mu.
+func (r *roster) serves(lane string) bool {
+	for i, s := range r.states {
+		_, light := r.engines[i].(lightweight)
+		if s.known && s.gap == nil && taskLanes[s.can.Task] == lane && (light || r.whole()) {
+			return true
+		}
+	}
+	return false
 }
 
 // whole says whether every engine has answered once. The caller holds mu.

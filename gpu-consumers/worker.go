@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -170,9 +171,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 		w.announce(announcing)
 	}()
 	lanes.Go(func() error { return w.heedStops(ctx) })
-	for _, lane := range w.roster.lanes() {
-		lanes.Go(func() error { return w.runLane(ctx, lane) })
-	}
+	lanes.Go(func() error { return w.runLanes(ctx) })
 	<-ctx.Done() // asked for, or because a lane cannot go on
 	err = lanes.Wait()
 	stop()
@@ -180,21 +179,40 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// runLane joins the lane's group once some engine of the lane can run: a worker
-// that can run nothing would only take commands from those who can.
-func (w *Worker) runLane(ctx context.Context, lane string) error {
-	if !w.roster.await(ctx, lane) {
-		return nil
-	}
-	w.reportInterrupted(ctx, lane)
-	l, err := w.cfg.Log.NewLane(eventlog.LaneConfig{
-		Lane: lane, Slots: w.cfg.Slots[lane], Accept: w.accept, Run: w.run, Settled: w.settler.settled, Grace: w.cfg.Grace,
-	})
+// runLanes takes part in the lanes' group, for each lane once some engine of it can
+// run: a worker that can run nothing would only take commands from those who can.
+func (w *Worker) runLanes(ctx context.Context) error {
+	lanes, err := w.cfg.Log.NewLanes()
 	if err != nil {
 		return err
 	}
-	if err := l.Run(ctx); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("lane %s cannot go on: %w", lane, err)
+	g, running := errgroup.WithContext(ctx)
+	g.Go(func() error { return lanes.Run(running) })
+	g.Go(func() error { return w.openLanes(running, lanes) })
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("the lanes cannot go on: %w", err)
+	}
+	return nil
+}
+
+// openLanes adds lanes as their engines get ready.
+func (w *Worker) openLanes(ctx context.Context, lanes *eventlog.Lanes) error {
+	for waiting := w.roster.lanes(); len(waiting) > 0; {
+		ready := w.roster.awaitAny(ctx, waiting)
+		if len(ready) == 0 {
+			return nil
+		}
+		var opened []eventlog.LaneConfig
+		for _, lane := range ready {
+			w.reportInterrupted(ctx, lane)
+			opened = append(opened, eventlog.LaneConfig{
+				Lane: lane, Slots: w.cfg.Slots[lane], Accept: w.accept, Run: w.run, Settled: w.settler.settled, Grace: w.cfg.Grace,
+			})
+		}
+		if err := lanes.Add(opened...); err != nil {
+			return err
+		}
+		waiting = slices.DeleteFunc(waiting, func(lane string) bool { return slices.Contains(ready, lane) })
 	}
 	return nil
 }

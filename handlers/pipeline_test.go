@@ -37,17 +37,19 @@ func newSystem(t *testing.T) *system {
 	var lanes sync.WaitGroup
 	t.Cleanup(func() { cancel(); lanes.Wait() })
 	s.announce()
+	var all []eventlog.LaneConfig
 	for _, name := range events.Lanes() {
-		lane, err := s.log.NewLane(eventlog.LaneConfig{Lane: name, Slots: 2, Grace: time.Second, Accept: s.accept, Run: s.succeed})
-		if err != nil {
-			t.Fatal(err)
-		}
-		lanes.Go(func() {
-			if err := lane.Run(ctx); err != nil {
-				t.Errorf("lane %s: %v", name, err)
-			}
-		})
+		all = append(all, eventlog.LaneConfig{Lane: name, Slots: 2, Grace: time.Second, Accept: s.accept, Run: s.succeed})
 	}
+	worker, err := s.log.NewLanes(all...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lanes.Go(func() {
+		if err := worker.Run(ctx); err != nil {
+			t.Errorf("the lanes: %v", err)
+		}
+	})
 	return s
 }
 
@@ -94,12 +96,12 @@ func (s *system) accept(cmd eventlog.Record) (eventlog.Acceptance, error) {
 	return eventlog.Acceptance{Record: s.record(events.TopicTaskEvents, m), Attempt: m.CausationID}, nil
 }
 
-func (s *system) succeed(ctx context.Context, cmd eventlog.Record) error {
+func (s *system) succeed(_ context.Context, cmd eventlog.Record) ([]eventlog.Record, error) {
 	m, err := answer(cmd, events.TaskSucceeded{Result: events.Result{Engine: "none", Fidelity: events.FidelityPreview}})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.log.Produce(ctx, s.record(events.TopicTaskEvents, m))
+	return []eventlog.Record{s.record(events.TopicTaskEvents, m)}, nil
 }
 
 // handler runs a handler until the returned function stops it.

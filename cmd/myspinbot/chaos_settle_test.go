@@ -91,7 +91,7 @@ func (c *cluster) tellPositions(ctx context.Context, log *eventlog.Log) {
 			c.t.Log(err)
 			return
 		}
-		committed, marks, err := log.FetchCommitted(ctx, eventlog.LaneGroup(lane))
+		committed, marks, err := log.FetchCommitted(ctx, eventlog.GroupLanes)
 		if err != nil {
 			c.t.Log(err)
 			return

@@ -44,8 +44,8 @@ func newGraveyard(t *testing.T) *graveyard {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lane, err := g.log.NewLane(eventlog.LaneConfig{
-		Lane: events.LaneTTS, Slots: 1, Run: func(context.Context, eventlog.Record) error { return nil },
+	lane, err := g.log.NewLanes(eventlog.LaneConfig{
+		Lane: events.LaneTTS, Slots: 1, Run: func(context.Context, eventlog.Record) ([]eventlog.Record, error) { return nil, nil },
 		Accept: func(eventlog.Record) (eventlog.Acceptance, error) {
 			return eventlog.Acceptance{}, fmt.Errorf("%w: the lane cannot read it", eventlog.ErrUndecodable)
 		},

@@ -110,17 +110,16 @@ func BenchmarkLane(b *testing.B) {
 	})
 	done := make(chan struct{})
 	var ran atomic.Int64
-	lane, err := l.NewLane(eventlog.LaneConfig{
+	lane, err := l.NewLanes(eventlog.LaneConfig{
 		Lane: events.LaneTTS, Slots: 64,
 		Accept: func(cmd eventlog.Record) (eventlog.Acceptance, error) {
 			return eventlog.Acceptance{Record: benchRecord(events.TopicTaskEvents, int(cmd.Offset)), Attempt: "0192f1a2-7a3b-7c4d-8e5f-001122334455"}, nil
 		},
-		Run: func(ctx context.Context, cmd eventlog.Record) error {
-			err := l.Produce(ctx, benchRecord(events.TopicTaskEvents, int(cmd.Offset)))
+		Run: func(_ context.Context, cmd eventlog.Record) ([]eventlog.Record, error) {
 			if ran.Add(1) == int64(b.N) {
 				close(done)
 			}
-			return err
+			return []eventlog.Record{benchRecord(events.TopicTaskEvents, int(cmd.Offset))}, nil
 		},
 	})
 	if err != nil {

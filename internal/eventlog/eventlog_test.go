@@ -48,12 +48,16 @@ func TestLaneAcceptsTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	running := make(chan struct{}, n)
-	lane, err := l.NewLane(eventlog.LaneConfig{
+	lane, err := l.NewLanes(eventlog.LaneConfig{
 		Lane: events.LaneTTS, Slots: n, Grace: time.Millisecond,
 		Accept: func(cmd eventlog.Record) (eventlog.Acceptance, error) {
 			return eventlog.Acceptance{Record: eventlog.Record{Topic: events.TopicTaskEvents, Key: cmd.Key}}, nil
 		},
-		Run: func(ctx context.Context, _ eventlog.Record) error { running <- struct{}{}; <-ctx.Done(); return nil },
+		Run: func(ctx context.Context, _ eventlog.Record) ([]eventlog.Record, error) {
+			running <- struct{}{}
+			<-ctx.Done()
+			return nil, nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -75,5 +79,21 @@ func TestLaneAcceptsTogether(t *testing.T) {
 	}
 	if txns := eventlogtest.Transactions(t, l); txns > n/4 {
 		t.Errorf("%d commands were accepted in %v transactions, want a few", n, txns)
+	}
+}
+
+// A wake cuts a wait short; it must not leave behind what has arrived, or commands would
+// wait for as long as others are accepted.
+func TestAWakeLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	_, cfg := eventlogtest.Fake(t)
+	l := eventlogtest.Open(t, cfg)
+	ctx, cancel := context.WithTimeout(t.Context(), eventlogtest.Patience)
+	defer cancel()
+	if err := l.Produce(ctx, eventlog.Record{Topic: events.TopicJobCommands, Key: "job", Value: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := l.FetchWoken(ctx, "woken", events.TopicJobCommands); err != nil || n != 1 {
+		t.Errorf("a woken fetch brought %d records, %v; want the one that was held", n, err)
 	}
 }

@@ -161,19 +161,19 @@ func ExampleReader() {
 	// 2 c
 }
 
-func ExampleLane() {
+func ExampleLanes() {
 	l, done := open()
 	defer done()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	lane, err := l.NewLane(eventlog.LaneConfig{
+	lane, err := l.NewLanes(eventlog.LaneConfig{
 		Lane: events.LaneTTS, Slots: 1,
 		Accept: func(cmd eventlog.Record) (eventlog.Acceptance, error) {
 			accepted := eventlog.Record{Topic: events.TopicTaskEvents, Key: cmd.Key, Value: []byte("accepted")}
 			return eventlog.Acceptance{Record: accepted, Attempt: "the attempt's id"}, nil
 		},
-		Run: func(ctx context.Context, cmd eventlog.Record) error {
-			return l.Produce(ctx, eventlog.Record{Topic: events.TopicTaskEvents, Key: cmd.Key, Value: []byte("succeeded")})
+		Run: func(_ context.Context, cmd eventlog.Record) ([]eventlog.Record, error) {
+			return []eventlog.Record{{Topic: events.TopicTaskEvents, Key: cmd.Key, Value: []byte("succeeded")}}, nil
 		},
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ package eventlog
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // LookAfterOpen does with the transaction that is open in a partition what EndHanging
@@ -48,4 +49,22 @@ func (l *Log) Mark(ctx context.Context, at TopicPartition, commit bool) error {
 		}
 	}
 	return fmt.Errorf("nothing is open in %s: %w", at, err)
+}
+
+// FetchWoken joins a group, waits until its client holds records, and returns how many
+// of them a fetch brings that was woken before it began.
+func (l *Log) FetchWoken(ctx context.Context, group, topic string) (int, error) {
+	var w waker
+	m, err := l.join(ctx, group, []string{topic}, oneSet, &w, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer m.close(true)
+	for m.sess.Client().BufferedFetchRecords() == 0 {
+		if err := wait(ctx, time.Millisecond); err != nil {
+			return 0, err
+		}
+	}
+	w.wake()
+	return m.fetch(ctx, 1000).NumRecords(), nil
 }

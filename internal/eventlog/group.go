@@ -124,17 +124,23 @@ type committed struct {
 	meta    string  // its text
 }
 
-// committedOffsets reads an offset fetch, by partition number. Inputs are
-// co-partitioned, and the newest metadata among them wins.
-func (l *Log) committedOffsets(resp *kmsg.OffsetFetchResponse) map[int32]*committed {
-	out := make(map[int32]*committed)
+// committedOffsets reads an offset fetch, by set of inputs and partition number. The
+// inputs of a set are co-partitioned, and the newest metadata among them wins.
+func (l *Log) committedOffsets(resp *kmsg.OffsetFetchResponse, set setFunc) owned {
+	out := make(owned)
 	add := func(topic string, partition int32, offset int64, meta *string) {
-		c := out[partition]
+		topic = strings.TrimPrefix(topic, l.cfg.Prefix)
+		parts := out[set(topic)]
+		if parts == nil {
+			parts = make(map[int32]*committed)
+			out[set(topic)] = parts
+		}
+		c := parts[partition]
 		if c == nil {
 			c = &committed{offsets: make(Offsets)}
-			out[partition] = c
+			parts[partition] = c
 		}
-		c.offsets[TopicPartition{strings.TrimPrefix(topic, l.cfg.Prefix), partition}] = offset
+		c.offsets[TopicPartition{topic, partition}] = offset
 		if seq, by, text, ok := parseMeta(meta); ok && seq >= c.seq {
 			c.seq, c.by, c.meta = seq, by, text
 		}

@@ -55,21 +55,21 @@ type choice struct {
 // and returns the first of them, as slots are free. A batch command is due when no
 // interactive one of its partition waits, held or not polled yet; one that has lost
 // its patience goes before all others.
-func (l *Lane) choose() []choice {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	free := l.cfg.Slots - len(l.busy)
+func (n *lane) choose() []choice {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	free := n.cfg.Slots - len(n.busy) + len(n.ending)
 	if free <= 0 {
 		return nil
 	}
 	now := time.Now()
 	var out []choice
-	for p, h := range l.held { // in random order, so that no partition is preferred
-		if _, busy := l.busy[p]; busy || !l.settling[p].over() {
+	for p, h := range n.held { // in random order, so that no partition is preferred
+		if _, busy := n.busy[p]; busy && !n.ending[p] || !n.settling[p].over() {
 			continue
 		}
 		switch {
-		case len(h.topics[laneBatch].queue) > 0 && now.Sub(l.batchSince(p, h)) >= l.cfg.BatchPatience:
+		case len(h.topics[laneBatch].queue) > 0 && now.Sub(n.batchSince(p, h)) >= n.cfg.BatchPatience:
 			out = append(out, choice{p, laneBatch, 0})
 		case len(h.topics[laneInteractive].queue) > 0:
 			out = append(out, choice{p, laneInteractive, 1})
@@ -83,61 +83,61 @@ func (l *Lane) choose() []choice {
 
 // batchSince is when the patience of the partition's next batch command began: when
 // it was written, so that a rebalance does not renew it, but not before it was its turn.
-func (l *Lane) batchSince(p int32, h *heldCommands) time.Time {
+func (n *lane) batchSince(p int32, h *heldCommands) time.Time {
 	since, q := h.topics[laneBatch].queue[0].Time, &h.topics[laneBatch]
 	if since.After(q.seen) { // another machine's clock
 		since = q.seen
 	}
-	if last := l.lastBatch[p]; last.After(since) {
+	if last := n.lastBatch[p]; last.After(since) {
 		since = last
 	}
 	return since
 }
 
 // take removes the chosen commands from what is held.
-func (l *Lane) take() []Record {
-	chosen := l.choose()
+func (n *lane) take() []Record {
+	chosen := n.choose()
 	cmds := make([]Record, len(chosen))
 	for i, c := range chosen {
-		h := l.held[c.partition]
+		h := n.held[c.partition]
 		q := &h.topics[c.topic]
 		cmds[i], q.queue = q.queue[0], q.queue[1:]
 		if c.topic == laneBatch {
-			l.lastBatch[c.partition] = time.Now()
+			n.lastBatch[c.partition] = time.Now()
 		}
-		l.throttle(c.partition, h)
+		n.throttle(c.partition, h)
 	}
 	return cmds
 }
 
-// hold keeps what a poll has brought.
-func (l *Lane) hold(cmds []Record) {
+// hold keeps what a poll has brought of the lane.
+func (n *lane) hold(cmds []Record) {
 	for _, c := range cmds {
-		h := l.held[c.Partition]
+		h := n.held[c.Partition]
 		switch {
 		case h == nil: // not ours any more
-		case c.Topic == l.topics[laneInteractive]:
+		case c.Topic == n.topics[laneInteractive]:
 			h.topics[laneInteractive].add(c)
-		default:
+		case c.Topic == n.topics[laneBatch]:
 			h.topics[laneBatch].add(c)
 		}
 	}
-	for p, h := range l.held {
-		h.from = max(h.from, l.member.seen[TopicPartition{l.topics[laneInteractive], p}])
-		l.throttle(p, h)
+	for p, h := range n.held {
+		h.from = max(h.from, n.all.member.seen[TopicPartition{n.topics[laneInteractive], p}])
+		n.throttle(p, h)
 	}
 }
 
 // throttle keeps what is held of a partition within bounds.
-func (l *Lane) throttle(p int32, h *heldCommands) {
-	for i, topic := range l.topics {
+func (n *lane) throttle(p int32, h *heldCommands) {
+	for i, topic := range n.topics {
 		q := &h.topics[i]
 		switch {
 		case !q.paused && len(q.queue) >= laneBacklog:
-			l.member.sess.Client().PauseFetchPartitions(map[string][]int32{l.log.cfg.Prefix + topic: {p}})
+			n.all.member.sess.Client().PauseFetchPartitions(map[string][]int32{n.all.log.cfg.Prefix + topic: {p}})
 			q.paused = true
 		case q.paused && len(q.queue) <= laneBacklog/2:
-			l.member.sess.Client().ResumeFetchPartitions(map[string][]int32{l.log.cfg.Prefix + topic: {p}})
+			n.all.member.sess.Client().ResumeFetchPartitions(map[string][]int32{n.all.log.cfg.Prefix + topic: {p}})
 			q.paused = false
 		}
 	}
@@ -156,44 +156,44 @@ func (s *settling) over() bool { return s == nil || s.done }
 
 // settle begins to wait where the newest commit of an assigned partition names an
 // attempt that neither runs here nor ended here.
-func (l *Lane) settle(assigned map[int32]*committed) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for p, s := range l.settling {
+func (n *lane) settle(assigned map[int32]*committed) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for p, s := range n.settling {
 		if c := assigned[p]; c == nil || c.seq != s.seq || c.meta != s.last.Attempt {
 			s.cancel()
-			delete(l.settling, p)
+			delete(n.settling, p)
 		}
 	}
 	for p, c := range assigned {
-		ours := c.by == l.log.cfg.Instance && (l.busy[p] == c.meta || l.ended[p] == c.meta)
-		if l.cfg.Settled == nil || c.meta == "" || l.settling[p] != nil || ours {
+		ours := c.by == n.all.log.cfg.Instance && (n.busy[p] == c.meta || n.ended[p] == c.meta)
+		if n.cfg.Settled == nil || c.meta == "" || n.settling[p] != nil || ours {
 			continue
 		}
 		s := &settling{last: Accepted{Partition: p, By: c.by, Attempt: c.meta}, seq: c.seq}
 		var ctx context.Context
-		ctx, s.cancel = context.WithCancel(l.ctx)
-		l.settling[p] = s
-		l.settlers.Go(func() { l.awaitSettled(ctx, s) })
+		ctx, s.cancel = context.WithCancel(n.all.ctx)
+		n.settling[p] = s
+		n.all.settlers.Go(func() { n.awaitSettled(ctx, s) })
 	}
 }
 
-func (l *Lane) awaitSettled(ctx context.Context, s *settling) {
+func (n *lane) awaitSettled(ctx context.Context, s *settling) {
 	defer s.cancel()
 	for {
-		err := l.cfg.Settled(ctx, s.last)
+		err := n.cfg.Settled(ctx, s.last)
 		if ctx.Err() != nil {
 			return
 		}
 		if err == nil {
-			l.mu.Lock()
+			n.mu.Lock()
 			s.done = true
-			l.mu.Unlock()
-			l.waker.wake()
+			n.mu.Unlock()
+			n.all.waker.wake()
 			return
 		}
-		l.log.cfg.Logger.Warn("it is not known whether an attempt still runs; its partition stays closed here",
-			"lane", l.cfg.Lane, "partition", s.last.Partition, "attempt", s.last.Attempt, "error", err)
+		n.all.log.cfg.Logger.Warn("it is not known whether an attempt still runs; its partition stays closed here",
+			"lane", n.cfg.Lane, "partition", s.last.Partition, "attempt", s.last.Attempt, "error", err)
 		if wait(ctx, settlePause) != nil {
 			return
 		}

@@ -35,7 +35,7 @@ func TestLaneChooses(t *testing.T) {
 		"an attempt elsewhere that has ended":      {held(cmd(0), nil, 9, 9), false, &settling{done: true}, time.Time{}, laneInteractive},
 		"an attempt elsewhere, and another's here": {held(cmd(0), nil, 9, 9), true, &settling{done: true}, time.Time{}, -1},
 	} {
-		l := &Lane{
+		l := &lane{
 			cfg: LaneConfig{Slots: 2, BatchPatience: patience}, held: map[int32]*heldCommands{0: c.held},
 			busy: map[int32]string{}, settling: map[int32]*settling{0: c.settling}, lastBatch: map[int32]time.Time{0: c.last},
 		}
@@ -56,7 +56,7 @@ func TestLaneChooses(t *testing.T) {
 func TestLaneChoosesByRankAcrossPartitions(t *testing.T) {
 	t.Parallel()
 	old, young := []Record{{Time: time.Now().Add(-time.Hour)}}, []Record{{Time: time.Now()}}
-	l := &Lane{
+	l := &lane{
 		cfg: LaneConfig{BatchPatience: time.Minute}, busy: map[int32]string{7: "x"},
 		held: map[int32]*heldCommands{0: {}, 1: {}, 2: {}, 7: {}},
 	}

@@ -32,17 +32,33 @@ type member struct {
 	sess   *kgo.GroupTransactSession
 	resume resumeFunc // or nil
 	waker  *waker     // interrupts poll
-	seen   Offsets    // if not nil, behind everything polled of the assignment, markers too
+	set    setFunc
+	seen   Offsets // if not nil, behind everything polled of the assignment, markers too
 
 	mu       sync.Mutex
-	fetched  map[int32]*committed // of an assignment in the making
-	assigned map[int32]*committed // nil between two assignments
-	changed  bool                 // since poll last looked
+	fetched  owned // of an assignment in the making
+	assigned owned // nil between two assignments
+	changed  bool  // since poll last looked
+}
+
+// setFunc names the set of co-partitioned inputs that a topic is one of.
+type setFunc func(topic string) string
+
+// owned is what a member has been given: of each set of inputs the partition numbers.
+type owned map[string]map[int32]*committed
+
+// each calls fn with everything in it.
+func (o owned) each(fn func(*committed)) {
+	for _, parts := range o {
+		for _, c := range parts {
+			fn(c)
+		}
+	}
 }
 
 // join makes a session. The waker outlives it and belongs to the caller.
-func (l *Log) join(ctx context.Context, group string, topics []string, w *waker, resume resumeFunc, more ...kgo.Opt) (*member, error) {
-	m := &member{log: l, group: group, waker: w, resume: resume}
+func (l *Log) join(ctx context.Context, group string, topics []string, set setFunc, w *waker, resume resumeFunc, more ...kgo.Opt) (*member, error) {
+	m := &member{log: l, group: group, set: set, waker: w, resume: resume}
 	self := l.cfg.Instance
 	opts := append(l.member(group, self, topics),
 		kgo.BlockRebalanceOnPoll(),
@@ -94,7 +110,7 @@ func (m *member) onRevoked(context.Context, *kgo.Client, map[string][]int32) {
 // are fetched then, so nothing else would say that what it knew is another's now.
 func (m *member) onNothing() {
 	m.mu.Lock()
-	m.assigned, m.changed = make(map[int32]*committed), true
+	m.assigned, m.changed = make(owned), true
 	m.mu.Unlock()
 	m.waker.wake()
 }
@@ -102,7 +118,7 @@ func (m *member) onNothing() {
 func (m *member) onFetched(_ context.Context, _ *kgo.Client, resp *kmsg.OffsetFetchResponse) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.fetched = m.log.committedOffsets(resp)
+	m.fetched = m.log.committedOffsets(resp, m.set)
 	return nil
 }
 
@@ -118,7 +134,7 @@ func (m *member) onAdjust(ctx context.Context, _ map[string]map[int32]kgo.Offset
 		return nil, err
 	}
 	offsets := make(map[string]map[int32]kgo.Offset)
-	for _, c := range fetched {
+	fetched.each(func(c *committed) {
 		for tp, o := range c.offsets {
 			if o < 0 {
 				o = starts[tp]
@@ -129,7 +145,7 @@ func (m *member) onAdjust(ctx context.Context, _ map[string]map[int32]kgo.Offset
 			}
 			offsets[name][tp.Partition] = kgo.NewOffset().At(o)
 		}
-	}
+	})
 	m.mu.Lock()
 	m.assigned, m.changed = fetched, true
 	m.mu.Unlock()
@@ -138,15 +154,15 @@ func (m *member) onAdjust(ctx context.Context, _ map[string]map[int32]kgo.Offset
 }
 
 // starts finds where to begin the inputs without a committed offset.
-func (m *member) starts(ctx context.Context, fetched map[int32]*committed) (Offsets, error) {
+func (m *member) starts(ctx context.Context, fetched owned) (Offsets, error) {
 	from := make(Offsets)
-	for _, c := range fetched {
+	fetched.each(func(c *committed) {
 		for tp, o := range c.offsets {
 			if o < 0 {
 				from[tp] = 0
 			}
 		}
-	}
+	})
 	if len(from) == 0 {
 		return from, nil
 	}
@@ -164,15 +180,13 @@ func (m *member) starts(ctx context.Context, fetched map[int32]*committed) (Offs
 }
 
 // assignment is the outcome of a rebalance.
-type assignment struct{ parts map[int32]*committed } // nil: between two
+type assignment struct{ owned owned } // nil: between two
 
 // poll waits for inputs, a wake or a rebalance. After a rebalance it returns the new
 // assignment and no inputs: those are polled again. Until the next call of
 // AllowRebalance none begins.
 func (m *member) poll(ctx context.Context, most int) ([]Record, *assignment, error) {
-	pollCtx, done := m.waker.context(ctx)
-	fetches := m.sess.PollRecords(pollCtx, most)
-	done()
+	fetches := m.fetch(ctx, most)
 	if ctx.Err() != nil {
 		return nil, nil, ctx.Err()
 	}
@@ -180,16 +194,30 @@ func (m *member) poll(ctx context.Context, most int) ([]Record, *assignment, err
 		return nil, nil, err
 	}
 	m.mu.Lock()
-	changed, parts := m.changed, m.assigned
+	changed, owned := m.changed, m.assigned
 	m.changed = false
 	m.mu.Unlock()
 	if changed {
 		clear(m.seen)
-		return nil, &assignment{parts}, m.settle(ctx)
+		return nil, &assignment{owned}, m.settle(ctx)
 	}
 	in := m.records(fetches)
 	m.log.metrics.consumedBatch(in)
 	return in, nil, nil
+}
+
+// fetch waits for records or a wake, which does not leave behind what the client holds.
+func (m *member) fetch(ctx context.Context, most int) kgo.Fetches {
+	ctx, done := m.waker.context(ctx)
+	defer done()
+	if ctx.Err() != nil {
+		// With a context that has ended, the client returns nothing of what it holds;
+		// without any, just that (franz-go 1.22.2).
+		if held := m.sess.PollRecords(nil, most); len(held) > 0 { //nolint:staticcheck // documented
+			return held
+		}
+	}
+	return m.sess.PollRecords(ctx, most) // also holds rebalances up until AllowRebalance
 }
 
 func (m *member) records(fetches kgo.Fetches) []Record {

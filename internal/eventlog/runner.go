@@ -85,7 +85,7 @@ func (r *Runner) Run(ctx context.Context) error {
 }
 
 func (r *Runner) session(ctx context.Context) (err error) {
-	if r.member, err = r.log.join(ctx, r.cfg.Group, r.cfg.Topics, &r.waker, r.resume); err != nil {
+	if r.member, err = r.log.join(ctx, r.cfg.Group, r.cfg.Topics, oneSet, &r.waker, r.resume); err != nil {
 		return err
 	}
 	defer func() {
@@ -102,7 +102,7 @@ func (r *Runner) session(ctx context.Context) (err error) {
 		case err != nil:
 			return err
 		case assigned != nil:
-			err = r.reassign(ctx, assigned.parts)
+			err = r.reassign(ctx, assigned.owned)
 		case len(in) > 0:
 			err = r.handle(ctx, in)
 		}
@@ -118,11 +118,15 @@ func (r *Runner) drop(p int32) {
 	delete(r.known, p)
 }
 
+// oneSet: a runner's inputs are all co-partitioned.
+func oneSet(string) string { return "" }
+
 // reassign recovers what is new in the assignment and drops what is gone.
-func (r *Runner) reassign(ctx context.Context, assigned map[int32]*committed) error {
-	if assigned == nil {
+func (r *Runner) reassign(ctx context.Context, all owned) error {
+	if all == nil {
 		return nil // between two assignments: what stays ours is known after it
 	}
+	assigned := all[oneSet("")]
 	for p, k := range r.known {
 		// Every transaction moves an offset: where none has moved, nobody else decided.
 		if now := assigned[p]; now == nil || !maps.Equal(now.offsets, k.offsets) {

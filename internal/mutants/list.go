@@ -7,7 +7,7 @@ var (
 	chain   = checker{pkg: "events", run: "Chain"}
 	core    = checker{pkg: "handlers", run: "^Test[^B]", args: []string{"-short"}}
 	seeds   = checker{pkg: "internal/simulation", run: "^TestSeeds$", env: "SEEDS=400"}
-	log     = checker{pkg: "internal/eventlog", run: "^TestConformanceInMemory$|^TestLane"}
+	log     = checker{pkg: "internal/eventlog", run: "^TestConformanceInMemory$|^TestLane|^TestAWake"}
 	rows    = checker{pkg: "projections", run: "Fold|Duplicates|Life|Stage"}
 	workers = checker{pkg: "gpu-consumers", run: "Stop|Settle|Reuse|Shared|Offered|Lease"}
 	keyed   = checker{pkg: "api", run: "TestAKeyIsOneRequestInEveryProcess|TestRefusalsOfTheJobHandler"}
@@ -79,9 +79,15 @@ func mutants() []mutant {
 		{"source-again", "without offsets the last decided input is decided again", "internal/eventlog/runner.go",
 			"			o[tp] = max(have, offset+1)", "			o[tp] = max(have, offset)", log},
 		{"lane-bound-broken", "two commands of one partition run at once", "internal/eventlog/lane_held.go",
-			"		if _, busy := l.busy[p]; busy || !l.settling[p].over() {", "		if !l.settling[p].over() {", log},
+			"		if _, busy := n.busy[p]; busy && !n.ending[p] || !n.settling[p].over() {", "		if !n.settling[p].over() {", log},
 		{"neighbour-not-awaited", "a new owner does not wait for the attempt of the former one", "internal/eventlog/lane_held.go",
-			"busy || !l.settling[p].over() {", "busy {", log},
+			"busy && !n.ending[p] || !n.settling[p].over() {", "busy && !n.ending[p] {", log},
+		{"woken-left-behind", "commands that have arrived wait for as long as others are accepted", "internal/eventlog/member.go",
+			"len(held) > 0 {", "len(held) > 1000 {", log},
+		{"report-given-up", "what ran while no session was there goes unreported", "internal/eventlog/lane_report.go",
+			"		s.write(r)\n		return\n	}\n	s.waker.wake()", "		return\n	}\n	s.waker.wake()", log},
+		{"old-subscription", "a process that comes back with other lanes is given what it had", "internal/eventlog/lanes.go",
+			"slices.Equal(slices.Sorted(slices.Values(had.Topics)), want)", "len(had.Topics) > 0", log},
 		{"dead-peers-stay", "the open transaction of a dead peer blocks the others", "internal/eventlog/group.go",
 			"		if alive[id] {\n			continue\n		}", "		if id != \"\" {\n			continue\n		}", log},
 		// Workers, tables, edge.

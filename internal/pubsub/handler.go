@@ -5,19 +5,13 @@ package pubsub
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"runtime/debug"
-	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
 
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 )
-
-// reportPause lies between two tries to report.
-const reportPause = 200 * time.Millisecond
 
 // Wrap puts middlewares around a handler, the first outermost.
 func Wrap(h message.HandlerFunc, middlewares ...message.HandlerMiddleware) message.HandlerFunc {
@@ -77,13 +71,12 @@ func (d *Decider) Decide(ctx context.Context, in eventlog.Record) ([]eventlog.Re
 	return d.decide(ctx, in)
 }
 
-// Task makes a handler what a lane runs: the messages that it returns are written
-// when it has ended, for as long as that takes, so that a worker without a broker
-// reports later. What failed returns is written instead when the handler has
-// returned an error or panicked.
-func Task(l *eventlog.Log, h message.HandlerFunc, failed func(cmd eventlog.Record, err error) []eventlog.Record, middlewares ...message.HandlerMiddleware) func(context.Context, eventlog.Record) error {
+// Task makes a handler what a lane runs: the messages that it returns are what the lane
+// writes. What failed returns is written instead when the handler has returned an error
+// or panicked.
+func Task(h message.HandlerFunc, failed func(cmd eventlog.Record, err error) []eventlog.Record, middlewares ...message.HandlerMiddleware) RecordFunc {
 	h = Wrap(h, middlewares...)
-	return RecordTask(l, func(ctx context.Context, cmd eventlog.Record) ([]eventlog.Record, error) {
+	return RecordTask(func(ctx context.Context, cmd eventlog.Record) ([]eventlog.Record, error) {
 		m := Message(cmd)
 		m.SetContext(ctx)
 		answers, err := h(m)
@@ -95,31 +88,13 @@ func Task(l *eventlog.Log, h message.HandlerFunc, failed func(cmd eventlog.Recor
 }
 
 // RecordTask is Task for a handler that needs no middleware.
-func RecordTask(l *eventlog.Log, f RecordFunc, failed func(cmd eventlog.Record, err error) []eventlog.Record) func(context.Context, eventlog.Record) error {
+func RecordTask(f RecordFunc, failed func(cmd eventlog.Record, err error) []eventlog.Record) RecordFunc {
 	f = recovering(f)
-	return func(ctx context.Context, cmd eventlog.Record) error {
+	return func(ctx context.Context, cmd eventlog.Record) ([]eventlog.Record, error) {
 		out, err := f(ctx, cmd)
 		if err != nil {
 			out = failed(cmd, err)
 		}
-		return report(ctx, l, out)
-	}
-}
-
-// report writes until it succeeds; once ctx has ended it tries a last time.
-func report(ctx context.Context, l *eventlog.Log, out []eventlog.Record) error {
-	for {
-		last := ctx.Err() != nil
-		err := l.Produce(context.WithoutCancel(ctx), out...)
-		if err == nil {
-			return nil
-		}
-		if last || !errors.Is(err, eventlog.ErrUnavailable) {
-			return fmt.Errorf("cannot report what came of a command: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(reportPause):
-		}
+		return out, nil
 	}
 }

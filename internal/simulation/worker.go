@@ -43,7 +43,9 @@ func newWorker(w *world, name string) *worker {
 	return k
 }
 
-func (w *world) laneGroup(lane string) *group { return w.log.group(eventlog.LaneGroup(lane)) }
+// laneGroup is a group for each lane, where the workers have one for all of theirs: here
+// the partitions of one lane move while the others' stay.
+func (w *world) laneGroup(lane string) *group { return w.log.group(eventlog.GroupLanes + "." + lane) }
 
 func (k *worker) start() {
 	k.up, k.frozen, k.offline, k.manifest = true, false, false, time.Time{}

@@ -14,7 +14,7 @@ import (
 func deadLettersAreResolvedOnce(t *testing.T, cfg eventlog.Config) {
 	l := Open(t, cfg)
 	w := newWorks()
-	stop := start(newLane(t, l, 2, w).Run)
+	stop := start(newLanes(t, l, 2, w).Run)
 	send(t, l, batchTopic, 1, "bad")
 	await(t, l, events.TopicDeadLetters, 1)
 	letters, err := l.DeadLetters(within(t))

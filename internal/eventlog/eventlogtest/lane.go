@@ -31,7 +31,7 @@ func newWorks() *works {
 	return &works{ran: make(map[string]int), running: make(map[int32]int), most: make(map[int32]int)}
 }
 
-func (w *works) run(ctx context.Context, cmd eventlog.Record) error {
+func (w *works) run(ctx context.Context, cmd eventlog.Record) ([]eventlog.Record, error) {
 	w.mu.Lock()
 	w.ran[string(cmd.Value)]++
 	w.order = append(w.order, string(cmd.Value))
@@ -61,7 +61,7 @@ func (w *works) run(ctx context.Context, cmd eventlog.Record) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running[cmd.Partition]--
-	return nil
+	return nil, nil
 }
 
 func (w *works) count() int {
@@ -70,7 +70,7 @@ func (w *works) count() int {
 	return len(w.ran)
 }
 
-func newLane(t *testing.T, l *eventlog.Log, slots int, w *works, more ...func(*eventlog.LaneConfig)) *eventlog.Lane {
+func newLanes(t *testing.T, l *eventlog.Log, slots int, w *works, more ...func(*eventlog.LaneConfig)) *eventlog.Lanes {
 	t.Helper()
 	cfg := eventlog.LaneConfig{
 		Lane: events.LaneTTS, Slots: slots, Run: w.run, Grace: 200 * time.Millisecond,
@@ -87,7 +87,7 @@ func newLane(t *testing.T, l *eventlog.Log, slots int, w *works, more ...func(*e
 	for _, set := range more {
 		set(&cfg)
 	}
-	lane, err := l.NewLane(cfg)
+	lane, err := l.NewLanes(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func laneBoundHolds(t *testing.T, cfg eventlog.Config) {
 	w := newWorks()
 	w.hold = make(chan struct{})
 	command(t, l, 0, 150) // more than is held of a partition
-	stop := start(newLane(t, l, 5, w).Run)
+	stop := start(newLanes(t, l, 5, w).Run)
 	Eventually(t, Patience, "a command of each partition runs", func() bool { return w.count() == 2 })
 	close(w.hold)
 	wantRun(t, l, w, 150)
@@ -142,7 +142,7 @@ func laneBoundHolds(t *testing.T, cfg eventlog.Config) {
 	}
 	last := eventlog.TopicPartition{Topic: events.LaneTopic(events.LaneTTS), Partition: 1}
 	Eventually(t, Patience, "partition 1 is committed with its last attempt", func() bool {
-		offsets, attempts, err := l.FetchCommitted(within(t), eventlog.LaneGroup(events.LaneTTS))
+		offsets, attempts, err := l.FetchCommitted(within(t), eventlog.GroupLanes)
 		return err == nil && offsets[last] == 75 && attempts[last] == "attempt of n149"
 	})
 	wantLastAccepted(t, l, "n148", "n149")
@@ -150,7 +150,7 @@ func laneBoundHolds(t *testing.T, cfg eventlog.Config) {
 
 	w = newWorks()
 	command(t, l, 0, 20)
-	stop = start(newLane(t, l, 1, w).Run)
+	stop = start(newLanes(t, l, 1, w).Run)
 	Eventually(t, Patience, "20 commands run", func() bool { return w.count() == 20 })
 	if err := stop(); err != nil {
 		t.Fatal(err)
@@ -180,10 +180,10 @@ func laneOutlivesRebalance(t *testing.T, cfg eventlog.Config) {
 	a, b := Open(t, cfg), Open(t, as(cfg, "b", nil))
 	w := newWorks()
 	w.hold = make(chan struct{})
-	stopA := start(newLane(t, a, 5, w).Run)
+	stopA := start(newLanes(t, a, 5, w).Run)
 	command(t, a, 0, 4)
 	Eventually(t, Patience, "one command of each partition runs", func() bool { return w.count() == 2 })
-	stopB := start(newLane(t, b, 5, w).Run)
+	stopB := start(newLanes(t, b, 5, w).Run)
 	// The second process takes a partition over and runs its next command.
 	Eventually(t, Patience, "the second process runs a command", func() bool { return w.count() == 3 })
 	close(w.hold)
@@ -202,7 +202,7 @@ func laneOutlivesRebalance(t *testing.T, cfg eventlog.Config) {
 	w = newWorks()
 	w.hold = make(chan struct{})
 	command(t, a, 40, 41)
-	stopA = start(newLane(t, a, 1, w).Run)
+	stopA = start(newLanes(t, a, 1, w).Run)
 	Eventually(t, Patience, "a command runs", func() bool { return w.count() == 1 })
 	if err := stopA(); err != nil || w.cancels != 1 {
 		t.Errorf("the lane ended with %v and %d cancelled commands, want 1", err, w.cancels)
@@ -214,7 +214,7 @@ func laneSettlesUnknownOutcomes(t *testing.T, cfg eventlog.Config) {
 	l := Open(t, cfg)
 	lossy := Open(t, as(cfg, "a", network))
 	w := newWorks()
-	stop := start(newLane(t, lossy, 5, w).Run)
+	stop := start(newLanes(t, lossy, 5, w).Run)
 	command(t, l, 0, 4)
 	wantRun(t, l, w, 4)
 	lost := network.LoseAnswer(keyEndTxn)
@@ -230,7 +230,7 @@ func laneSettlesUnknownOutcomes(t *testing.T, cfg eventlog.Config) {
 func laneSetsUndecodableAside(t *testing.T, cfg eventlog.Config) {
 	l := Open(t, cfg)
 	w := newWorks()
-	stop := start(newLane(t, l, 2, w).Run)
+	stop := start(newLanes(t, l, 2, w).Run)
 	if err := l.Produce(within(t), eventlog.Record{Topic: events.LaneTopic(events.LaneTTS), Key: "bad", Value: []byte("bad")}); err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func laneTakesInteractiveFirst(t *testing.T, cfg eventlog.Config) {
 	send(t, l, batchTopic, 0, named("late", 70)...)
 	send(t, l, interactiveTopic, 0, named("soon", 70)...)
 	send(t, l, batchTopic, 1, "alone")
-	stop := start(newLane(t, l, 5, w).Run)
+	stop := start(newLanes(t, l, 5, w).Run)
 	Eventually(t, Patience, "a command of each partition runs", func() bool { return w.count() == 2 })
 	send(t, l, interactiveTopic, 1, "behind")
 	wantStill(t, w, 2, "a partition runs one command, of whichever topic")
@@ -80,7 +80,7 @@ func laneLetsPatientBatchThrough(t *testing.T, cfg eventlog.Config) {
 		}
 	}
 	send(t, l, interactiveTopic, 0, named("soon", 50)...)
-	stop := start(newLane(t, l, 1, w, func(c *eventlog.LaneConfig) { c.BatchPatience = time.Hour }).Run)
+	stop := start(newLanes(t, l, 1, w, func(c *eventlog.LaneConfig) { c.BatchPatience = time.Hour }).Run)
 	Eventually(t, Patience, "all commands run", func() bool { return w.count() == 52 })
 	if err := stop(); err != nil {
 		t.Fatal(err)
@@ -139,10 +139,10 @@ func laneWaitsForOthersAttempts(t *testing.T, cfg eventlog.Config) {
 	wa, wb := newWorks(), newWorks()
 	wa.hold = make(chan struct{})
 	ga, gb := &gate{open: make(chan struct{})}, &gate{open: make(chan struct{})}
-	stopA := start(newLane(t, a, 5, wa, gated(ga)).Run)
+	stopA := start(newLanes(t, a, 5, wa, gated(ga)).Run)
 	command(t, a, 0, 6)
 	Eventually(t, Patience, "one command of each partition runs", func() bool { return wa.count() == 2 })
-	stopB := start(newLane(t, b, 5, wb, gated(gb)).Run)
+	stopB := start(newLanes(t, b, 5, wb, gated(gb)).Run)
 	Eventually(t, Patience, "the new owner asks for the end of what runs", func() bool { return len(gb.questions()) > 0 })
 	q := gb.questions()[0]
 	if want := fmt.Sprintf("attempt of n%d", q.Partition); q.By != "a" || q.Attempt != want {
@@ -171,12 +171,12 @@ func laneWaitsForItsPredecessors(t *testing.T, cfg eventlog.Config) {
 	wk, w := newWorks(), newWorks()
 	wk.hold = make(chan struct{})
 	t.Cleanup(func() { close(wk.hold) })
-	start(newLane(t, killed, 5, wk).Run)
+	start(newLanes(t, killed, 5, wk).Run)
 	command(t, l, 0, 4)
 	Eventually(t, Patience, "one command of each partition runs", func() bool { return wk.count() == 2 })
 	network.Cut()
 	g := &gate{open: make(chan struct{})}
-	stop := start(newLane(t, l, 5, w, gated(g)).Run)
+	stop := start(newLanes(t, l, 5, w, gated(g)).Run)
 	Eventually(t, Patience, "the successor asks for both", func() bool { return len(g.questions()) >= 2 })
 	wantStill(t, w, 0, "the attempts of the predecessor have not ended")
 	close(g.open)
@@ -192,13 +192,13 @@ func laneKeepsItsWorkThroughRebalances(t *testing.T, cfg eventlog.Config) {
 	wa, wb := newWorks(), newWorks()
 	wa.hold = make(chan struct{})
 	ga, gb := &gate{open: make(chan struct{})}, &gate{open: make(chan struct{})}
-	stopA := start(newLane(t, a, 5, wa, gated(ga)).Run)
+	stopA := start(newLanes(t, a, 5, wa, gated(ga)).Run)
 	command(t, a, 0, 6)
 	Eventually(t, Patience, "one command of each partition runs", func() bool { return wa.count() == 2 })
 	adm, _ := admin(t, cfg)
 	for round := 1; round <= 2; round++ { // partitions go and come back
 		asked := len(gb.questions())
-		stopB := start(newLane(t, b, 5, wb, gated(gb)).Run)
+		stopB := start(newLanes(t, b, 5, wb, gated(gb)).Run)
 		Eventually(t, Patience, "the other process has a partition", func() bool { return len(gb.questions()) > asked })
 		if err := stopB(); err != nil {
 			t.Fatal(err)
@@ -221,12 +221,12 @@ func laneKeepsItsWorkThroughRebalances(t *testing.T, cfg eventlog.Config) {
 // assigned names the owners of the lane's partitions.
 func assigned(t *testing.T, adm *kadm.Client, cfg eventlog.Config) string {
 	t.Helper()
-	groups, err := adm.DescribeGroups(within(t), cfg.Prefix+eventlog.LaneGroup(events.LaneTTS))
+	groups, err := adm.DescribeGroups(within(t), cfg.Prefix+eventlog.GroupLanes)
 	if err != nil {
 		return err.Error()
 	}
 	owners := make(map[int32]string)
-	for _, m := range groups[cfg.Prefix+eventlog.LaneGroup(events.LaneTTS)].Members {
+	for _, m := range groups[cfg.Prefix+eventlog.GroupLanes].Members {
 		if a, ok := m.Assigned.AsConsumer(); ok && m.InstanceID != nil {
 			for _, topic := range a.Topics {
 				for _, p := range topic.Partitions {
@@ -245,11 +245,11 @@ func laneSurvivesItsFreezing(t *testing.T, cfg eventlog.Config) {
 	a, b := Open(t, as(cfg, "a", network)), Open(t, as(cfg, "b", nil))
 	wa, wb := newWorks(), newWorks()
 	wa.hold = make(chan struct{})
-	stopA := start(newLane(t, a, 5, wa).Run)
+	stopA := start(newLanes(t, a, 5, wa).Run)
 	command(t, b, 0, 20)
 	Eventually(t, Patience, "one command of each partition runs", func() bool { return wa.count() == 2 })
 	network.Hang()
-	stopB := start(newLane(t, b, 5, wb).Run)
+	stopB := start(newLanes(t, b, 5, wb).Run)
 	Eventually(t, Patience, "the other process runs the rest", func() bool { return wb.count() == 18 })
 	close(wa.hold) // the frozen one's commands end, and it holds the next ones
 	network.Mend()

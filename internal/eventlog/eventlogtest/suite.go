@@ -54,6 +54,11 @@ func Conformance(t *testing.T, reach func(t *testing.T) eventlog.Config) {
 		{"LaneKeepsItsWorkThroughRebalances", laneKeepsItsWorkThroughRebalances},
 		{"LaneSurvivesItsFreezing", laneSurvivesItsFreezing},
 		{"LaneSetsUndecodableAside", laneSetsUndecodableAside},
+		{"LaneReportsWhatRan", laneReportsWhatRan},
+		{"LaneReportsLater", laneReportsLater},
+		{"LaneGivesUpImpossibleReports", laneGivesUpImpossibleReports},
+		{"LanesShareAProcess", lanesShareAProcess},
+		{"LanesChangeWithTheProcess", lanesChangeWithTheProcess},
 		{"DeadLettersAreResolvedOnce", deadLettersAreResolvedOnce},
 		{"ConsumerRetriesInOrder", consumerRetriesInOrder},
 	}

@@ -61,32 +61,36 @@ func lanesShareAProcess(t *testing.T, cfg eventlog.Config) {
 	wantOnce(t, await(t, l, events.TopicTaskEvents, 30), 30)
 }
 
-// A process that comes back under its name for other lanes gets those, and the lanes
-// that it no longer hosts are others'.
+// A process that comes back under its name for more lanes gets those too, also where
+// another process leads the group.
 func lanesChangeWithTheProcess(t *testing.T, cfg eventlog.Config) {
 	network := new(Network)
-	killed, l := Open(t, as(cfg, "a", network)), Open(t, cfg)
-	first, script, tts := newWorks(), newWorks(), newWorks()
-	one, err := killed.NewLanes(laneConfig(events.LaneScript, first))
-	if err != nil {
-		t.Fatal(err)
+	leader, killed, l := Open(t, as(cfg, "b", nil)), Open(t, as(cfg, "a", network)), Open(t, cfg)
+	media, script, again, tts := newWorks(), newWorks(), newWorks(), newWorks()
+	host := func(l *eventlog.Log, lanes ...eventlog.LaneConfig) func() error {
+		hosted, err := l.NewLanes(lanes...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return start(hosted.Run)
 	}
-	start(one.Run)
-	commandLane(t, l, events.LaneScript, 0, 4)
-	Eventually(t, Patience, "the first process runs", func() bool { return first.count() == 4 })
+	stopLeader := host(leader, laneConfig(events.LaneMedia, media))
+	commandLane(t, l, events.LaneMedia, 0, 1)
+	Eventually(t, Patience, "the leader runs", func() bool { return media.count() == 1 })
+	host(killed, laneConfig(events.LaneScript, script))
+	commandLane(t, l, events.LaneScript, 1, 5)
+	Eventually(t, Patience, "the first process runs", func() bool { return script.count() == 4 })
 	network.Cut()
-	both, err := l.NewLanes(laneConfig(events.LaneScript, script), laneConfig(events.LaneTTS, tts))
-	if err != nil {
-		t.Fatal(err)
+	stop := host(l, laneConfig(events.LaneScript, again), laneConfig(events.LaneTTS, tts))
+	commandLane(t, l, events.LaneScript, 5, 9)
+	commandLane(t, l, events.LaneTTS, 9, 13)
+	Eventually(t, Patience, "its successor runs both lanes", func() bool { return again.count() == 4 && tts.count() == 4 })
+	for _, stop := range []func() error{stop, stopLeader} {
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	stop := start(both.Run)
-	commandLane(t, l, events.LaneScript, 4, 8)
-	commandLane(t, l, events.LaneTTS, 8, 12)
-	Eventually(t, Patience, "its successor runs both lanes", func() bool { return script.count() == 4 && tts.count() == 4 })
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
-	wantOnce(t, await(t, l, events.TopicTaskEvents, 12), 12)
+	wantOnce(t, await(t, l, events.TopicTaskEvents, 13), 13)
 }
 
 // reporting makes a lane report "done <command>" for each command.

@@ -52,8 +52,12 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		}
 		return 0
 	}
+	name := args[0]
+	if name == "job" { // what people say of one
+		name = "jobs"
+	}
 	for _, c := range commands() {
-		if c.name == args[0] {
+		if c.name == name {
 			return c.run(ctx, args[1:], stdout, stderr)
 		}
 	}

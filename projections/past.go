@@ -52,12 +52,11 @@ type PastJob struct {
 // facts. Errors: ErrNotFound, ErrNoSuchMoment, ErrOtherPartition, an unreadable fact
 // of the job, an error of the log, or the context's.
 func (h *History) Job(ctx context.Context, tenant, id string, at Moment) (*PastJob, error) {
-	ranges, err := h.log.Ranges(ctx, events.TopicJobEvents)
+	tp, whole, err := home(ctx, h.log, id)
 	if err != nil {
 		return nil, err
 	}
-	tp := eventlog.TopicPartition{Topic: events.TopicJobEvents, Partition: eventlog.PartitionFor(id, len(ranges))}
-	end := ranges[tp].Stable
+	end := whole.Stable
 	if at.Place != nil {
 		switch {
 		case at.Place.Partition != tp.Partition:
@@ -79,7 +78,27 @@ func (h *History) Job(ctx context.Context, tenant, id string, at Moment) (*PastJ
 			return nil, err
 		}
 	}
-	return t.job(ctx, h.log, tenant, ranges[tp].Stable)
+	return t.job(ctx, h.log, tenant, whole.Stable)
+}
+
+// home is the partition that holds a job's facts, and what is in it.
+func home(ctx context.Context, log source, jobID string) (eventlog.TopicPartition, eventlog.Range, error) {
+	tp := eventlog.TopicPartition{Topic: events.TopicJobEvents}
+	ranges, err := log.Ranges(ctx, tp.Topic)
+	if err != nil {
+		return tp, eventlog.Range{}, err
+	}
+	n := 0
+	for found := range ranges {
+		if found.Topic == tp.Topic {
+			n++
+		}
+	}
+	if n == 0 {
+		return tp, eventlog.Range{}, fmt.Errorf("the log has no topic %s", tp.Topic)
+	}
+	tp.Partition = eventlog.PartitionFor(jobID, n)
+	return tp, ranges[tp], nil
 }
 
 // hint is the offset of the job's first event according to the tables; 0: read all.

@@ -90,32 +90,6 @@ func tailLog(ctx context.Context, cfg Config, topic, job string, follow bool, st
 	return err
 }
 
-const (
-	replayAbout = "rebuild drops the tables and makes them anew from the log; verify folds the log,\ncompares every row of the tables with it, and exits 1 if any differs."
-	replayUsage = "usage: myspinbot replay rebuild|verify [--kafka-brokers HOST:PORT] [--postgres-url URL]\n" + replayAbout
-)
-
-// runReplay is `myspinbot replay rebuild` and `replay verify`.
-func runReplay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	tools := map[string]func(context.Context, projections.Config, io.Writer) error{"rebuild": rebuildTables, "verify": verifyTables}
-	if asksForHelp(args) {
-		fmt.Fprintln(stdout, replayUsage)
-		return 0
-	}
-	if len(args) == 0 || tools[args[0]] == nil {
-		fmt.Fprintln(stderr, replayUsage)
-		return 2
-	}
-	cfg, status, ok := commandConfig("replay "+args[0], replayAbout, args[1:], stdout, stderr)
-	if !ok {
-		return status
-	}
-	if err := withTables(ctx, cfg, stderr, func(c projections.Config) error { return tools[args[0]](ctx, c, stdout) }); err != nil {
-		return failed(stderr, err)
-	}
-	return 0
-}
-
 func withTables(ctx context.Context, cfg Config, stderr io.Writer, use func(projections.Config) error) error {
 	cfg.Roles = []string{roleProjector}
 	if err := cfg.checkServices(); err != nil {
@@ -151,20 +125,5 @@ func rebuildTables(ctx context.Context, c projections.Config, stdout io.Writer) 
 		return err
 	}
 	fmt.Fprintf(stdout, "the tables are rebuilt (%.1f s)\n", time.Since(began).Seconds())
-	return nil
-}
-
-func verifyTables(ctx context.Context, c projections.Config, stdout io.Writer) error {
-	report, err := projections.Verify(ctx, c)
-	if err != nil {
-		return err
-	}
-	for _, d := range report.Differences {
-		fmt.Fprintln(stdout, d)
-	}
-	if len(report.Differences) > 0 {
-		return fmt.Errorf("%d differences between the tables and the log", len(report.Differences))
-	}
-	fmt.Fprintf(stdout, "%d rows equal the fold of the log\n", report.Rows)
 	return nil
 }

@@ -55,6 +55,7 @@ func Conformance(t *testing.T, reach func(t *testing.T) eventlog.Config) {
 		{"LaneSurvivesItsFreezing", laneSurvivesItsFreezing},
 		{"LaneSetsUndecodableAside", laneSetsUndecodableAside},
 		{"DeadLettersAreResolvedOnce", deadLettersAreResolvedOnce},
+		{"RestoredRecordsLieWhereTheyLay", restoredRecordsLieWhereTheyLay},
 		{"ConsumerRetriesInOrder", consumerRetriesInOrder},
 	}
 	for _, c := range cases {

@@ -34,22 +34,35 @@ func runConfig(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// runLog is `myspinbot log tail`.
+// runLog is `myspinbot log`.
 func runLog(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("log tail", flag.ContinueOnError)
-	topic := flags.String("topic", events.TopicJobEvents, "topic to print, without the prefix")
-	follow := flags.Bool("follow", true, "go on with what is written from now on; false ends at the end")
-	job := flags.String("job", "", "only records with this key")
-	const usage = "usage: myspinbot log tail [--topic jobs.events] [--follow=false] [--job ID] [--kafka-brokers HOST:PORT]"
+	const tail = "log tail [--topic jobs.events] [--follow=false] [--job ID]"
+	const usage = "usage: myspinbot " + tail + "\n       myspinbot " + exportUsage + "\n       myspinbot " + importUsage + "\neach with [--kafka-brokers HOST:PORT]"
 	if asksForHelp(args) {
 		fmt.Fprintln(stdout, usage)
 		return 0
 	}
-	if len(args) == 0 || args[0] != "tail" {
-		fmt.Fprintln(stderr, usage)
-		return 2
+	if len(args) > 0 {
+		switch args[0] {
+		case "tail":
+			return runTail(ctx, tail, args[1:], stdout, stderr)
+		case "export":
+			return runExport(ctx, args[1:], stdout, stderr)
+		case "import":
+			return runImport(ctx, args[1:], stdout, stderr)
+		}
 	}
-	cfg, status, ok := commandConfig("log tail [--topic jobs.events] [--job ID] [--follow=false]", "Prints a topic's records, one JSON line each.", args[1:], stdout, stderr, flags)
+	fmt.Fprintln(stderr, usage)
+	return 2
+}
+
+// runTail is `myspinbot log tail`.
+func runTail(ctx context.Context, usage string, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("log tail", flag.ContinueOnError)
+	topic := flags.String("topic", events.TopicJobEvents, "topic to print, without the prefix")
+	follow := flags.Bool("follow", true, "go on with what is written from now on; false ends at the end")
+	job := flags.String("job", "", "only records with this key")
+	cfg, status, ok := commandConfig(usage, "Prints a topic's records, one JSON line each.", args, stdout, stderr, flags)
 	if !ok {
 		return status
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -92,6 +93,27 @@ func (r *Restorer) Write(ctx context.Context, records []Record, gap int64) error
 		return err
 	}
 	return r.skip(ctx, tp, gap)
+}
+
+// Append writes records behind what there is, each into the partition of its key (of a
+// lane topic: into its slot), in their order. Headers that name the offset of a source
+// are left out, for it is another one now.
+func (r *Restorer) Append(ctx context.Context, records []Record) error {
+	out := make([]*kgo.Record, len(records))
+	for i, rec := range records {
+		rec.Headers = slices.DeleteFunc(slices.Clone(rec.Headers), func(h Header) bool { return namesSource(h.Key) })
+		var err error
+		if out[i], err = r.log.outgoing(rec, nil); err != nil {
+			return err
+		}
+		if spec := r.log.specs[rec.Topic]; spec.lane == "" {
+			out[i].Partition = PartitionFor(rec.Key, spec.partitions)
+		}
+	}
+	if err := r.plain.ProduceSync(ctx, out...).FirstErr(); err != nil {
+		return fmt.Errorf("cannot write to %s: %w", records[0].Topic, unavailable(err))
+	}
+	return nil
 }
 
 // awaitMarker waits until the partition's last transaction has its marker, which the

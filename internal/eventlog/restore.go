@@ -95,6 +95,11 @@ func (r *Restorer) Write(ctx context.Context, records []Record, gap int64) error
 	return r.skip(ctx, tp, gap)
 }
 
+// Skip leaves every offset of the partition before end empty that is not taken yet.
+func (r *Restorer) Skip(ctx context.Context, tp TopicPartition, end int64) error {
+	return r.skip(ctx, tp, end-r.next[tp])
+}
+
 // Append writes records behind what there is, each into the partition of its key (of a
 // lane topic: into its slot), in their order. Headers that name the offset of a source
 // are left out, for it is another one now.

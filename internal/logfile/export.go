@@ -54,6 +54,14 @@ func Export(ctx context.Context, log *eventlog.Log, w io.Writer, s Selection) (r
 			ends[tp] = r
 		}
 	}
+	if s.Key == "" && s.Since.IsZero() && s.Until.IsZero() {
+		h.Ends = make(map[string][]int64)
+		for _, topic := range s.Topics {
+			for p := range int32(h.Partitions[topic]) { //nolint:gosec // partitions are few
+				h.Ends[topic] = append(h.Ends[topic], ends[eventlog.TopicPartition{Topic: topic, Partition: p}].Stable)
+			}
+		}
+	}
 	out := bufio.NewWriterSize(w, 1<<20)
 	first, err := json.Marshal(h)
 	if err != nil {

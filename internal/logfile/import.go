@@ -3,7 +3,6 @@
 package logfile
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,14 +146,23 @@ func (i *importing) keep(ctx context.Context) error {
 	return group.Wait()
 }
 
+// places are all partitions of the file's topics.
 func (i *importing) places() []eventlog.TopicPartition {
-	return slices.SortedFunc(maps.Keys(i.sections), func(a, b eventlog.TopicPartition) int {
-		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
-	})
+	var all []eventlog.TopicPartition
+	for _, topic := range slices.Sorted(maps.Keys(i.partitions)) {
+		for p := range int32(i.partitions[topic]) { //nolint:gosec // partitions are few
+			all = append(all, eventlog.TopicPartition{Topic: topic, Partition: p})
+		}
+	}
+	return all
 }
 
 func (i *importing) keepPartition(ctx context.Context, w *eventlog.Restorer, tp eventlog.TopicPartition) error {
 	in := lines{file: i.file, sections: i.sections[tp]}
+	end, known := i.end(tp)
+	if known && len(i.sections[tp]) == 0 { // it was emptied by its retention
+		return w.Skip(ctx, tp, end)
+	}
 	var run []eventlog.Record
 	for {
 		r, err := in.next()
@@ -165,6 +173,8 @@ func (i *importing) keepPartition(ctx context.Context, w *eventlog.Restorer, tp 
 			last, gap := run[k-1].Offset, int64(0)
 			if r != nil {
 				gap = r.Offset - last - 1
+			} else if known {
+				gap = end - last - 1
 			}
 			if r == nil || gap > 0 || k == runLength {
 				if err := w.Write(ctx, run, gap); err != nil {

@@ -17,8 +17,9 @@ const version = 1
 
 // header is the first line.
 type header struct {
-	Version    int            `json:"myspinbot_history"`
-	Partitions map[string]int `json:"partitions"`
+	Version    int                `json:"myspinbot_history"`
+	Partitions map[string]int     `json:"partitions"`
+	Ends       map[string][]int64 `json:"ends,omitempty"` // of whole topics: the offset behind the last one taken, by partition
 }
 
 // footer is the last line.

@@ -73,6 +73,9 @@ func sample(t testing.TB) *eventlog.Log {
 	write(events.TopicJobEvents, 0, 0, 18, one)
 	write(events.TopicJobEvents, 2, 0, 40, slices.Repeat([][]byte{one}, 1200)...)
 	write(events.TopicJobCommands, 1, 0, 0, one, one)
+	write(events.TopicProfileEvents, 0, 3, 0, one)
+	write(events.TopicProfileEvents, 1, 1, 0, one)
+	ok(t, w.Skip(t.Context(), eventlog.TopicPartition{Topic: events.TopicTaskEvents, Partition: 2}, 70)) // its records are gone
 	write(events.TopicDeadLetters, 1, 0, 2, one)
 	write(events.LaneTopic(events.LaneTTS), 1, 1, 0, one)
 	return log
@@ -104,11 +107,18 @@ func TestAHistoryComesOutAsItWentIn(t *testing.T) {
 	var done, total int64
 	got, err := load(t.Context(), into, text, logfile.Options{Report: func(d, of int64) { done, total = d, of }})
 	ok(t, err)
-	if !got.Kept || got.Records != 1215 || done != 1215 || total != 1215 {
+	if !got.Kept || got.Records != 1217 || done != 1217 || total != 1217 {
 		t.Errorf("imported %+v, told %d of %d", got, done, total)
 	}
 	if again := export(t, into, everything()); again != text {
 		t.Errorf("the second export differs:\n%.2000s\nwant\n%.2000s", again, text)
+	}
+	for tp, end := range map[eventlog.TopicPartition]int64{{Topic: events.TopicJobEvents, Partition: 0}: 19, {Topic: events.TopicProfileEvents, Partition: 0}: 4,
+		{Topic: events.TopicProfileEvents, Partition: 1}: 2, {Topic: events.TopicTaskEvents, Partition: 2}: 70} {
+		eventlogtest.Eventually(t, time.Minute, fmt.Sprint(tp, " ends where it did"), func() bool { // the last marker may come late
+			ranges, err := into.Ranges(t.Context(), tp.Topic)
+			return err == nil && ranges[tp].Stable == end && ranges[tp].End == end
+		})
 	}
 	_, err = load(t.Context(), into, text, logfile.Options{})
 	if !errors.Is(err, logfile.ErrNotEmpty) || !strings.Contains(err.Error(), "--force") {
@@ -153,7 +163,7 @@ func TestOtherPartitionsKeepTheOrderOfEveryKey(t *testing.T) {
 		into := newLog(t, partitions)
 		got, err := load(t.Context(), into, text, logfile.Options{})
 		ok(t, err)
-		if got.Kept || !strings.Contains(got.Why, fmt.Sprintf("has 3 partitions in the file and %d here", partitions)) || got.LeftOut != 1 || got.Records != 1214 {
+		if got.Kept || !strings.Contains(got.Why, fmt.Sprintf("has 3 partitions in the file and %d here", partitions)) || got.LeftOut != 1 || got.Records != 1216 {
 			t.Errorf("%d partitions: %+v", partitions, got)
 		}
 		if have := read(t, into); !maps.EqualFunc(have, want, slices.Equal[[]string]) {
@@ -189,10 +199,10 @@ func TestPartsOfAHistory(t *testing.T) {
 		want int
 		of   string
 	}{
-		"one job":       {logfile.Selection{Key: job}, 2, `"key":"` + job + `"`},
+		"one job":       {logfile.Selection{Key: job}, 3, `"key":"` + job + `"`},
 		"nobody":        {logfile.Selection{Key: "nobody"}, 0, "never"},
 		"one topic":     {logfile.Selection{Topics: []string{events.TopicJobCommands}}, 2, `"topic":"jobs.commands"`},
-		"from a time":   {logfile.Selection{Since: began.Add(1212 * time.Second)}, 3, `"time":"2026-03-01T12:20:1`},
+		"from a time":   {logfile.Selection{Since: began.Add(1214 * time.Second)}, 3, `"time":"2026-03-01T12:20:1`},
 		"up to a time":  {logfile.Selection{Until: began.Add(4 * time.Second)}, 4, `"partition":0`},
 		"between times": {logfile.Selection{Since: began.Add(2 * time.Second), Until: began.Add(3 * time.Second)}, 2, `"offset":`},
 	} {
@@ -234,6 +244,8 @@ func TestFilesThatAreNoHistory(t *testing.T) {
 	}
 	job := key(1, "job")
 	for name, c := range map[string]struct{ text, says string }{
+		"ends of other partitions":  {with(1, `"ends":{"jobs.commands":[0,`, `"ends":{"jobs.commands":[`), "line 1: jobs.commands has 3 partitions and 2 ends"},
+		"a record behind the end":   {with(1, `[0,2,0]`, `[0,1,0]`), "line 4: jobs.commands/1 ends at offset 1 by the first line and has a record at 1"},
 		"nothing":                   {"", "it ends after 0 records without its last line"},
 		"another file":              {"topic,partition\n", "line 1: a history starts with"},
 		"another JSON":              {`{"topic":"jobs.commands"}`, "line 1: a history starts with"},
@@ -255,7 +267,7 @@ func TestFilesThatAreNoHistory(t *testing.T) {
 		"an offset below 0":         {with(2, `"offset":0`, `"offset":-1`), "line 2: offset -1"},
 		"no time":                   {with(2, `"time":"2026-03-01T12:20:12Z",`, ""), "line 2: it has no time"},
 		"two values":                {with(2, `"value":`, `"value_base64":"AA==","value":`), "line 2: it has value and value_base64"},
-		"offsets that no log keeps": {strings.NewReplacer(`"offset":0`, `"offset":1`, `"offset":1`, `"offset":2`).Replace(good), "the offsets cannot be kept"},
+		"offsets that no log keeps": {strings.NewReplacer(`"offset":0`, `"offset":1`, `"offset":1`, `"offset":2`, "[0,2,0]", "[0,3,0]").Replace(good), "the offsets cannot be kept"},
 	} {
 		_, err := load(t.Context(), into, c.text, logfile.Options{})
 		if err == nil || !strings.Contains(err.Error(), c.says) || !errors.Is(err, logfile.ErrFile) && !errors.Is(err, eventlog.ErrNotRestorable) {

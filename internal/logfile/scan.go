@@ -22,6 +22,7 @@ type section struct{ at, size int64 }
 // contents is what a file holds.
 type contents struct {
 	partitions map[string]int // by topic
+	ends       map[string][]int64
 	records    int64
 	sections   map[eventlog.TopicPartition][]section
 }
@@ -69,18 +70,41 @@ func (s *scan) take(n int, at int64, text []byte) error {
 	case n == 1 && h.Version != version:
 		return fmt.Errorf("the file has format %d, this program reads %d; update this program", h.Version, version)
 	case n == 1:
-		s.partitions = h.Partitions
+		s.partitions, s.ends = h.Partitions, h.Ends
+		for topic, ends := range h.Ends {
+			if len(ends) != h.Partitions[topic] {
+				return fmt.Errorf("%s has %d partitions and %d ends", topic, h.Partitions[topic], len(ends))
+			}
+		}
 		return nil
 	case f.End:
 		s.done = true
 		if f.Records != s.records {
 			return fmt.Errorf("the file held %d records and now has %d; export it again", f.Records, s.records)
 		}
-		return nil
+		return s.checkEnds()
 	case r == nil:
 		return errors.New("a second first line; import the files one after another")
 	}
 	return s.record(*r, at, int64(len(text)))
+}
+
+func (s *scan) checkEnds() error {
+	for tp, last := range s.last {
+		if end, known := s.end(tp); known && last >= end {
+			return fmt.Errorf("%s ends at offset %d by the first line and has a record at %d", tp, end, last)
+		}
+	}
+	return nil
+}
+
+// end is where a partition ended, if the file says so.
+func (c contents) end(tp eventlog.TopicPartition) (int64, bool) {
+	ends := c.ends[tp.Topic]
+	if int(tp.Partition) >= len(ends) {
+		return 0, false
+	}
+	return ends[tp.Partition], true
 }
 
 func (s *scan) record(r eventlog.Record, at, size int64) error {

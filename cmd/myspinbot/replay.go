@@ -188,7 +188,7 @@ func (r replayFlags) status(ctx context.Context, c projections.Config, stdout, _
 	fmt.Fprintln(t, "\nPARTITION\tNEXT\tEND\tEVENTS BEHIND\tSECONDS\tOFFSETS/S\tERROR")
 	for _, p := range s.Partitions {
 		problem := p.Error
-		if problem == "" && p.Events > 0 && p.Rate == 0 && p.Seconds > r.watch.Seconds()+5 {
+		if problem == "" && r.watch > 0 && p.Events > 0 && p.Rate == 0 && p.Seconds > r.watch.Seconds()+5 {
 			problem = "it does not move: does a projector run?"
 		}
 		fmt.Fprintf(t, "%s/%d\t%d\t%d\t%d\t%.1f\t%.0f\t%s\n", p.Topic, p.Partition, p.Next, p.End, p.Events, p.Seconds, p.Rate, problem)

@@ -43,8 +43,8 @@ func unzipped(t testing.TB, path string) []byte {
 	return text
 }
 
-// played is a log that holds a history where it lay, and tables that a projector has made of it.
-func played(t testing.TB, history []byte) (*eventlog.Log, *pgxpool.Pool) {
+// imported is a log that holds a history where it lay.
+func imported(t testing.TB, history []byte) *eventlog.Log {
 	t.Helper()
 	_, cfg := eventlogtest.Fake(t)
 	log := eventlogtest.Open(t, cfg)
@@ -53,7 +53,13 @@ func played(t testing.TB, history []byte) (*eventlog.Log, *pgxpool.Pool) {
 	if !got.Kept {
 		t.Fatalf("the offsets are not kept: %s", got.Why)
 	}
-	pool := database(t)
+	return log
+}
+
+// played is that log, and tables that a projector has made of it.
+func played(t testing.TB, history []byte) (*eventlog.Log, *pgxpool.Pool) {
+	t.Helper()
+	log, pool := imported(t, history), database(t)
 	p := NewProjector(Config{Log: log, Pool: pool, Logger: slog.New(slog.DiscardHandler)})
 	launch(t, p)
 	ranges, err := log.Ranges(t.Context(), topics()...)
@@ -151,7 +157,7 @@ func wantRows(t *testing.T, got, want string) {
 func TestRecordedLogsTellOfEverything(t *testing.T) {
 	t.Parallel()
 	told := map[string]bool{}
-	log, _ := played(t, unzipped(t, "testdata/recorded/2026-11.jsonl.gz"))
+	log := imported(t, unzipped(t, "testdata/recorded/2026-11.jsonl.gz"))
 	_, err := log.Read(t.Context(), log.Whole(logfile.Topics()...), func(records []eventlog.Record) error {
 		for _, r := range records {
 			m, err := events.Decode(r.Value)

@@ -69,6 +69,7 @@ func TestReplayOfOneJobBesideARunningProjector(t *testing.T) {
 	l := keyed{memory}
 	p := projector(pool, memory, 3)
 	launch(t, p)
+	eventually(t, "the projector has begun", func() bool { return len(p.Status().Partitions) > 0 })
 	job := whole("job")
 	var others sync.WaitGroup
 	others.Go(func() {

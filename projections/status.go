@@ -67,8 +67,9 @@ func readStatus(ctx context.Context, p *Projector, watch time.Duration, now func
 	if s.Generations, err = p.generations(ctx); err != nil {
 		return s, readError(ctx, err)
 	}
-	before, began := eventlog.Offsets{}, now()
-	if before, err = p.liveCheckpoints(ctx); err != nil {
+	began := now()
+	before, err := p.liveCheckpoints(ctx)
+	if err != nil {
 		return s, readError(ctx, err)
 	}
 	if err := s.measure(ctx, p, before, now); err != nil {

@@ -90,7 +90,7 @@ func verify(ctx context.Context, p *Projector) (Report, error) {
 		return r, readError(ctx, err)
 	}
 	for _, t := range shapes() {
-		if err := r.compare(ctx, tx, migrations.Schema(live.Number), t); err != nil {
+		if err := r.compare(ctx, tx, migrations.Schema(live.Number), scratch, t); err != nil {
 			return r, readError(ctx, err)
 		}
 	}
@@ -192,14 +192,14 @@ func shapes() []shape {
 	return []shape{jobs.shape(), stages.shape(), artifacts.shape(), profiles.shape(), jobEvents.shape()}
 }
 
-// compare finds the rows whose text differs, and tells which columns do.
-func (r *Report) compare(ctx context.Context, tx pgx.Tx, schema string, s shape) error {
+// compare finds the rows of the live schema whose text differs from those of the log's, and tells which columns do.
+func (r *Report) compare(ctx context.Context, tx pgx.Tx, schema, logs string, s shape) error {
 	var rows int64
-	if err := tx.QueryRow(ctx, "SELECT count(*) FROM "+scratch+"."+s.name).Scan(&rows); err != nil {
+	if err := tx.QueryRow(ctx, "SELECT count(*) FROM "+logs+"."+s.name).Scan(&rows); err != nil {
 		return fmt.Errorf("cannot count %s: %w", s.name, err)
 	}
 	r.Rows += rows
-	if _, err := tx.Exec(ctx, "ANALYZE "+scratch+"."+s.name); err != nil {
+	if _, err := tx.Exec(ctx, "ANALYZE "+logs+"."+s.name); err != nil {
 		return fmt.Errorf("cannot analyse %s: %w", s.name, err)
 	}
 	keys := make([]string, s.key)
@@ -208,7 +208,7 @@ func (r *Report) compare(ctx context.Context, tx pgx.Tx, schema string, s shape)
 	}
 	found, err := tx.Query(ctx, fmt.Sprintf(`SELECT concat_ws('/', %s), to_jsonb(l)::text, to_jsonb(e)::text
 		FROM %s.%s l FULL JOIN %s.%s e USING (%s) WHERE l::text IS DISTINCT FROM e::text ORDER BY 1 LIMIT %d`,
-		strings.Join(keys, ", "), schema, s.name, scratch, s.name, strings.Join(s.columns[:s.key], ", "), maxDifferences+1))
+		strings.Join(keys, ", "), schema, s.name, logs, s.name, strings.Join(s.columns[:s.key], ", "), maxDifferences+1))
 	if err != nil {
 		return fmt.Errorf("cannot compare %s: %w", s.name, err)
 	}
@@ -259,7 +259,7 @@ func (r *Report) row(s shape, key string, live, log *string) error {
 // Dump writes every row of the live tables as text, ordered by primary key, so
 // that equal tables give equal bytes.
 func Dump(ctx context.Context, pool *pgxpool.Pool, w io.Writer) error {
-	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+	err := inSnapshot(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL timezone = 'UTC'"); err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ func commands() []command {
 		{"submit", "make a video: upload, submit, watch, download", runSubmit},
 		{"jobs", "list jobs, show one, cancel, approve, deny, retry or re-run it", runJobs},
 		{"log", "log tail: print the log's records as they come", runLog},
-		{"replay", "replay rebuild: make the tables anew from the log; replay verify: compare them", runReplay},
+		{"replay", "replay rebuild: new tables from the log; replay generations: list them; replay verify: compare them with the log", runReplay},
 		{"deadletters", "list the records that could not be handled, show, replay or discard one", runDeadLetters},
 		{"config", "config schema: print every key of the configuration", runConfig},
 		{"doctor", "say what is missing and how to get it", runDoctor},

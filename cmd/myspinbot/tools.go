@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -91,13 +90,15 @@ func tailLog(ctx context.Context, cfg Config, topic, job string, follow bool, st
 }
 
 const (
-	replayAbout = "rebuild drops the tables and makes them anew from the log; verify folds the log,\ncompares every row of the tables with it, and exits 1 if any differs."
-	replayUsage = "usage: myspinbot replay rebuild|verify [--kafka-brokers HOST:PORT] [--postgres-url URL]\n" + replayAbout
+	verifyAbout = "Folds the log, compares every row of the tables with it, and exits 1 if any differs."
+	replayUsage = "usage: myspinbot replay rebuild|generations|verify [flags]\n" + rebuildAbout + "\n" + generationsAbout + "\n" + verifyAbout
 )
 
-// runReplay is `myspinbot replay rebuild` and `replay verify`.
+// runReplay is `myspinbot replay` with the word that follows.
 func runReplay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	tools := map[string]func(context.Context, projections.Config, io.Writer) error{"rebuild": rebuildTables, "verify": verifyTables}
+	tools := map[string]func(context.Context, []string, io.Writer, io.Writer) int{
+		"rebuild": replayRebuild, "generations": replayGenerations, "verify": replayVerify,
+	}
 	if asksForHelp(args) {
 		fmt.Fprintln(stdout, replayUsage)
 		return 0
@@ -106,11 +107,16 @@ func runReplay(ctx context.Context, args []string, stdout, stderr io.Writer) int
 		fmt.Fprintln(stderr, replayUsage)
 		return 2
 	}
-	cfg, status, ok := commandConfig("replay "+args[0], replayAbout, args[1:], stdout, stderr)
+	return tools[args[0]](ctx, args[1:], stdout, stderr)
+}
+
+// replayVerify is `myspinbot replay verify`.
+func replayVerify(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cfg, status, ok := commandConfig("replay verify", verifyAbout, args, stdout, stderr)
 	if !ok {
 		return status
 	}
-	if err := withTables(ctx, cfg, stderr, func(c projections.Config) error { return tools[args[0]](ctx, c, stdout) }); err != nil {
+	if err := withTables(ctx, cfg, stderr, func(c projections.Config) error { return verifyTables(ctx, c, stdout) }); err != nil {
 		return failed(stderr, err)
 	}
 	return 0
@@ -136,22 +142,6 @@ func withTables(ctx context.Context, cfg Config, stderr io.Writer, use func(proj
 	}
 	defer pool.Close()
 	return use(projections.Config{Log: log, Pool: pool, Logger: logger})
-}
-
-func rebuildTables(ctx context.Context, c projections.Config, stdout io.Writer) error {
-	began, last := time.Now(), time.Time{}
-	tell := func(p projections.Progress) {
-		if time.Since(last) < 500*time.Millisecond && p.Done < p.Total {
-			return
-		}
-		last = time.Now()
-		fmt.Fprintf(stdout, "%d of %d offsets (%.0f/s)\n", p.Done, p.Total, float64(p.Done)/time.Since(began).Seconds())
-	}
-	if err := projections.Rebuild(ctx, c, tell); err != nil {
-		return err
-	}
-	fmt.Fprintf(stdout, "the tables are rebuilt (%.1f s)\n", time.Since(began).Seconds())
-	return nil
 }
 
 func verifyTables(ctx context.Context, c projections.Config, stdout io.Writer) error {

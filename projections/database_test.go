@@ -29,6 +29,9 @@ var server *devstacktest.Postgres
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if os.Getenv(rebuilderDatabase) != "" { // a process of TestRebuildKilledAtAnyMoment, which has a server
+		return m.Run()
+	}
 	var err error
 	if server, err = devstacktest.StartPostgres(context.Background(), nil, emptyTables); err != nil {
 		fmt.Fprintln(os.Stderr, err)

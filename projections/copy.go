@@ -22,6 +22,9 @@ const (
 	// more of them are read back from their table.
 	bulkJobs = 4096
 
+	// copyLeast is from how many facts on COPY pays for its round trips.
+	copyLeast = 100
+
 	jsonbVersion = 1 // the first byte of a jsonb value
 )
 
@@ -78,63 +81,23 @@ func (t table[T]) copyIn(ctx context.Context, tx pgx.Tx, schema string, rows []*
 	return buf, nil
 }
 
-// bulk writes a generation that nobody reads yet and that one session fills alone for
-// its partitions: rows that are new by COPY, and what the next batch will need stays in
-// memory. Nil writes the ordinary way.
-type bulk struct {
-	taken  taken
-	cached *fold // as the last batch left it; nil at first and after a failure
-	buf    []byte
-}
-
-// fold is what the next batch is folded over.
-func (b *bulk) fold() *fold {
-	if b == nil {
-		return newFold()
-	}
-	f := b.cached
-	if f == nil {
-		f = newFold()
-		f.bulk, f.taken = b, b.taken
-	}
-	b.cached = nil
-	return f
-}
-
-// keep takes back a fold whose batch is committed, for the next one.
-func (b *bulk) keep(f *fold) {
-	if b == nil {
-		return
-	}
-	next := newFold()
-	next.bulk, next.taken = b, b.taken
-	for id, j := range f.jobs {
-		if j.row.Ended() || len(next.jobs) == bulkJobs {
-			continue
-		}
-		j.row.Graph, j.row.Request, j.row.Outputs = nil, nil, nil // large documents are not kept: writing NULL leaves them
-		j.stored, j.changed, j.touched = true, false, nil
-		next.jobs[id] = j
-	}
-	b.cached = next
-}
-
 // copyNew writes the rows of jobs that PostgreSQL does not have yet, and returns the rest of the changes.
-func (b *bulk) copyNew(ctx context.Context, tx pgx.Tx, schema string, f *fold, all changes) (rest changes, err error) {
+func (f *fold) copyNew(ctx context.Context, tx pgx.Tx, schema string, all changes) (rest changes, err error) {
 	isNew := func(id string) bool { return !f.jobs[id].stored }
 	newJobs, oldJobs := split(all.jobs, func(j *Job) bool { return isNew(j.ID) })
 	newStages, oldStages := split(all.stages, func(s *Stage) bool { return isNew(s.JobID) })
-	newFiles, oldFiles := split(all.artifacts, func(a *Artifact) bool { return !b.taken.artifacts && isNew(a.JobID) })
-	if b.buf, err = jobs.copyIn(ctx, tx, schema, newJobs, b.buf); err != nil {
+	newFiles, oldFiles := split(all.artifacts, func(a *Artifact) bool { return !f.taken.artifacts && isNew(a.JobID) })
+	var buf []byte
+	if buf, err = jobs.copyIn(ctx, tx, schema, newJobs, buf); err != nil {
 		return rest, err
 	}
-	if b.buf, err = stages.copyIn(ctx, tx, schema, newStages, b.buf); err != nil {
+	if buf, err = stages.copyIn(ctx, tx, schema, newStages, buf); err != nil {
 		return rest, err
 	}
-	if b.buf, err = artifacts.copyIn(ctx, tx, schema, newFiles, b.buf); err != nil {
+	if buf, err = artifacts.copyIn(ctx, tx, schema, newFiles, buf); err != nil {
 		return rest, err
 	}
-	b.buf, err = jobEvents.copyIn(ctx, tx, schema, all.events, b.buf)
+	_, err = jobEvents.copyIn(ctx, tx, schema, all.events, buf)
 	return changes{jobs: oldJobs, stages: oldStages, artifacts: oldFiles, profiles: all.profiles}, err
 }
 
@@ -147,4 +110,48 @@ func split[T any](rows []*T, first func(*T) bool) (yes, no []*T) {
 		}
 	}
 	return yes, no
+}
+
+// bulk is how a generation is filled that nobody reads yet, by one session alone for
+// its partitions: in large batches, of which each keeps in memory what the next will
+// need. Nil is the ordinary way.
+type bulk struct {
+	taken  taken
+	cached *fold // as the last batch left it; nil at first and after a failure
+}
+
+// fold is what the next batch is folded over.
+func (b *bulk) fold() *fold {
+	if b == nil {
+		return newFold()
+	}
+	f := b.cached
+	if f == nil {
+		f = b.empty()
+	}
+	b.cached = nil
+	return f
+}
+
+func (b *bulk) empty() *fold {
+	f := newFold()
+	f.taken, f.copies = b.taken, true
+	return f
+}
+
+// keep takes back a fold whose batch is committed, for the next one.
+func (b *bulk) keep(f *fold) {
+	if b == nil {
+		return
+	}
+	next := b.empty()
+	for id, j := range f.jobs {
+		if j.row.Ended() || len(next.jobs) == bulkJobs {
+			continue
+		}
+		j.row.Graph, j.row.Request, j.row.Outputs = nil, nil, nil // large documents are not kept: writing NULL leaves them
+		j.stored, j.changed, j.touched = true, false, nil
+		next.jobs[id] = j
+	}
+	b.cached = next
 }

@@ -54,7 +54,7 @@ type fold struct {
 	counts    Counts
 	rejected  []error // why, one for each rejected fact
 	taken     taken   // what needs no rows
-	bulk      *bulk   // what writes them in large numbers, if not nil
+	copies    bool    // new rows go by COPY, however few
 }
 
 type foldedJob struct {

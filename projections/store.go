@@ -88,9 +88,9 @@ func (f *fold) write(ctx context.Context, tx pgx.Tx, schema string, facts []fact
 		}
 	}
 	c := f.changes()
-	if f.bulk != nil {
+	if f.copies || len(facts) >= copyLeast {
 		var err error
-		if c, err = f.bulk.copyNew(ctx, tx, schema, f, c); err != nil {
+		if c, err = f.copyNew(ctx, tx, schema, c); err != nil {
 			return err
 		}
 	}

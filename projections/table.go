@@ -125,12 +125,28 @@ func moment[T any](name string, at func(*T) *time.Time) column[T] {
 
 // document is a jsonb column. A V that encodes to null is NULL.
 func document[T, V any](name string, at func(*T) *V) column[T] {
+	c := jsonb(name, func(r *T) ([]byte, error) {
+		b, err := json.Marshal(at(r))
+		if err != nil {
+			return nil, fmt.Errorf("cannot encode column %s: %w", name, err)
+		}
+		if b = cleanJSON(b); string(b) == "null" {
+			return nil, nil
+		}
+		return b, nil
+	})
+	c.dest = func(r *T) any { return at(r) }
+	return c
+}
+
+// jsonb is a column that holds what encode gives; nil is NULL.
+func jsonb[T any](name string, encode func(*T) ([]byte, error)) column[T] {
 	return column[T]{
 		name: name, array: "text[]", cast: "::jsonb",
 		values: func(rows []*T) (any, error) {
 			out := make([]*string, len(rows))
 			for i, r := range rows {
-				b, err := documentJSON(name, at(r))
+				b, err := encode(r)
 				if err != nil {
 					return nil, err
 				}
@@ -142,26 +158,20 @@ func document[T, V any](name string, at func(*T) *V) column[T] {
 			return out, nil
 		},
 		binary: func(b []byte, r *T) ([]byte, error) {
-			doc, err := documentJSON(name, at(r))
+			doc, err := encode(r)
 			if err != nil || doc == nil {
 				return fieldNull(b), err
 			}
 			return append(append(fieldSize(b, 1+len(doc)), jsonbVersion), doc...), nil
 		},
-		dest: func(r *T) any { return at(r) },
 	}
 }
 
-// documentJSON is what a jsonb column holds; nil is NULL.
-func documentJSON[V any](name string, v *V) ([]byte, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("cannot encode column %s: %w", name, err)
-	}
-	if b = cleanJSON(b); string(b) == "null" {
-		return nil, nil
-	}
-	return b, nil
+// raw is a document that is JSON already.
+func raw[T any](name string, at func(*T) *json.RawMessage) column[T] {
+	c := jsonb(name, func(r *T) ([]byte, error) { return cleanJSON(*at(r)), nil })
+	c.dest = func(r *T) any { return at(r) }
+	return c
 }
 
 // setOnce is a document that one event sets for good.

@@ -48,17 +48,10 @@ func CreateNamed(ctx context.Context, tx pgx.Tx, schema, about string) error {
 	case exists:
 		return fmt.Errorf("%w: %s exists; choose another name, or drop it with: DROP SCHEMA %s CASCADE", ErrSchemaName, schema, schema)
 	}
-	sql, _ := generationSQL()
-	for _, s := range []string{
-		"CREATE SCHEMA " + schema,
-		"COMMENT ON SCHEMA " + schema + " IS '" + strings.ReplaceAll(about, "'", "''") + "'",
-		"SET LOCAL search_path = " + schema,
-		sql,
-		"SET LOCAL search_path = DEFAULT",
-	} {
-		if _, err := tx.Exec(ctx, s); err != nil {
-			return fmt.Errorf("cannot create the tables of schema %s: %w", schema, err)
+	for _, sql := range []string{"CREATE SCHEMA " + schema, "COMMENT ON SCHEMA " + schema + " IS '" + strings.ReplaceAll(about, "'", "''") + "'"} {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("cannot create the schema %s: %w", schema, err)
 		}
 	}
-	return nil
+	return within(ctx, tx, schema, wholeSQL())
 }

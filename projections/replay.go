@@ -67,7 +67,7 @@ func lockCheckpoint(ctx context.Context, tx pgx.Tx, tp eventlog.TopicPartition) 
 		return "", 0, migrations.ErrOtherShape
 	}
 	err = tx.QueryRow(ctx, `SELECT c.next_offset FROM myspinbot.checkpoints c JOIN myspinbot.generations g USING (generation)
-		WHERE c.generation = $1 AND g.status = 'live' AND c.topic = $2 AND c.partition = $3 FOR UPDATE OF c`,
+		WHERE c.generation = $1 AND g.status = 'live' AND c.topic = $2 AND c.partition = $3 FOR UPDATE OF c FOR SHARE OF g`,
 		live.Number, tp.Topic, tp.Partition).Scan(&end)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", 0, fmt.Errorf("%w: the live tables have no checkpoint of %s", ErrUnavailable, tp)
@@ -134,7 +134,7 @@ func (f *fold) against(ctx context.Context, tx pgx.Tx, schema, id string) ([]Dif
 		if _, holds := jobTables()[s.name]; !holds {
 			continue
 		}
-		if err := r.compare(ctx, aside, schema, s, ofJob); err != nil {
+		if err := r.compare(ctx, aside, schema, scratch, s, ofJob); err != nil {
 			return nil, 0, err
 		}
 	}

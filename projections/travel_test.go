@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"pgregory.net/rapid"
 
@@ -42,7 +43,7 @@ func orderly(t testing.TB, all []fact) (*memoryLog, []fact) {
 func schemaDump(t testing.TB, pool *pgxpool.Pool, schema string) string {
 	t.Helper()
 	var b bytes.Buffer
-	ok(t, dumpSchema(context.Background(), pool, schema, &b))
+	ok(t, pgx.BeginFunc(context.Background(), pool, func(tx pgx.Tx) error { return dumpSchema(context.Background(), tx, schema, &b) }))
 	return b.String()
 }
 

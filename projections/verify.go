@@ -99,7 +99,7 @@ func verifyScope(ctx context.Context, p *Projector, part Scope) (Report, error) 
 		return r, readError(ctx, err)
 	}
 	for _, t := range shapes() {
-		if err := r.compare(ctx, tx, migrations.Schema(live.Number), t, c); err != nil {
+		if err := r.compare(ctx, tx, migrations.Schema(live.Number), scratch, t, c); err != nil {
 			return r, readError(ctx, err)
 		}
 	}
@@ -144,14 +144,14 @@ func shapes() []shape {
 	return []shape{jobs.shape(), stages.shape(), artifacts.shape(), profiles.shape(), jobEvents.shape()}
 }
 
-// compare finds the chosen rows whose text differs, and tells which columns do.
-func (r *Report) compare(ctx context.Context, tx pgx.Tx, schema string, s shape, c chooser) error {
+// compare finds the chosen rows of the live schema whose text differs from those of the log's, and tells which columns do.
+func (r *Report) compare(ctx context.Context, tx pgx.Tx, schema, logs string, s shape, c chooser) error {
 	var rows int64
-	if err := tx.QueryRow(ctx, "SELECT count(*) FROM "+scratch+"."+s.name).Scan(&rows); err != nil {
+	if err := tx.QueryRow(ctx, "SELECT count(*) FROM "+logs+"."+s.name).Scan(&rows); err != nil {
 		return fmt.Errorf("cannot count %s: %w", s.name, err)
 	}
 	r.Rows += rows
-	if _, err := tx.Exec(ctx, "ANALYZE "+scratch+"."+s.name); err != nil {
+	if _, err := tx.Exec(ctx, "ANALYZE "+logs+"."+s.name); err != nil {
 		return fmt.Errorf("cannot analyse %s: %w", s.name, err)
 	}
 	keys := make([]string, s.key)
@@ -160,7 +160,7 @@ func (r *Report) compare(ctx context.Context, tx pgx.Tx, schema string, s shape,
 	}
 	found, err := tx.Query(ctx, fmt.Sprintf(`SELECT concat_ws('/', %s), to_jsonb(l)::text, to_jsonb(e)::text
 		FROM (SELECT * FROM %s.%s%s) l FULL JOIN %s.%s e USING (%s) WHERE l::text IS DISTINCT FROM e::text ORDER BY 1 LIMIT %d`,
-		strings.Join(keys, ", "), schema, s.name, c.where(s), scratch, s.name, strings.Join(s.columns[:s.key], ", "), maxDifferences+1), c.args...)
+		strings.Join(keys, ", "), schema, s.name, c.where(s), logs, s.name, strings.Join(s.columns[:s.key], ", "), maxDifferences+1), c.args...)
 	if err != nil {
 		return fmt.Errorf("cannot compare %s: %w", s.name, err)
 	}
@@ -211,29 +211,27 @@ func (r *Report) row(s shape, key string, live, log *string) error {
 // Dump writes every row of the live tables as text, ordered by primary key, so
 // that equal tables give equal bytes.
 func Dump(ctx context.Context, pool *pgxpool.Pool, w io.Writer) error {
-	return dumpSchema(ctx, pool, views, w)
+	err := inSnapshot(ctx, pool, func(tx pgx.Tx) error { return dumpSchema(ctx, tx, views, w) })
+	if err != nil {
+		return fmt.Errorf("cannot dump the tables: %w", readError(ctx, err))
+	}
+	return nil
 }
 
 // dumpSchema is Dump of the tables in any schema.
-func dumpSchema(ctx context.Context, pool *pgxpool.Pool, schema string, w io.Writer) error {
-	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL timezone = 'UTC'"); err != nil {
+func dumpSchema(ctx context.Context, tx pgx.Tx, schema string, w io.Writer) error {
+	if _, err := tx.Exec(ctx, "SET LOCAL timezone = 'UTC'"); err != nil {
+		return err
+	}
+	for _, s := range shapes() {
+		if _, err := fmt.Fprintf(w, "%s (%s)\n", s.name, strings.Join(s.columns, ", ")); err != nil {
 			return err
 		}
-		for _, s := range shapes() {
-			if _, err := fmt.Fprintf(w, "%s (%s)\n", s.name, strings.Join(s.columns, ", ")); err != nil {
-				return err
-			}
-			sql := fmt.Sprintf("COPY (SELECT %s FROM %s.%s ORDER BY %s) TO STDOUT",
-				strings.Join(s.columns, ", "), schema, s.name, strings.Join(s.columns[:s.key], ", "))
-			if _, err := tx.Conn().PgConn().CopyTo(ctx, w, sql); err != nil {
-				return err
-			}
+		sql := fmt.Sprintf("COPY (SELECT %s FROM %s.%s ORDER BY %s) TO STDOUT",
+			strings.Join(s.columns, ", "), schema, s.name, strings.Join(s.columns[:s.key], ", "))
+		if _, err := tx.Conn().PgConn().CopyTo(ctx, w, sql); err != nil {
+			return err
 		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("cannot dump the tables: %w", readError(ctx, err))
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func commands() []command {
 		{"submit", "make a video: upload, submit, watch, download", runSubmit},
 		{"jobs", "list jobs, show one, cancel, approve, deny, retry or re-run it", runJobs},
 		{"log", "log tail: print records as they come; log export and import: carry a history elsewhere", runLog},
-		{"replay", "the tables against the log: rebuild, verify, status, one job alone, or as they were", runReplay},
+		{"replay", "the tables against the log: rebuild, generations, verify, status, one job alone, or as they were", runReplay},
 		{"deadletters", "list the records that could not be handled, show, replay or discard one", runDeadLetters},
 		{"config", "config schema: print every key of the configuration", runConfig},
 		{"doctor", "say what is missing and how to get it", runDoctor},

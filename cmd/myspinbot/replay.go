@@ -15,7 +15,8 @@ import (
 	"github.com/myspinbot/myspinbot/projections"
 )
 
-const replayUsage = "usage: myspinbot replay rebuild\n" +
+const replayUsage = "usage: myspinbot " + rebuildUsage + "\n" +
+	"       myspinbot " + generationsUsage + "\n" +
 	"       myspinbot replay verify [--sample SHARE%|N | --job ID]\n" +
 	"       myspinbot replay job ID\n" +
 	"       myspinbot replay status [--watch 1s] [--json]\n" +
@@ -39,12 +40,9 @@ type replayFlags struct {
 	moment                     projections.Moment
 }
 
-// replayTools are the forms by their word; the one without a word travels.
+// replayTools are the forms by their word, beside those that make tables
+// (replay_rebuild.go); the one without a word travels.
 var replayTools = map[string]replayTool{
-	"rebuild": {"replay rebuild", "Drops the tables and makes them anew from the log.", 0, func(*replayFlags, *flag.FlagSet) {},
-		func(_ replayFlags, ctx context.Context, c projections.Config, stdout, _ io.Writer) error {
-			return rebuildTables(ctx, c, stdout)
-		}},
 	"verify": {"replay verify [--sample SHARE%|N | --job ID]",
 		"Folds the log up to where the live tables are, compares every row and column with it, and exits 1 if any differs.", 0,
 		func(r *replayFlags, f *flag.FlagSet) {
@@ -75,6 +73,12 @@ func runReplay(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	word := ""
 	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
 		word, args = args[0], args[1:]
+	}
+	switch word {
+	case "rebuild":
+		return replayRebuild(ctx, args, stdout, stderr)
+	case "generations":
+		return replayGenerations(ctx, args, stdout, stderr)
 	}
 	tool, known := replayTools[word]
 	if !known || word == "" && len(args) == 0 {

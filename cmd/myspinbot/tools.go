@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -123,20 +122,4 @@ func withTables(ctx context.Context, cfg Config, stderr io.Writer, use func(proj
 	}
 	defer pool.Close()
 	return use(projections.Config{Log: log, Pool: pool, Logger: logger})
-}
-
-func rebuildTables(ctx context.Context, c projections.Config, stdout io.Writer) error {
-	began, last := time.Now(), time.Time{}
-	tell := func(p projections.Progress) {
-		if time.Since(last) < 500*time.Millisecond && p.Done < p.Total {
-			return
-		}
-		last = time.Now()
-		fmt.Fprintf(stdout, "%d of %d offsets (%.0f/s)\n", p.Done, p.Total, float64(p.Done)/time.Since(began).Seconds())
-	}
-	if err := projections.Rebuild(ctx, c, tell); err != nil {
-		return err
-	}
-	fmt.Fprintf(stdout, "the tables are rebuilt (%.1f s)\n", time.Since(began).Seconds())
-	return nil
 }

@@ -42,7 +42,7 @@ type listOf[T any] struct {
 }
 
 func (s *Server) listJobs(c *fiber.Ctx) error {
-	if err := checkQuery(c, "status", "variant", "mode", "profile_id", "parent_job_id", "limit", "cursor"); err != nil {
+	if err := checkQuery(c, "status", "variant", "mode", "profile_id", "parent_job_id", "position", "limit", "cursor"); err != nil {
 		return err
 	}
 	filter, err := jobFilter(c)
@@ -51,6 +51,9 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	}
 	after, limit, err := pageOf(c)
 	if err != nil {
+		return err
+	}
+	if err := s.waitForPosition(c, ""); err != nil {
 		return err
 	}
 	var rows projections.Page[projections.Job]
@@ -72,7 +75,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	out := listOf[jobView]{Items: make([]jobView, len(rows.Rows)), Next: cursorText(rows.Next)}
 	texts := s.answering(c.UserContext())
 	for i, j := range rows.Rows {
-		out.Items[i] = s.viewJob(texts.item(), j, stages[j.ID])
+		out.Items[i] = s.viewJob(texts.item(), j, stages[j.ID], s.feed.stages(j.ID))
 	}
 	return c.JSON(out)
 }
@@ -135,8 +138,11 @@ func (s *Server) getJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := checkQuery(c, "position"); err != nil {
+	if err := checkQuery(c, "position", "at"); err != nil {
 		return err
+	}
+	if at := copied(c, "at"); at != "" {
+		return s.getPastJob(c, id, at)
 	}
 	if err := s.waitForPosition(c, id); err != nil {
 		return err
@@ -148,40 +154,40 @@ func (s *Server) getJob(c *fiber.Ctx) error {
 	return c.JSON(v)
 }
 
-// waitForPosition waits until the tables show what the client's token promises.
+// waitForPosition waits until the tables show what the client's token promises of
+// the job that is read; an empty id is any job.
 func (s *Server) waitForPosition(c *fiber.Ctx, id string) error {
 	token := copied(c, "position")
 	if token == "" {
 		return nil
 	}
-	job, version, ok := strings.Cut(token, ":")
+	job, version, ok := strings.Cut(strings.ToLower(token), ":")
 	n, err := strconv.ParseInt(version, 10, 64)
-	if !ok || err != nil || n < 1 || !strings.EqualFold(job, id) {
-		return badParameter("position", "position must be the token of this job, as the submission answered it: <job id>:<version>")
+	if !ok || err != nil || n < 1 || !isID(job) || id != "" && job != id {
+		return badParameter("position", "position must be the token of the job, as the answer to a command gave it: <job id>:<version>")
 	}
 	ctx, cancel := context.WithTimeout(c.UserContext(), waitForTables)
 	defer cancel()
-	return s.cfg.Tables.WaitFor(ctx, tenant, id, n)
+	return s.cfg.Tables.WaitFor(ctx, tenant, job, n)
 }
 
 // job is the whole Job object. A job that this process has accepted a moment ago
 // is shown as planned until the tables have it.
 func (s *Server) job(ctx context.Context, id string) (jobView, error) {
-	var row *projections.Job
-	var stages map[string][]*projections.Stage
-	var artifacts []*projections.Artifact
-	var trail []*projections.JobEvent
+	var found projections.PastJob // as it is now
 	err := s.read(ctx, func(ctx context.Context, q *projections.Queries) (err error) {
-		if row, err = q.Job(ctx, tenant, id); err != nil {
+		if found.Job, err = q.Job(ctx, tenant, id); err != nil {
 			return err
 		}
-		if stages, err = q.Stages(ctx, tenant, id); err != nil {
+		stages, err := q.Stages(ctx, tenant, id)
+		if err != nil {
 			return err
 		}
-		if artifacts, err = q.JobArtifacts(ctx, tenant, id); err != nil {
+		found.Stages = stages[id]
+		if found.Artifacts, err = q.JobArtifacts(ctx, tenant, id); err != nil {
 			return err
 		}
-		trail, err = q.RecentJobEvents(ctx, tenant, id, recentEvents)
+		found.Events, err = q.RecentJobEvents(ctx, tenant, id, recentEvents)
 		return err
 	})
 	if errors.Is(err, projections.ErrNotFound) {
@@ -193,19 +199,7 @@ func (s *Server) job(ctx context.Context, id string) (jobView, error) {
 	if err != nil {
 		return jobView{}, err
 	}
-	o := s.opener(ctx)
-	v := s.viewJob(o, row, stages[id])
-	v.Request, v.Graph, v.Outputs = viewRequest(o, row.Request), viewGraph(row.Graph), viewOutputs(row.Outputs)
-	v.Artifacts = make([]artifactView, len(artifacts))
-	for i, a := range artifacts {
-		v.Artifacts[i] = viewArtifact(a)
-	}
-	v.RecentEvents = make([]*eventView, len(trail))
-	for i, e := range trail {
-		v.RecentEvents[i] = o.event(viewEvent(e))
-	}
-	v.Content = o.content
-	return v, nil
+	return s.viewWhole(ctx, &found, s.feed.stages(id)), nil
 }
 
 // getJobEvents is a page of the audit trail, or the live stream where the client accepts one.
@@ -217,7 +211,7 @@ func (s *Server) getJobEvents(c *fiber.Ctx) error {
 	if strings.Contains(c.Get(fiber.HeaderAccept), "text/event-stream") {
 		return s.streamJob(c, id)
 	}
-	if err := checkQuery(c, "after", "limit"); err != nil {
+	if err := checkQuery(c, "after", "position", "limit"); err != nil {
 		return err
 	}
 	_, limit, err := pageOf(c)
@@ -229,6 +223,9 @@ func (s *Server) getJobEvents(c *fiber.Ctx) error {
 		if after, err = strconv.ParseInt(text, 10, 64); err != nil || after < 0 {
 			return badParameter("after", "after must be the version of an event, a whole number from 0")
 		}
+	}
+	if err := s.waitForPosition(c, id); err != nil {
+		return err
 	}
 	var rows []*projections.JobEvent
 	err = s.read(c.UserContext(), func(ctx context.Context, q *projections.Queries) (err error) {

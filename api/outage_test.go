@@ -97,7 +97,8 @@ func TestReadsWithoutTablesSayWhenToAskAgain(t *testing.T) {
 	portrait := w.portrait()
 	w.tableNet.Cut()
 	id := "6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d"
-	for _, path := range []string{"/api/jobs", "/api/jobs/" + id, "/api/jobs/" + id + "/events", "/api/artifacts/" + id, "/api/artifacts/" + id + "/content", "/api/profiles", "/api/profiles/" + id} {
+	for _, path := range []string{"/api/jobs", "/api/jobs/" + id, "/api/jobs/" + id + "/events", "/api/artifacts/" + id, "/api/artifacts/" + id + "/content", "/api/profiles", "/api/profiles/" + id,
+		"/api/jobs?position=" + id + ":1", "/api/jobs/" + id + "?position=" + id + ":1", "/api/jobs/" + id + "/events?position=" + id + ":1"} {
 		a := w.within(4*time.Second, func() answer { return w.want(503, w.get(path)) })
 		if !strings.Contains(string(a.body), codeTablesDown) {
 			t.Errorf("%s: %s", path, a.body)
@@ -202,8 +203,16 @@ func TestFrozenTablesKeepNoSubmissionBack(t *testing.T) {
 	w := newWorld(t, options{manual: true})
 	body := `{"variant":"sadtalker","script":"hello","portrait":"` + w.portrait() + `"}`
 	w.freeze("tables")
-	w.within(3*time.Second, func() answer { return w.want(202, w.post("/api/jobs", body, "Idempotency-Key", "k")) })
+	var job accepted
+	w.within(3*time.Second, func() answer { return w.want(202, w.post("/api/jobs", body, "Idempotency-Key", "k")) }).decode(t, &job)
 	w.within(4*time.Second, func() answer { return w.want(503, w.get("/api/jobs")) })
+	// What the log alone tells is told all the same.
+	id := job.ID
+	w.planned(id)
+	for _, path := range []string{"?at=1", "?at=2999-01-01T00:00:00Z"} {
+		w.within(3*time.Second, func() answer { return w.want(200, w.get("/api/jobs/"+id+path)) })
+	}
+	w.within(4*time.Second, func() answer { return w.want(503, w.get("/api/jobs/"+id+"?position="+id+":1")) })
 }
 
 func TestAFrozenObjectStoreDelaysAnAnswerOnce(t *testing.T) {

@@ -108,23 +108,25 @@ func def[T comparable](v *T, d T) {
 
 // Server is the HTTP API of one process.
 type Server struct {
-	cfg       Config
-	log       *slog.Logger
-	app       *fiber.App
-	listener  net.Listener
-	contract  *contract
-	page      page
-	metrics   *metrics
-	known     *knowledge
-	feed      *feed
-	accepted  *recent
-	replies   *replies
-	decoders  chan struct{} // bounds pictures decoded at once
-	streams   chan struct{} // bounds live streams
-	stopping  chan struct{} // closed when the server begins to stop
-	stopOnce  sync.Once
-	closeOnce sync.Once
-	now       func() time.Time
+	cfg         Config
+	log         *slog.Logger
+	app         *fiber.App
+	listener    net.Listener
+	contract    *contract
+	page        page
+	metrics     *metrics
+	known       *knowledge
+	feed        *feed
+	accepted    *recent
+	replies     *replies
+	history     *projections.History
+	lookingBack chan struct{} // bounds looks into the history at once
+	decoders    chan struct{} // bounds pictures decoded at once
+	streams     chan struct{} // bounds live streams
+	stopping    chan struct{} // closed when the server begins to stop
+	stopOnce    sync.Once
+	closeOnce   sync.Once
+	now         func() time.Time
 }
 
 // decodersAtOnce bounds the memory of uploads: 16 megapixels take up to 200 MB while a progressive JPEG is decoded.
@@ -143,6 +145,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Logger, contract: doc, page: newPage(), metrics: newMetrics(),
 		known: newKnowledge(cfg), feed: newFeed(cfg), accepted: newRecent(),
+		history: projections.NewHistory(cfg.Log, cfg.Tables), lookingBack: make(chan struct{}, pastAtOnce),
 		decoders: make(chan struct{}, decodersAtOnce), streams: make(chan struct{}, cfg.MaxStreams),
 		stopping: make(chan struct{}), now: time.Now,
 	}

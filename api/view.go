@@ -146,8 +146,8 @@ type artifactView struct {
 	ContentURL string    `json:"content_url"`
 }
 
-// viewJob is a row with its stages, and what runs now according to the live feed.
-func (s *Server) viewJob(o *opener, j *projections.Job, stages []*projections.Stage) jobView {
+// viewJob is a row with its stages, and what runs now according to their last beats, if there are any.
+func (s *Server) viewJob(o *opener, j *projections.Job, stages []*projections.Stage, beats map[string]progressView) jobView {
 	v := jobView{
 		ID: j.ID, Version: j.Version, Status: j.Status, Cancelling: j.Cancelling, Progress: j.Progress, Pipeline: j.Pipeline, Variant: j.Variant, Mode: j.Mode,
 		Priority: j.Priority, Tenant: j.Tenant, ParentJobID: opt(j.ParentJobID), NotBefore: optTime(j.NotBefore),
@@ -157,9 +157,8 @@ func (s *Server) viewJob(o *opener, j *projections.Job, stages []*projections.St
 	if j.ProfileID != "" {
 		v.Profile = &profileRef{ID: j.ProfileID, Label: o.text(s.known.profileName(j.Tenant, j.ProfileID))}
 	}
-	live := s.feed.stages(j.ID)
 	for _, st := range stages {
-		sv := viewStage(o, st, live[st.ID])
+		sv := viewStage(o, st, beats[st.ID])
 		if st.Status == projections.StageRunning {
 			v.Progress += st.Weight * sv.Progress
 		}

@@ -39,6 +39,11 @@ func measures() []measure {
 		{"slot_busy", measureSlotBusy},
 		{"recovery", measureRecovery},
 		{"state_bytes", measureState},
+		{"rebuild_rows", measureRebuild},
+		{"fold_rate", measureFold},
+		{"projector_rate", measureProjector},
+		{"read_lag", measureReadLag},
+		{"rebuild_memory", measureRebuildMemory},
 	}
 }
 

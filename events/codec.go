@@ -65,6 +65,14 @@ func Encode(m Message) ([]byte, error) {
 	return bytes.Clone(w.b), nil
 }
 
+// EncodeData gives the data part of a record alone.
+func EncodeData(p Payload) ([]byte, error) {
+	if b, ok := appendData(nil, p); ok {
+		return b, nil
+	}
+	return json.Marshal(p)
+}
+
 // buffers are what records are written in before they get memory of their size.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 

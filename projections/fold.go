@@ -53,14 +53,27 @@ type fold struct {
 	events    []*JobEvent
 	counts    Counts
 	rejected  []error // why, one for each rejected fact
+	taken     taken   // what needs no rows
+	copies    bool    // new rows go by COPY, however few
 }
 
 type foldedJob struct {
 	row     Job
+	stored  bool // PostgreSQL has a row of it, and may have rows of its stages and files
 	changed bool
 	stages  []*Stage
 	touched map[*Stage]bool
 }
+
+// taken tells which tables hold the facts before some offsets already, because they
+// were taken over from another generation. Jobs and stages never are: the rest of the
+// fold builds on them.
+type taken struct {
+	artifacts, events bool
+	until             eventlog.Offsets
+}
+
+func (t taken) before(x fact) bool { return x.offset < t.until[x.at] }
 
 type foldedProfile struct {
 	row     Profile
@@ -115,10 +128,13 @@ func (f *fold) applyJob(x fact) error {
 	j.changed = true
 	j.row.Apply(m, x.at.Partition, x.offset)
 	j.applyToStages(m)
-	if _, ok := m.Data.(events.ArtifactRegistered); ok {
+	if _, ok := m.Data.(events.ArtifactRegistered); ok && !(f.taken.artifacts && f.taken.before(x)) {
 		a := &Artifact{}
 		a.Apply(m)
 		f.artifacts[[2]string{a.JobID, a.ID}] = a
+	}
+	if f.taken.events && f.taken.before(x) {
+		return nil
 	}
 	e := &JobEvent{}
 	if err := e.Apply(m, x.at.Partition, x.offset); err != nil {

@@ -73,12 +73,12 @@ var jobEvents = table[JobEvent]{name: "job_events", key: 2, fixed: true, columns
 	text("error_class", func(e *JobEvent) *string { return &e.ErrorClass }),
 	text("artifact_uri", func(e *JobEvent) *string { return &e.ArtifactURI }),
 	text("artifact_sha256", func(e *JobEvent) *string { return &e.ArtifactSHA256 }),
-	document("data", func(e *JobEvent) *json.RawMessage { return &e.Data }),
+	raw("data", func(e *JobEvent) *json.RawMessage { return &e.Data }),
 }}
 
 // Apply fills the row from one event, which the job's chain has accepted.
 func (e *JobEvent) Apply(m events.Message, partition int32, offset int64) error {
-	data, err := json.Marshal(m.Data)
+	data, err := events.EncodeData(m.Data)
 	if err != nil {
 		return fmt.Errorf("cannot encode the data of event %s: %w", m.ID, err)
 	}

@@ -40,7 +40,8 @@ func TestProjectorOnTheRealLog(t *testing.T) {
 	eventually(t, "all is applied", func() bool { return p.Status().Applied == 19+19+5 })
 
 	before := dump(t, pool)
-	ok(t, Rebuild(t.Context(), c, nil))
+	_, err := Rebuild(t.Context(), c, RebuildOptions{})
+	ok(t, err)
 	if dump(t, pool) != before {
 		t.Error("the rebuilt tables differ")
 	}

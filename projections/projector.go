@@ -16,6 +16,7 @@ import (
 
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/migrations"
 )
 
 // Config is what a projector works with. Log and Pool are required.
@@ -51,8 +52,8 @@ func topics() []string { return []string{events.TopicJobEvents, events.TopicProf
 // commitTimeout bounds one transaction, so that a PostgreSQL that hangs counts as away.
 const commitTimeout = time.Minute
 
-// errReached ends a run with a goal.
-var errReached = errors.New("the goal is reached")
+// checkEvery is how often an idle projector looks whether its tables are still the live ones.
+const checkEvery = time.Second
 
 // Projector folds the log into the tables, from where their checkpoints stand.
 type Projector struct {
@@ -66,8 +67,9 @@ type Projector struct {
 
 // Status is what a projector is doing, for people and for readiness.
 type Status struct {
-	Generation int    // whose tables it fills; 0 before the first contact with PostgreSQL
-	Trouble    string // why nothing moves at present; empty while all is well
+	Generation int      // whose tables it fills; 0 before the first contact with PostgreSQL
+	Trouble    string   // why nothing moves at present; empty while all is well
+	Building   Progress // of a generation that it builds before it goes on; zero otherwise
 	Counts
 	Partitions []PartitionStatus // by topic and partition
 }
@@ -102,30 +104,27 @@ func (p *Projector) Status() Status {
 	return s
 }
 
-// Run works until ctx ends, then returns nil. It makes missing tables and fills
-// them from the start of the log. While PostgreSQL or the log is away it tries
-// again, from every 50 ms to every 2 s, and says so in Status.
+// Run works until ctx ends, then returns nil. Tables that are missing, damaged or of
+// an older version of the program it builds anew, like Rebuild, and goes on with them;
+// readers see the old ones meanwhile, if there are any. While PostgreSQL or the log is
+// away it tries again, from every 50 ms to every 2 s, and says so in Status.
 func (p *Projector) Run(ctx context.Context) error {
-	_ = p.run(ctx, nil, nil) // without a goal it ends with ctx alone
-	return nil
-}
-
-// run works until ctx ends, or until every partition has reached the goal or has
-// stopped; then it returns errReached. report, if given, is told every position.
-func (p *Projector) run(ctx context.Context, goal eventlog.Offsets, report func(eventlog.Offsets)) error {
 	const least, most = 50 * time.Millisecond, 2 * time.Second
 	for delay := least; ; delay = min(2*delay, most) {
-		s := &session{p: p, goal: goal, report: report}
-		err := s.run(ctx)
+		progressed, err := p.keepUp(ctx)
+		if buildable(err) {
+			progressed, err = true, p.heal(ctx, err)
+		}
 		switch {
 		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, errReached):
-			return err
+			return nil
+		case err == nil || errors.Is(err, errReplaced):
+			delay = least
+			continue
 		case errors.Is(err, errFenced):
 			// The other projector is at work; there is no hurry to compete with it.
 			delay = least + rand.N(4*least)
-		case s.progressed:
+		case progressed:
 			delay = least
 			p.trouble(err)
 		default:
@@ -133,10 +132,122 @@ func (p *Projector) run(ctx context.Context, goal eventlog.Offsets, report func(
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		case <-time.After(delay):
 		}
 	}
+}
+
+// keepUp fills the live tables until something breaks, and says whether it got anywhere.
+func (p *Projector) keepUp(ctx context.Context) (progressed bool, err error) {
+	g, err := migrations.Ready(ctx, p.cfg.Pool)
+	if err != nil {
+		return false, err
+	}
+	s := &session{p: p, generation: g.Number, status: migrations.LiveNow}
+	s.report = func(at eventlog.Offsets, c Counts) { p.note(s.generation, at, s.stopped, c) }
+	if err := s.open(ctx); err != nil {
+		return false, err
+	}
+	p.trouble(nil)
+	s.report(s.at, Counts{})
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { cancel(s.watch(ctx)) })
+	defer watch.Wait()
+	defer cancel(nil)
+	err = s.follow(ctx)
+	return s.progressed, err
+}
+
+// open gives every partition of the log a checkpoint, and begins at them.
+func (s *session) open(ctx context.Context) error {
+	ranges, err := s.p.log.Ranges(ctx, topics()...)
+	if err != nil {
+		return err
+	}
+	if err := firstCheckpoints(ctx, s.p.cfg.Pool, s.generation, ranges, nil, nil); err != nil {
+		return err
+	}
+	stored, err := s.checkpoints(ctx)
+	if err != nil {
+		return err
+	}
+	if len(stored) < len(ranges) {
+		return errReplaced
+	}
+	s.begin(stored)
+	for tp, r := range ranges {
+		if stored[tp] > r.End {
+			return fmt.Errorf("the tables are ahead of the log: %s is read up to offset %d and ends at %d; "+
+				"is this the right log? if so, run `myspinbot replay rebuild`", tp, stored[tp], r.End)
+		}
+	}
+	return nil
+}
+
+// watch returns once the session's tables are no longer the live ones, or cannot be
+// asked for; an idle projector would not notice.
+func (s *session) watch(ctx context.Context) error {
+	for tick := time.NewTicker(checkEvery); ; {
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return ctx.Err()
+		case <-tick.C:
+		}
+		asking, cancel := context.WithTimeout(ctx, commitTimeout)
+		live, err := migrations.Live(asking, s.p.cfg.Pool)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			return err
+		case live.Number != s.generation:
+			return errReplaced
+		}
+	}
+}
+
+// firstCheckpoints registers the partitions that a generation does not know yet: at
+// next, or their beginning, with what was taken over up to copied.
+func firstCheckpoints(ctx context.Context, db migrations.DB, generation int, ranges map[eventlog.TopicPartition]eventlog.Range, next, copied eventlog.Offsets) error {
+	var names []string
+	var partitions []int32
+	var from, until []int64
+	for tp := range ranges {
+		names, partitions = append(names, tp.Topic), append(partitions, tp.Partition)
+		from, until = append(from, next[tp]), append(until, copied[tp])
+	}
+	_, err := db.Exec(ctx, `INSERT INTO myspinbot.checkpoints (generation, topic, partition, next_offset, copied_until)
+		SELECT $1, t, p, n, c FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::bigint[]) AS r (t, p, n, c) ORDER BY t, p
+		ON CONFLICT DO NOTHING`, generation, names, partitions, from, until)
+	if hasCode(err, "23503") { // foreign_key_violation: the generation is gone
+		return errReplaced
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write the first checkpoints: %w", err)
+	}
+	return nil
+}
+
+// buildable says whether a new generation mends what is wrong with the tables.
+func buildable(err error) bool {
+	return errors.Is(err, migrations.ErrNoGeneration) || errors.Is(err, migrations.ErrDamaged) || errors.Is(err, migrations.ErrOtherShape)
+}
+
+// heal builds the generation that is missing, and switches to it.
+func (p *Projector) heal(ctx context.Context, why error) error {
+	p.trouble(fmt.Errorf("the tables are being built from the log: %w", why))
+	defer p.building(Progress{})
+	_, err := rebuild(ctx, p, RebuildOptions{Report: p.building})
+	return err
+}
+
+func (p *Projector) building(now Progress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.status.Building = now
 }
 
 // trouble notes why nothing moves (nil: all is well) and logs the change.
@@ -184,56 +295,4 @@ func sorted(o eventlog.Offsets) []eventlog.TopicPartition {
 		return int(a.Partition - b.Partition)
 	})
 	return keys
-}
-
-// Progress is how far a rebuild has come, in offsets of the log (markers count).
-type Progress struct {
-	Done, Total int64
-}
-
-// Rebuild throws the live tables away, makes them in this program's shape and
-// fills them from the log, up to its end as of the call. Readers see the tables
-// grow. A projector that runs meanwhile takes part, and goes on from there
-// afterwards. An interrupted rebuild is finished by the next projector. report, if
-// given, is called after every batch. A partition that cannot be read is an error,
-// after the others are done.
-func Rebuild(ctx context.Context, cfg Config, report func(Progress)) error {
-	return rebuild(ctx, newProjector(cfg, wholeLog{cfg.Log}), report)
-}
-
-func rebuild(ctx context.Context, p *Projector, report func(Progress)) error {
-	ranges, err := p.log.Ranges(ctx, topics()...)
-	if err != nil {
-		return fmt.Errorf("cannot rebuild the tables: %w", err)
-	}
-	goal, all := make(eventlog.Offsets), Progress{}
-	for tp, r := range ranges {
-		goal[tp] = r.Stable
-		all.Total += r.Stable
-	}
-	if err := reset(ctx, p.cfg.Pool); err != nil {
-		return err
-	}
-	told := func(at eventlog.Offsets) {
-		now := Progress{Total: all.Total}
-		for tp, end := range goal {
-			now.Done += min(at[tp], end)
-		}
-		if report != nil {
-			report(now)
-		}
-	}
-	if err := p.run(ctx, goal, told); !errors.Is(err, errReached) {
-		return fmt.Errorf("cannot finish the rebuild: %w", err)
-	}
-	var stopped []error
-	for _, ps := range p.Status().Partitions {
-		if ps.Stopped != "" {
-			stopped = append(stopped, errors.New(ps.Stopped))
-		}
-	}
-	if err := errors.Join(stopped...); err != nil {
-		return fmt.Errorf("cannot rebuild all of the tables: %w", err)
-	}
-	return nil
 }

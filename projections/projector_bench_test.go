@@ -46,6 +46,16 @@ func BenchmarkProjector(b *testing.B) {
 	b.ReportMetric(float64(len(all)*b.N)/b.Elapsed().Seconds(), "events/s")
 }
 
+// BenchmarkRebuild makes generations of the same history, with their indexes.
+func BenchmarkRebuild(b *testing.B) {
+	l, all := benchLog(b)
+	pool := database(b)
+	for b.Loop() {
+		rebuilt(b, projector(pool, l, 1000), RebuildOptions{})
+	}
+	b.ReportMetric(float64(len(all)*b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
 func BenchmarkFold(b *testing.B) {
 	_, all := benchLog(b)
 	for b.Loop() {

@@ -16,6 +16,7 @@ import (
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/devstack"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/migrations"
 )
 
 // tellAll writes n whole jobs and a profile, interleaved, and returns how many facts that is.
@@ -146,19 +147,22 @@ func TestExactlyOnceWhenKilledBetweenBatches(t *testing.T) {
 	n := tellAll(t, l, 6)
 	var applied int64
 	for i := range 6 {
-		ctx, cancel := context.WithCancel(t.Context())
 		p := projector(pool, l, 3+i)
-		batches := 0
-		err := p.run(ctx, nil, func(eventlog.Offsets) {
-			if batches++; batches > 3 {
+		g, err := migrations.Ready(t.Context(), pool)
+		ok(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		s, batches := &session{p: p, generation: g.Number, status: migrations.LiveNow}, 0
+		s.report = func(_ eventlog.Offsets, c Counts) {
+			applied += c.Applied
+			if batches++; batches > 2 {
 				cancel() // from here on nothing is committed
 			}
-		})
-		cancel()
-		if !errors.Is(err, context.Canceled) {
+		}
+		ok(t, s.open(ctx))
+		if err := s.follow(ctx); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
-		applied += p.Status().Applied
+		cancel()
 	}
 	p := projector(pool, l, 10)
 	launch(t, p)
@@ -189,7 +193,7 @@ func TestTheFenceHoldsBackAnOldProjector(t *testing.T) {
 	pool, l := database(t), newLog()
 	s := whole("job-1")
 	l.tell(t, s.messages...)
-	old := &session{p: projector(pool, l, 100)}
+	old := &session{p: projector(pool, l, 100), generation: 1, status: migrations.LiveNow}
 	ok(t, old.open(t.Context()))
 
 	p := projector(pool, l, 100)
@@ -208,7 +212,7 @@ func TestTheFenceHoldsBackAnOldProjector(t *testing.T) {
 	// Tables that were replaced end the session; it does not adopt what it finds.
 	exec(t, pool, "UPDATE myspinbot.checkpoints SET next_offset = 0")
 	old.stored[tp] = 5
-	if err := old.adopt(t.Context()); !errors.Is(err, errFenced) {
+	if err := old.adopt(t.Context()); !errors.Is(err, errReplaced) {
 		t.Errorf("a checkpoint that went back was adopted: %v", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/migrations"
 )
 
 // Errors that readers tell apart.
@@ -53,8 +54,22 @@ func (r *Reader) Snapshot(ctx context.Context, fn func(q *Queries) error) error 
 }
 
 func (r *Reader) snapshot(ctx context.Context, fn func(q *Queries) error) error {
-	return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		return fn(&Queries{tx: tx})
+	return inSnapshot(ctx, r.pool, func(tx pgx.Tx) error { return fn(&Queries{tx: tx}) })
+}
+
+// lockViews keeps the views as they are until the transaction ends. It must come
+// before the transaction's snapshot, which a LOCK does not take: views resolve to
+// tables as of now, rows and checkpoints as of the snapshot, and a switch to another
+// generation in between would mix the two.
+var lockViews = "LOCK TABLE " + views + "." + strings.Join(migrations.Tables(), ", "+views+".") + " IN ACCESS SHARE MODE"
+
+// inSnapshot runs fn in a transaction that sees one state of one generation.
+func inSnapshot(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockViews); err != nil {
+			return fmt.Errorf("cannot take a snapshot of the tables: %w", err)
+		}
+		return fn(tx)
 	})
 }
 
@@ -173,6 +188,12 @@ func (r *Reader) Ping(ctx context.Context) error {
 		return nil
 	}
 	return readError(ctx, err)
+}
+
+// hasCode says whether PostgreSQL gave this code.
+func hasCode(err error, code string) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == code
 }
 
 func first[T any](rows []*T, err error) (*T, error) {

@@ -283,17 +283,17 @@ func TestWaitFor(t *testing.T) {
 func TestMissingTablesAreUnavailable(t *testing.T) {
 	t.Parallel()
 	pool := database(t)
-	exec(t, pool, "DROP SCHEMA gen_1 CASCADE")
 	r := NewReader(pool)
+	mine := errors.New("mine")
+	if err := r.Snapshot(t.Context(), func(*Queries) error { return mine }); !errors.Is(err, mine) || errors.Is(err, ErrUnavailable) {
+		t.Errorf("fn's own error became %v", err)
+	}
+	exec(t, pool, "DROP SCHEMA gen_1 CASCADE")
 	err := r.Snapshot(t.Context(), func(q *Queries) error {
 		_, err := q.Job(t.Context(), "default", "x")
 		return err
 	})
 	if !errors.Is(err, ErrUnavailable) || !errors.Is(r.Ping(t.Context()), ErrUnavailable) {
 		t.Errorf("readers get %v", err)
-	}
-	mine := errors.New("mine")
-	if err := r.Snapshot(t.Context(), func(*Queries) error { return mine }); !errors.Is(err, mine) || errors.Is(err, ErrUnavailable) {
-		t.Errorf("fn's own error became %v", err)
 	}
 }

@@ -5,20 +5,24 @@ package projections
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/myspinbot/myspinbot/events"
 )
 
-// queueLoad adds the statements that read the rows which the facts build on, as they stand in schema.
+// queueLoad adds the statements that read the rows which the facts build on, as they
+// stand in schema, unless the fold holds them already.
 func (f *fold) queueLoad(b *pgx.Batch, schema string, facts []fact) {
 	jobIDs, profileIDs := subjects(facts)
+	jobIDs = slices.DeleteFunc(jobIDs, func(id string) bool { return f.jobs[id] != nil })
+	profileIDs = slices.DeleteFunc(profileIDs, func(id string) bool { return f.profiles[id] != nil })
 	if len(jobIDs) > 0 {
 		b.Queue(jobs.small().query(schema, "WHERE id = ANY($1)"), jobIDs).Query(func(rows pgx.Rows) error {
 			found, err := jobs.small().collect(rows, nil)
 			for _, j := range found {
-				f.jobs[j.ID] = &foldedJob{row: *j}
+				f.jobs[j.ID] = &foldedJob{row: *j, stored: true}
 			}
 			return err
 		})
@@ -83,8 +87,15 @@ func (f *fold) write(ctx context.Context, tx pgx.Tx, schema string, facts []fact
 			return err
 		}
 	}
+	c := f.changes()
+	if f.copies || len(facts) >= copyLeast {
+		var err error
+		if c, err = f.copyNew(ctx, tx, schema, c); err != nil {
+			return err
+		}
+	}
 	b := &pgx.Batch{}
-	if err := f.changes().queue(b, schema); err != nil {
+	if err := c.queue(b, schema); err != nil {
 		return err
 	}
 	more(b)

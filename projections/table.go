@@ -34,6 +34,7 @@ type column[T any] struct {
 	// load it; writing NULL over it keeps what is there.
 	once   bool
 	values func([]*T) (any, error)
+	binary func([]byte, *T) ([]byte, error) // appends the field as binary COPY has it
 	dest   func(*T) any
 }
 
@@ -48,6 +49,12 @@ func text[T any](name string, at func(*T) *string) column[T] {
 				}
 			}
 			return out, nil
+		},
+		binary: func(b []byte, r *T) ([]byte, error) {
+			if s := clean(*at(r)); s != "" {
+				return append(fieldSize(b, len(s)), s...), nil
+			}
+			return fieldNull(b), nil
 		},
 		dest: func(r *T) any { return (*zeronull.Text)(at(r)) },
 	}
@@ -67,7 +74,8 @@ func number[T any, N int32 | int64 | float64 | bool](name, array string, at func
 			}
 			return out, nil
 		},
-		dest: func(r *T) any { return at(r) },
+		binary: func(b []byte, r *T) ([]byte, error) { return fieldNumber(b, *at(r)), nil },
+		dest:   func(r *T) any { return at(r) },
 	}
 }
 
@@ -82,6 +90,12 @@ func count[T any, N int32 | int64](name, array string, at func(*T) *N) column[T]
 			}
 		}
 		return out, nil
+	}
+	c.binary = func(b []byte, r *T) ([]byte, error) {
+		if n := *at(r); n != 0 {
+			return fieldNumber(b, n), nil
+		}
+		return fieldNull(b), nil
 	}
 	c.dest = func(r *T) any { return nullable[N]{at(r)} }
 	return c
@@ -99,29 +113,65 @@ func moment[T any](name string, at func(*T) *time.Time) column[T] {
 			}
 			return out, nil
 		},
+		binary: func(b []byte, r *T) ([]byte, error) {
+			if t := *at(r); !t.IsZero() {
+				return fieldNumber(b, t.UnixMicro()-epoch), nil
+			}
+			return fieldNull(b), nil
+		},
 		dest: func(r *T) any { return utc{at(r)} },
 	}
 }
 
 // document is a jsonb column. A V that encodes to null is NULL.
 func document[T, V any](name string, at func(*T) *V) column[T] {
+	c := jsonb(name, func(r *T) ([]byte, error) {
+		b, err := json.Marshal(at(r))
+		if err != nil {
+			return nil, fmt.Errorf("cannot encode column %s: %w", name, err)
+		}
+		if b = cleanJSON(b); string(b) == "null" {
+			return nil, nil
+		}
+		return b, nil
+	})
+	c.dest = func(r *T) any { return at(r) }
+	return c
+}
+
+// jsonb is a column that holds what encode gives; nil is NULL.
+func jsonb[T any](name string, encode func(*T) ([]byte, error)) column[T] {
 	return column[T]{
 		name: name, array: "text[]", cast: "::jsonb",
 		values: func(rows []*T) (any, error) {
 			out := make([]*string, len(rows))
 			for i, r := range rows {
-				b, err := json.Marshal(at(r))
+				b, err := encode(r)
 				if err != nil {
-					return nil, fmt.Errorf("cannot encode column %s: %w", name, err)
+					return nil, err
 				}
-				if s := string(cleanJSON(b)); s != "null" {
+				if b != nil {
+					s := string(b)
 					out[i] = &s
 				}
 			}
 			return out, nil
 		},
-		dest: func(r *T) any { return at(r) },
+		binary: func(b []byte, r *T) ([]byte, error) {
+			doc, err := encode(r)
+			if err != nil || doc == nil {
+				return fieldNull(b), err
+			}
+			return append(append(fieldSize(b, 1+len(doc)), jsonbVersion), doc...), nil
+		},
 	}
+}
+
+// raw is a document that is JSON already.
+func raw[T any](name string, at func(*T) *json.RawMessage) column[T] {
+	c := jsonb(name, func(r *T) ([]byte, error) { return cleanJSON(*at(r)), nil })
+	c.dest = func(r *T) any { return at(r) }
+	return c
 }
 
 // setOnce is a document that one event sets for good.

@@ -55,12 +55,17 @@ const (
 // temporary tables that only its own transaction sees, and compares every row. A
 // projector may go on meanwhile. Errors: ErrUnavailable, migrations.ErrNoGeneration,
 // migrations.ErrOtherShape, an unreadable record, an error of the log.
-func Verify(ctx context.Context, cfg Config) (Report, error) {
-	p := newProjector(cfg, wholeLog{cfg.Log})
-	return verify(ctx, p)
+func Verify(ctx context.Context, cfg Config) (Report, error) { return VerifyScope(ctx, cfg, Scope{}) }
+
+// VerifyScope is Verify of a part of the tables. It reads as much of the log as holds
+// the part's facts, and folds and compares those alone.
+func VerifyScope(ctx context.Context, cfg Config, part Scope) (Report, error) {
+	return verifyScope(ctx, newProjector(cfg, wholeLog{cfg.Log}), part)
 }
 
-func verify(ctx context.Context, p *Projector) (Report, error) {
+func verify(ctx context.Context, p *Projector) (Report, error) { return verifyScope(ctx, p, Scope{}) }
+
+func verifyScope(ctx context.Context, p *Projector, part Scope) (Report, error) {
 	var r Report
 	conn, err := p.cfg.Pool.Acquire(ctx)
 	if err != nil {
@@ -83,14 +88,18 @@ func verify(ctx context.Context, p *Projector) (Report, error) {
 	if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off"); err != nil { // see beginWrite
 		return r, readError(ctx, err)
 	}
-	if r.Events, err = p.foldScratch(ctx, tx, end); err != nil {
+	c, err := part.chooser(ctx, tx, p.log)
+	if err != nil {
+		return r, readError(ctx, err)
+	}
+	if r.Events, err = p.foldInto(ctx, tx, scratch, c.selection(end), nil); err != nil {
 		return r, readError(ctx, err)
 	}
 	if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = on"); err != nil {
 		return r, readError(ctx, err)
 	}
 	for _, t := range shapes() {
-		if err := r.compare(ctx, tx, migrations.Schema(live.Number), t); err != nil {
+		if err := r.compare(ctx, tx, migrations.Schema(live.Number), scratch, t, c); err != nil {
 			return r, readError(ctx, err)
 		}
 	}
@@ -116,63 +125,6 @@ func pin(ctx context.Context, tx pgx.Tx) (migrations.Generation, eventlog.Offset
 	return live, end, err
 }
 
-// foldScratch folds the log up to the given position into the scratch tables.
-func (p *Projector) foldScratch(ctx context.Context, tx pgx.Tx, end eventlog.Offsets) (folded int64, err error) {
-	open := make(eventlog.Offsets)
-	for tp, o := range end {
-		if o > 0 {
-			open[tp] = 0
-		}
-	}
-	if len(open) == 0 {
-		return 0, nil
-	}
-	c, err := p.log.reader(open)
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
-	for len(open) > 0 {
-		b, err := c.Poll(ctx, p.cfg.BatchSize)
-		if err != nil {
-			return folded, err
-		}
-		var facts []fact
-		for _, r := range b.Records {
-			if r.Offset >= end[r.At()] {
-				continue
-			}
-			x, err := decode(r)
-			if err != nil {
-				return folded, err
-			}
-			facts = append(facts, x)
-		}
-		if err := foldBatch(ctx, tx, facts); err != nil {
-			return folded, err
-		}
-		folded += int64(len(facts))
-		for tp, o := range b.Next {
-			if o >= end[tp] {
-				delete(open, tp)
-			}
-		}
-	}
-	return folded, nil
-}
-
-func foldBatch(ctx context.Context, tx pgx.Tx, facts []fact) error {
-	if len(facts) == 0 {
-		return nil
-	}
-	f, b := newFold(), &pgx.Batch{}
-	f.queueLoad(b, scratch, facts)
-	if err := tx.SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("cannot load what a batch builds on: %w", err)
-	}
-	return f.write(ctx, tx, scratch, facts, func(*pgx.Batch) {})
-}
-
 // shape is a table's name and columns, whatever its rows are.
 type shape struct {
 	name    string
@@ -192,14 +144,14 @@ func shapes() []shape {
 	return []shape{jobs.shape(), stages.shape(), artifacts.shape(), profiles.shape(), jobEvents.shape()}
 }
 
-// compare finds the rows whose text differs, and tells which columns do.
-func (r *Report) compare(ctx context.Context, tx pgx.Tx, schema string, s shape) error {
+// compare finds the chosen rows of the live schema whose text differs from those of the log's, and tells which columns do.
+func (r *Report) compare(ctx context.Context, tx pgx.Tx, schema, logs string, s shape, c chooser) error {
 	var rows int64
-	if err := tx.QueryRow(ctx, "SELECT count(*) FROM "+scratch+"."+s.name).Scan(&rows); err != nil {
+	if err := tx.QueryRow(ctx, "SELECT count(*) FROM "+logs+"."+s.name).Scan(&rows); err != nil {
 		return fmt.Errorf("cannot count %s: %w", s.name, err)
 	}
 	r.Rows += rows
-	if _, err := tx.Exec(ctx, "ANALYZE "+scratch+"."+s.name); err != nil {
+	if _, err := tx.Exec(ctx, "ANALYZE "+logs+"."+s.name); err != nil {
 		return fmt.Errorf("cannot analyse %s: %w", s.name, err)
 	}
 	keys := make([]string, s.key)
@@ -207,8 +159,8 @@ func (r *Report) compare(ctx context.Context, tx pgx.Tx, schema string, s shape)
 		keys[i] = "coalesce(l." + k + ", e." + k + ")::text"
 	}
 	found, err := tx.Query(ctx, fmt.Sprintf(`SELECT concat_ws('/', %s), to_jsonb(l)::text, to_jsonb(e)::text
-		FROM %s.%s l FULL JOIN %s.%s e USING (%s) WHERE l::text IS DISTINCT FROM e::text ORDER BY 1 LIMIT %d`,
-		strings.Join(keys, ", "), schema, s.name, scratch, s.name, strings.Join(s.columns[:s.key], ", "), maxDifferences+1))
+		FROM (SELECT * FROM %s.%s%s) l FULL JOIN %s.%s e USING (%s) WHERE l::text IS DISTINCT FROM e::text ORDER BY 1 LIMIT %d`,
+		strings.Join(keys, ", "), schema, s.name, c.where(s), logs, s.name, strings.Join(s.columns[:s.key], ", "), maxDifferences+1), c.args...)
 	if err != nil {
 		return fmt.Errorf("cannot compare %s: %w", s.name, err)
 	}
@@ -259,24 +211,27 @@ func (r *Report) row(s shape, key string, live, log *string) error {
 // Dump writes every row of the live tables as text, ordered by primary key, so
 // that equal tables give equal bytes.
 func Dump(ctx context.Context, pool *pgxpool.Pool, w io.Writer) error {
-	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL timezone = 'UTC'"); err != nil {
-			return err
-		}
-		for _, s := range shapes() {
-			if _, err := fmt.Fprintf(w, "%s (%s)\n", s.name, strings.Join(s.columns, ", ")); err != nil {
-				return err
-			}
-			sql := fmt.Sprintf("COPY (SELECT %s FROM %s.%s ORDER BY %s) TO STDOUT",
-				strings.Join(s.columns, ", "), views, s.name, strings.Join(s.columns[:s.key], ", "))
-			if _, err := tx.Conn().PgConn().CopyTo(ctx, w, sql); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := inSnapshot(ctx, pool, func(tx pgx.Tx) error { return dumpSchema(ctx, tx, views, w) })
 	if err != nil {
 		return fmt.Errorf("cannot dump the tables: %w", readError(ctx, err))
+	}
+	return nil
+}
+
+// dumpSchema is Dump of the tables in any schema.
+func dumpSchema(ctx context.Context, tx pgx.Tx, schema string, w io.Writer) error {
+	if _, err := tx.Exec(ctx, "SET LOCAL timezone = 'UTC'"); err != nil {
+		return err
+	}
+	for _, s := range shapes() {
+		if _, err := fmt.Fprintf(w, "%s (%s)\n", s.name, strings.Join(s.columns, ", ")); err != nil {
+			return err
+		}
+		sql := fmt.Sprintf("COPY (SELECT %s FROM %s.%s ORDER BY %s) TO STDOUT",
+			strings.Join(s.columns, ", "), schema, s.name, strings.Join(s.columns[:s.key], ", "))
+		if _, err := tx.Conn().PgConn().CopyTo(ctx, w, sql); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -17,6 +17,14 @@ import (
 	"github.com/myspinbot/myspinbot/migrations"
 )
 
+// rebuilt rebuilds the tables; bulk batches are ten times the projector's.
+func rebuilt(t testing.TB, p *Projector, o RebuildOptions) Rebuilt {
+	t.Helper()
+	made, err := rebuildAll(context.Background(), p, o)
+	ok(t, err)
+	return made
+}
+
 func TestRebuildIsEqualByteForByte(t *testing.T) {
 	t.Parallel()
 	pool, l := database(t), newLog()
@@ -35,12 +43,15 @@ func TestRebuildIsEqualByteForByte(t *testing.T) {
 	exec(t, pool, "DELETE FROM gen_1.stages; UPDATE gen_1.jobs SET status = 'lost'")
 
 	var told []Progress
-	ok(t, rebuild(t.Context(), projector(pool, l, 100), func(p Progress) { told = append(told, p) }))
+	made := rebuilt(t, projector(pool, l, 1), RebuildOptions{Report: func(p Progress) { told = append(told, p) }})
+	if made.Generation != 2 || made.Old != 1 || made.Resumed || made.Events != int64(n+5+m) {
+		t.Errorf("the rebuild says %+v", made)
+	}
 	if after := dump(t, pool); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
 	last := told[len(told)-1]
-	if last.Done != last.Total || last.Total != int64(2*(n+5+m)) || told[0].Done != 0 {
+	if last.Done != last.Total || last.Total != int64(2*(n+5+m)) || told[0].Done != 0 || told[0].Phase != PhaseCopy || last.Phase != PhaseSwitch {
 		t.Errorf("progress went from %+v to %+v", told[0], last)
 	}
 }
@@ -53,7 +64,7 @@ func TestRebuildBesideARunningProjector(t *testing.T) {
 	n := tellAll(t, l, 6)
 	caughtUp(t, l, live)
 	before := dump(t, pool)
-	ok(t, rebuild(t.Context(), projector(pool, l, 5), nil))
+	rebuilt(t, projector(pool, l, 1), RebuildOptions{})
 	if dump(t, pool) != before {
 		t.Error("the rebuilt tables differ")
 	}
@@ -62,21 +73,38 @@ func TestRebuildBesideARunningProjector(t *testing.T) {
 	wantProven(t, pool, l, n+19)
 }
 
-func TestAnInterruptedRebuildIsFinishedByTheNextProjector(t *testing.T) {
+func TestAnInterruptedRebuildGoesOn(t *testing.T) {
 	t.Parallel()
 	pool, l := database(t), newLog()
 	n := tellAll(t, l, 6)
+	p := projector(pool, l, 50)
+	launch(t, p)
+	caughtUp(t, l, p)
+	before := dump(t, pool)
 	ctx, cancel := context.WithCancel(t.Context())
-	err := rebuild(ctx, projector(pool, l, 5), func(p Progress) {
+	_, err := rebuildAll(ctx, projector(pool, l, 1), RebuildOptions{Report: func(p Progress) {
 		if p.Done > p.Total/3 {
 			cancel()
 		}
-	})
+	}})
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("the rebuild ended with %v", err)
 	}
-	p := projector(pool, l, 50)
-	launch(t, p)
+	if dump(t, pool) != before {
+		t.Error("an interrupted rebuild changed the live tables")
+	}
+	begun := int64(0)
+	made := rebuilt(t, projector(pool, l, 1), RebuildOptions{Report: func(p Progress) {
+		if begun == 0 {
+			begun = p.Done
+		}
+	}})
+	if !made.Resumed || made.Generation != 2 || begun == 0 || made.Events >= int64(n) {
+		t.Errorf("it did not go on where it was: %+v, from %d", made, begun)
+	}
+	if dump(t, pool) != before {
+		t.Error("the rebuilt tables differ")
+	}
 	caughtUp(t, l, p)
 	wantProven(t, pool, l, n)
 }
@@ -86,26 +114,11 @@ func TestRebuildTellsOfAnUnreadableRecord(t *testing.T) {
 	pool, l := database(t), newLog()
 	n := tellAll(t, l, 1)
 	l.add(eventlog.TopicPartition{Topic: events.TopicJobEvents, Partition: 0}, []byte("hello"))
-	err := rebuild(t.Context(), projector(pool, l, 5), nil)
+	_, err := rebuildAll(t.Context(), projector(pool, l, 5), RebuildOptions{})
 	if err == nil || !strings.Contains(err.Error(), "jobs.events/0 offset") {
 		t.Errorf("the rebuild ended with %v", err)
 	}
 	wantProven(t, pool, l, n) // up to the checkpoints all is well
-}
-
-func TestRebuildReplacesTablesOfAnotherShape(t *testing.T) {
-	t.Parallel()
-	pool, l := database(t), newLog()
-	n := tellAll(t, l, 1)
-	exec(t, pool, "ALTER TABLE gen_1.jobs ADD COLUMN extra text; UPDATE myspinbot.generations SET shape = 'older'")
-	if _, err := verify(t.Context(), projector(pool, l, 5)); !errors.Is(err, migrations.ErrOtherShape) {
-		t.Errorf("Verify says %v", err)
-	}
-	live := projector(pool, l, 5)
-	launch(t, live)
-	eventually(t, "the projector refuses the tables", func() bool { return strings.Contains(live.Status().Trouble, "replay rebuild") })
-	ok(t, rebuild(t.Context(), projector(pool, l, 5), nil))
-	wantProven(t, pool, l, n)
 }
 
 // TestVerifyFindsEveryChangedCell changes every column of one row of each table.

@@ -70,6 +70,12 @@ func newFakeAPI(t *testing.T) *fakeAPI {
 			f.problem(w, 503, "tables_behind", "The tables have not caught up yet", token)
 			return
 		}
+		if at := r.URL.Query().Get("at"); at != "" {
+			then := f.jobObject("running")
+			then["variant"] = "as at " + at
+			f.answer(w, 200, then)
+			return
+		}
 		f.answer(w, 200, f.job)
 	})
 	mux.HandleFunc("GET /api/jobs/{id}/events", f.stream)

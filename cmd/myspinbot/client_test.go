@@ -272,6 +272,9 @@ func TestJobsListsAndShows(t *testing.T) {
 		{[]string{"show", fakeJob, "--server", f.url}, 0, []string{"status   succeeded", "train_voice", "made.mp4"}},
 		{[]string{"show", "--server", f.url, fakeJob, "--json"}, 0, []string{`"outputs":{`}},
 		{[]string{"show", "--server", f.url}, 2, []string{"usage:"}},
+		{[]string{"show", fakeJob, "--at", "2026-03-01T12:00:00+01:00", "--server", f.url}, 0, []string{"status   running", "as at 2026-03-01T12:00:00+01:00"}},
+		{[]string{"show", fakeJob, "--at", "3:1042", "--json", "--server", f.url}, 0, []string{`"as at 3:1042"`}},
+		{[]string{"show", fakeJob, "--at", "7", "--out", ".", "--server", f.url}, 2, []string{"give one of them"}},
 		{[]string{"list", "extra"}, 2, []string{"usage:"}},
 		{[]string{"show", fakeJob, "--nope"}, 2, []string{"not defined"}},
 	} {

@@ -19,7 +19,7 @@ import (
 )
 
 const jobsUsage = "usage: myspinbot jobs [list] [--status S,…] [--variant V] [--parent ID] [--limit N] [--json] [--server URL]\n" +
-	"       myspinbot jobs show ID [--out DIR] [--json] [--server URL]\n" +
+	"       myspinbot jobs show ID [--at TIME|VERSION|POSITION | --out DIR] [--json] [--server URL]\n" +
 	"       myspinbot jobs cancel ID [--json] [--server URL]\n" +
 	"       myspinbot jobs approve ID [--text TEXT | --text-file FILE] [--json] [--server URL]\n" +
 	"       myspinbot jobs deny ID [--reason TEXT] [--json] [--server URL]\n" +
@@ -31,6 +31,7 @@ type jobsFlags struct {
 	verb                                 string
 	server, status, variant, parent, out string
 	text, textFile, reason, from, key    string
+	at                                   string
 	options                              optionMap
 	limit                                int
 	asJSON, noWait                       bool
@@ -44,7 +45,7 @@ var jobsVerbs = map[string]struct {
 	"list": {[]string{"status", "variant", "parent", "limit", "json"}, func(j jobsFlags, ctx context.Context, c *client, _ string, stdout io.Writer) error {
 		return j.list(ctx, c, stdout)
 	}},
-	"show":    {[]string{"out", "json"}, jobsFlags.show},
+	"show":    {[]string{"at", "out", "json"}, jobsFlags.show},
 	"cancel":  {[]string{"json"}, jobsFlags.ask},
 	"approve": {[]string{"text", "text-file", "json"}, jobsFlags.ask},
 	"deny":    {[]string{"reason", "json"}, jobsFlags.ask},
@@ -56,11 +57,14 @@ var jobsVerbs = map[string]struct {
 func (j *jobsFlags) define(f *flag.FlagSet) {
 	f.StringVar(&j.server, "server", "", "address of the API; default $MYSPINBOT_SERVER, else "+defaultServer)
 	all := map[string]func(name string){
-		"json":      func(n string) { f.BoolVar(&j.asJSON, n, false, "print the API's answer") },
-		"status":    func(n string) { f.StringVar(&j.status, n, "", "only jobs in these states, separated by commas") },
-		"variant":   func(n string) { f.StringVar(&j.variant, n, "", "only jobs of this variant") },
-		"parent":    func(n string) { f.StringVar(&j.parent, n, "", "only retries and re-runs of this job") },
-		"limit":     func(n string) { f.IntVar(&j.limit, n, 20, "how many, newest first") },
+		"json":    func(n string) { f.BoolVar(&j.asJSON, n, false, "print the API's answer") },
+		"status":  func(n string) { f.StringVar(&j.status, n, "", "only jobs in these states, separated by commas") },
+		"variant": func(n string) { f.StringVar(&j.variant, n, "", "only jobs of this variant") },
+		"parent":  func(n string) { f.StringVar(&j.parent, n, "", "only retries and re-runs of this job") },
+		"limit":   func(n string) { f.IntVar(&j.limit, n, 20, "how many, newest first") },
+		"at": func(n string) {
+			f.StringVar(&j.at, n, "", "show the job as it was at a time (RFC 3339), at a version, or right after the event at a position such as 3:1042")
+		},
 		"out":       func(n string) { f.StringVar(&j.out, n, "", "folder to download the result into") },
 		"text":      func(n string) { f.StringVar(&j.text, n, "", "script that is spoken in place of the one there is") },
 		"text-file": func(n string) { f.StringVar(&j.textFile, n, "", "file that holds the script; - reads standard input") },
@@ -99,6 +103,9 @@ func runJobs(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2 // the flag set has said why
 	case len(words) != ids:
 		fmt.Fprintln(stderr, jobsUsage)
+		return 2
+	case j.at != "" && j.out != "":
+		fmt.Fprintln(stderr, "myspinbot jobs: --at looks back, and --out downloads what there is now: give one of them")
 		return 2
 	case j.text != "" && j.textFile != "":
 		fmt.Fprintln(stderr, "myspinbot jobs: --text and --text-file are two scripts: give one of them")
@@ -174,7 +181,11 @@ func (j jobsFlags) list(ctx context.Context, c *client, stdout io.Writer) error 
 
 func (j jobsFlags) show(ctx context.Context, c *client, id string, stdout io.Writer) error {
 	var raw json.RawMessage
-	if err := c.call(ctx, http.MethodGet, "/api/jobs/"+url.PathEscape(id), nil, nil, &raw); err != nil {
+	path := "/api/jobs/" + url.PathEscape(id)
+	if j.at != "" {
+		path += "?at=" + url.QueryEscape(j.at)
+	}
+	if err := c.call(ctx, http.MethodGet, path, nil, nil, &raw); err != nil {
 		return fmt.Errorf("cannot show the job: %w", err)
 	}
 	var job jobDoc

@@ -29,8 +29,8 @@ func commands() []command {
 		{"run", "the roles of one process, against running services", runRun},
 		{"submit", "make a video: upload, submit, watch, download", runSubmit},
 		{"jobs", "list jobs, show one, cancel, approve, deny, retry or re-run it", runJobs},
-		{"log", "log tail: print the log's records as they come", runLog},
-		{"replay", "replay rebuild: make the tables anew from the log; replay verify: compare them", runReplay},
+		{"log", "log tail: print records as they come; log export and import: carry a history elsewhere", runLog},
+		{"replay", "the tables against the log: rebuild, generations, verify, status, one job alone, or as they were", runReplay},
 		{"deadletters", "list the records that could not be handled, show, replay or discard one", runDeadLetters},
 		{"config", "config schema: print every key of the configuration", runConfig},
 		{"doctor", "say what is missing and how to get it", runDoctor},
@@ -52,8 +52,12 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		}
 		return 0
 	}
+	name := args[0]
+	if name == "job" { // what people say of one
+		name = "jobs"
+	}
 	for _, c := range commands() {
-		if c.name == args[0] {
+		if c.name == name {
 			return c.run(ctx, args[1:], stdout, stderr)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -34,22 +33,35 @@ func runConfig(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// runLog is `myspinbot log tail`.
+// runLog is `myspinbot log`.
 func runLog(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("log tail", flag.ContinueOnError)
-	topic := flags.String("topic", events.TopicJobEvents, "topic to print, without the prefix")
-	follow := flags.Bool("follow", true, "go on with what is written from now on; false ends at the end")
-	job := flags.String("job", "", "only records with this key")
-	const usage = "usage: myspinbot log tail [--topic jobs.events] [--follow=false] [--job ID] [--kafka-brokers HOST:PORT]"
+	const tail = "log tail [--topic jobs.events] [--follow=false] [--job ID]"
+	const usage = "usage: myspinbot " + tail + "\n       myspinbot " + exportUsage + "\n       myspinbot " + importUsage + "\neach with [--kafka-brokers HOST:PORT]"
 	if asksForHelp(args) {
 		fmt.Fprintln(stdout, usage)
 		return 0
 	}
-	if len(args) == 0 || args[0] != "tail" {
-		fmt.Fprintln(stderr, usage)
-		return 2
+	if len(args) > 0 {
+		switch args[0] {
+		case "tail":
+			return runTail(ctx, tail, args[1:], stdout, stderr)
+		case "export":
+			return runExport(ctx, args[1:], stdout, stderr)
+		case "import":
+			return runImport(ctx, args[1:], stdout, stderr)
+		}
 	}
-	cfg, status, ok := commandConfig("log tail [--topic jobs.events] [--job ID] [--follow=false]", "Prints a topic's records, one JSON line each.", args[1:], stdout, stderr, flags)
+	fmt.Fprintln(stderr, usage)
+	return 2
+}
+
+// runTail is `myspinbot log tail`.
+func runTail(ctx context.Context, usage string, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("log tail", flag.ContinueOnError)
+	topic := flags.String("topic", events.TopicJobEvents, "topic to print, without the prefix")
+	follow := flags.Bool("follow", true, "go on with what is written from now on; false ends at the end")
+	job := flags.String("job", "", "only records with this key")
+	cfg, status, ok := commandConfig(usage, "Prints a topic's records, one JSON line each.", args, stdout, stderr, flags)
 	if !ok {
 		return status
 	}
@@ -90,32 +102,6 @@ func tailLog(ctx context.Context, cfg Config, topic, job string, follow bool, st
 	return err
 }
 
-const (
-	replayAbout = "rebuild drops the tables and makes them anew from the log; verify folds the log,\ncompares every row of the tables with it, and exits 1 if any differs."
-	replayUsage = "usage: myspinbot replay rebuild|verify [--kafka-brokers HOST:PORT] [--postgres-url URL]\n" + replayAbout
-)
-
-// runReplay is `myspinbot replay rebuild` and `replay verify`.
-func runReplay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	tools := map[string]func(context.Context, projections.Config, io.Writer) error{"rebuild": rebuildTables, "verify": verifyTables}
-	if asksForHelp(args) {
-		fmt.Fprintln(stdout, replayUsage)
-		return 0
-	}
-	if len(args) == 0 || tools[args[0]] == nil {
-		fmt.Fprintln(stderr, replayUsage)
-		return 2
-	}
-	cfg, status, ok := commandConfig("replay "+args[0], replayAbout, args[1:], stdout, stderr)
-	if !ok {
-		return status
-	}
-	if err := withTables(ctx, cfg, stderr, func(c projections.Config) error { return tools[args[0]](ctx, c, stdout) }); err != nil {
-		return failed(stderr, err)
-	}
-	return 0
-}
-
 func withTables(ctx context.Context, cfg Config, stderr io.Writer, use func(projections.Config) error) error {
 	cfg.Roles = []string{roleProjector}
 	if err := cfg.checkServices(); err != nil {
@@ -136,35 +122,4 @@ func withTables(ctx context.Context, cfg Config, stderr io.Writer, use func(proj
 	}
 	defer pool.Close()
 	return use(projections.Config{Log: log, Pool: pool, Logger: logger})
-}
-
-func rebuildTables(ctx context.Context, c projections.Config, stdout io.Writer) error {
-	began, last := time.Now(), time.Time{}
-	tell := func(p projections.Progress) {
-		if time.Since(last) < 500*time.Millisecond && p.Done < p.Total {
-			return
-		}
-		last = time.Now()
-		fmt.Fprintf(stdout, "%d of %d offsets (%.0f/s)\n", p.Done, p.Total, float64(p.Done)/time.Since(began).Seconds())
-	}
-	if err := projections.Rebuild(ctx, c, tell); err != nil {
-		return err
-	}
-	fmt.Fprintf(stdout, "the tables are rebuilt (%.1f s)\n", time.Since(began).Seconds())
-	return nil
-}
-
-func verifyTables(ctx context.Context, c projections.Config, stdout io.Writer) error {
-	report, err := projections.Verify(ctx, c)
-	if err != nil {
-		return err
-	}
-	for _, d := range report.Differences {
-		fmt.Fprintln(stdout, d)
-	}
-	if len(report.Differences) > 0 {
-		return fmt.Errorf("%d differences between the tables and the log", len(report.Differences))
-	}
-	fmt.Fprintf(stdout, "%d rows equal the fold of the log\n", report.Rows)
-	return nil
 }

@@ -33,7 +33,7 @@ func TestUnknownWords(t *testing.T) {
 		status int
 		says   string
 	}{
-		{nil, 2, "usage"}, {[]string{"help"}, 0, "usage"}, {[]string{"dance"}, 2, "dance"}, {[]string{"dev", "now"}, 2, "now"},
+		{nil, 2, "usage"}, {[]string{"help"}, 0, "usage"}, {[]string{"dance"}, 2, "dance"}, {[]string{"dev", "now"}, 2, "now"}, {[]string{"job", "show"}, 2, "myspinbot jobs show ID"},
 		{[]string{"run", "--roles", "handler"}, 1, "kafka.brokers"}, {[]string{"replay"}, 2, "rebuild"}, {[]string{"log", "head"}, 2, "log tail"},
 		{[]string{"deadletters", "burn"}, 2, "discard ID"}, {[]string{"deadletters", "show"}, 2, "show ID"},
 		{[]string{"dev", "--log", "paper", "--data", t.TempDir()}, 1, "embedded or kafka"},

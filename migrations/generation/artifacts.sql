@@ -21,4 +21,5 @@ CREATE TABLE artifacts (
     PRIMARY KEY (job_id, id)
 );
 
+-- Once the table is filled:
 CREATE INDEX artifacts_id ON artifacts (id);

@@ -27,9 +27,11 @@ CREATE TABLE job_events (
     error_class     text,
     artifact_uri    text,
     artifact_sha256 text,
-    data            jsonb NOT NULL,
-    PRIMARY KEY (partition, log_offset)
+    data            jsonb NOT NULL
 );
+
+-- Once the table is filled:
+ALTER TABLE job_events ADD PRIMARY KEY (partition, log_offset);
 
 -- Unique: no event is ever counted twice.
 CREATE UNIQUE INDEX job_events_of_job ON job_events (job_id, version);

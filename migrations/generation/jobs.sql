@@ -27,6 +27,7 @@ CREATE TABLE jobs (
     last_offset   bigint NOT NULL
 );
 
+-- Once the table is filled:
 CREATE INDEX jobs_page ON jobs (tenant, created_at DESC, id DESC);
 CREATE INDEX jobs_page_by_status ON jobs (tenant, status, created_at DESC, id DESC);
 CREATE INDEX jobs_page_by_profile ON jobs (tenant, profile_id, created_at DESC, id DESC) WHERE profile_id IS NOT NULL;

@@ -14,4 +14,5 @@ CREATE TABLE profiles (
     updated_at    timestamptz NOT NULL
 );
 
+-- Once the table is filled:
 CREATE INDEX profiles_page ON profiles (tenant, created_at DESC, id DESC);

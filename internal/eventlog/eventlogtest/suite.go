@@ -60,6 +60,7 @@ func Conformance(t *testing.T, reach func(t *testing.T) eventlog.Config) {
 		{"LanesShareAProcess", lanesShareAProcess},
 		{"LanesChangeWithTheProcess", lanesChangeWithTheProcess},
 		{"DeadLettersAreResolvedOnce", deadLettersAreResolvedOnce},
+		{"RestoredRecordsLieWhereTheyLay", restoredRecordsLieWhereTheyLay},
 		{"ConsumerRetriesInOrder", consumerRetriesInOrder},
 	}
 	for _, c := range cases {

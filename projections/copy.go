@@ -1,0 +1,157 @@
+// Many new rows at once: COPY in PostgreSQL's binary format, written without a detour
+// (https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format").
+
+package projections
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// bulkFactor is how many ordinary batches one of a rebuild holds.
+	bulkFactor = 10
+	// bulkJobs is how many unfinished jobs a rebuild keeps from one batch to the next;
+	// more of them are read back from their table.
+	bulkJobs = 4096
+
+	// copyLeast is from how many facts on COPY pays for its round trips.
+	copyLeast = 100
+
+	jsonbVersion = 1 // the first byte of a jsonb value
+)
+
+// epoch is PostgreSQL's, in microseconds of Unix.
+var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
+
+func fieldSize(b []byte, n int) []byte {
+	return binary.BigEndian.AppendUint32(b, uint32(n)) //nolint:gosec // values are far below 2 GiB
+}
+
+func fieldNull(b []byte) []byte { return append(b, 0xff, 0xff, 0xff, 0xff) }
+
+func fieldNumber[N int32 | int64 | float64 | bool](b []byte, n N) []byte {
+	switch v := any(n).(type) {
+	case int32:
+		return binary.BigEndian.AppendUint32(fieldSize(b, 4), uint32(v)) //nolint:gosec // the same bits
+	case int64:
+		return binary.BigEndian.AppendUint64(fieldSize(b, 8), uint64(v)) //nolint:gosec // the same bits
+	case float64:
+		return binary.BigEndian.AppendUint64(fieldSize(b, 8), math.Float64bits(v))
+	case bool:
+		if v {
+			return append(fieldSize(b, 1), 1)
+		}
+	}
+	return append(fieldSize(b, 1), 0)
+}
+
+// copyIn writes rows that are not in the table yet. It returns buf, grown, for the next time.
+func (t table[T]) copyIn(ctx context.Context, tx pgx.Tx, schema string, rows []*T, buf []byte) ([]byte, error) {
+	if len(rows) == 0 {
+		return buf, nil
+	}
+	buf = append(buf[:0], "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"...) // signature, no flags, no extension
+	names := make([]string, len(t.columns))
+	for i, c := range t.columns {
+		names[i] = c.name
+	}
+	var err error
+	for _, r := range rows {
+		buf = binary.BigEndian.AppendUint16(buf, uint16(len(t.columns))) //nolint:gosec // columns are few
+		for _, c := range t.columns {
+			if buf, err = c.binary(buf, r); err != nil {
+				return buf, err
+			}
+		}
+	}
+	buf = append(buf, 0xff, 0xff) // the end
+	_, err = tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(buf),
+		"COPY "+schema+"."+t.name+" ("+strings.Join(names, ", ")+") FROM STDIN (FORMAT binary)")
+	if err != nil {
+		return buf, fmt.Errorf("cannot copy rows into %s: %w", t.name, err)
+	}
+	return buf, nil
+}
+
+// copyNew writes the rows of jobs that PostgreSQL does not have yet, and returns the rest of the changes.
+func (f *fold) copyNew(ctx context.Context, tx pgx.Tx, schema string, all changes) (rest changes, err error) {
+	isNew := func(id string) bool { return !f.jobs[id].stored }
+	newJobs, oldJobs := split(all.jobs, func(j *Job) bool { return isNew(j.ID) })
+	newStages, oldStages := split(all.stages, func(s *Stage) bool { return isNew(s.JobID) })
+	newFiles, oldFiles := split(all.artifacts, func(a *Artifact) bool { return !f.taken.artifacts && isNew(a.JobID) })
+	var buf []byte
+	if buf, err = jobs.copyIn(ctx, tx, schema, newJobs, buf); err != nil {
+		return rest, err
+	}
+	if buf, err = stages.copyIn(ctx, tx, schema, newStages, buf); err != nil {
+		return rest, err
+	}
+	if buf, err = artifacts.copyIn(ctx, tx, schema, newFiles, buf); err != nil {
+		return rest, err
+	}
+	_, err = jobEvents.copyIn(ctx, tx, schema, all.events, buf)
+	return changes{jobs: oldJobs, stages: oldStages, artifacts: oldFiles, profiles: all.profiles}, err
+}
+
+func split[T any](rows []*T, first func(*T) bool) (yes, no []*T) {
+	for _, r := range rows {
+		if first(r) {
+			yes = append(yes, r)
+		} else {
+			no = append(no, r)
+		}
+	}
+	return yes, no
+}
+
+// bulk is how a generation is filled that nobody reads yet, by one session alone for
+// its partitions: in large batches, of which each keeps in memory what the next will
+// need. Nil is the ordinary way.
+type bulk struct {
+	taken  taken
+	cached *fold // as the last batch left it; nil at first and after a failure
+}
+
+// fold is what the next batch is folded over.
+func (b *bulk) fold() *fold {
+	if b == nil {
+		return newFold()
+	}
+	f := b.cached
+	if f == nil {
+		f = b.empty()
+	}
+	b.cached = nil
+	return f
+}
+
+func (b *bulk) empty() *fold {
+	f := newFold()
+	f.taken, f.copies = b.taken, true
+	return f
+}
+
+// keep takes back a fold whose batch is committed, for the next one.
+func (b *bulk) keep(f *fold) {
+	if b == nil {
+		return
+	}
+	next := b.empty()
+	for id, j := range f.jobs {
+		if j.row.Ended() || len(next.jobs) == bulkJobs {
+			continue
+		}
+		j.row.Graph, j.row.Request, j.row.Outputs = nil, nil, nil // large documents are not kept: writing NULL leaves them
+		j.stored, j.changed, j.touched = true, false, nil
+		next.jobs[id] = j
+	}
+	b.cached = next
+}

@@ -90,7 +90,7 @@ func (s system) round(ctx context.Context, loads []load) (found []loaded, err er
 }
 
 // jobLanes is how many partitions, and slots of the one worker, each of the four lanes has.
-func jobLanes() int { return size("LANES", 64) }
+func jobLanes() int { return size("LANES", 32) }
 
 // flights are the numbers of jobs in flight that are measured.
 func flights() []int {
@@ -120,6 +120,9 @@ func measureJobs(ctx context.Context, s setting) (_ []Result, err error) {
 	}
 	defer log.Close()
 	c := comparison{ours: ourSystem(d, log, false), peer: riverSystem(services.postgres, riverSteps), progress: s.progress}
+	if err := c.warmUp(ctx); err != nil {
+		return nil, err
+	}
 	var withTables []float64
 	for i := range s.rounds {
 		if err := c.round(ctx, jobLoads(fmt.Sprint("jobs/", i), flights()...)); err != nil {
@@ -154,6 +157,9 @@ func measureIdle(ctx context.Context, s setting) (_ []Result, err error) {
 	}
 	defer log.Close()
 	c := comparison{ours: ourSystem(d, log, false), peer: riverSystem(services.postgres, riverSteps), progress: s.progress}
+	if err := c.warmUp(ctx); err != nil {
+		return nil, err
+	}
 	for i := range s.rounds {
 		one := load{prefix: fmt.Sprint("idle/", i), inFlight: 1, warm: size("IDLE_WARM", 100), jobs: size("IDLE_JOBS", 300)}
 		if err := c.round(ctx, []load{one}); err != nil {
@@ -175,6 +181,18 @@ type comparison struct {
 	ours, peer   system
 	progress     io.Writer
 	mine, theirs [][]loaded // by round, then by load
+}
+
+// warmUp lets both systems run jobs that do not count. A broker that has just started
+// takes tens of seconds until its code is compiled; one in production is never new.
+func (c *comparison) warmUp(ctx context.Context) error {
+	for _, s := range []system{c.ours, c.peer} {
+		warm := load{prefix: "warm", inFlight: size("SOME_IN_FLIGHT", 500), jobs: size("WARM", 10_000)}
+		if _, err := s.round(ctx, []load{warm}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *comparison) round(ctx context.Context, loads []load) error {

@@ -161,7 +161,7 @@ func measureIdle(ctx context.Context, s setting) (_ []Result, err error) {
 		return nil, err
 	}
 	for i := range s.rounds {
-		one := load{prefix: fmt.Sprint("idle/", i), inFlight: 1, warm: size("IDLE_WARM", 100), jobs: size("IDLE_JOBS", 300)}
+		one := load{prefix: fmt.Sprint("idle/", i), inFlight: 1, warm: size("IDLE_WARM", 300), jobs: size("IDLE_JOBS", 300)}
 		if err := c.round(ctx, []load{one}); err != nil {
 			return nil, err
 		}

@@ -155,12 +155,15 @@ func decode(value []byte) (Message, error) {
 // Header is one record header.
 type Header struct{ Key, Value string }
 
+// HeaderType is the header with a record's type, for readers that do not decode it.
+const HeaderType = "ce_type"
+
 // Headers repeats the identity as CloudEvents 1.0 binary mode (Kafka protocol binding).
 func Headers(m Message) []Header {
 	return []Header{
 		{"ce_specversion", "1.0"},
 		{"ce_id", m.ID},
-		{"ce_type", m.Type()},
+		{HeaderType, m.Type()},
 		{"ce_source", source(m.AggregateType)},
 		{"ce_subject", m.AggregateID},
 		{"ce_time", m.OccurredAt.UTC().Format(time.RFC3339Nano)},

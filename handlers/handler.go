@@ -87,6 +87,7 @@ func (h *Handler) Run(ctx context.Context) error {
 	runner, err := h.log.NewRunner(eventlog.RunnerConfig{
 		Group: Group, Topics: Inputs(), Journals: Journals(),
 		Decider: pubsub.NewRecordDecider(h, func(_ context.Context, in eventlog.Record) ([]eventlog.Record, error) { return h.Decide(in) }),
+		Patient: patient,
 	})
 	if err != nil {
 		return err
@@ -98,6 +99,12 @@ func (h *Handler) Run(ctx context.Context) error {
 	g.Go(func() error { h.log.EndHanging(ctx, append(Journals(), events.TopicTaskEvents)...); return nil })
 	g.Go(func() error { return runner.Run(ctx) })
 	return g.Wait()
+}
+
+// patient: that a task has begun leads to nothing. Of a short task the result comes in
+// a moment, and both are decided in one transaction.
+func patient(in eventlog.Record) bool {
+	return in.Header(events.HeaderType) == events.TaskAccepted{}.EventType()
 }
 
 // Recover waits for the workers and profiles, and then recovers as the core does:

@@ -97,3 +97,59 @@ func TestAWakeLeavesNothingBehind(t *testing.T) {
 		t.Errorf("a woken fetch brought %d records, %v; want the one that was held", n, err)
 	}
 }
+
+// counting answers nothing and tells of every transaction's inputs.
+type counting struct{ decided chan string }
+
+func (counting) Recover(context.Context, int32, string) error { return nil }
+func (counting) Meta(int32, []eventlog.Record) string         { return "" }
+func (counting) Committed(int32, []eventlog.Record)           {}
+func (counting) Drop(int32)                                   {}
+
+func (c counting) Decide(_ context.Context, in eventlog.Record) ([]eventlog.Record, error) {
+	c.decided <- in.Key
+	return nil, nil
+}
+
+// Inputs that nobody waits for wait for others, but not for ever.
+func TestPatientInputsAreDecided(t *testing.T) {
+	t.Parallel()
+	_, cfg := eventlogtest.Fake(t)
+	l := eventlogtest.Open(t, cfg)
+	ctx, cancel := context.WithTimeout(t.Context(), eventlogtest.Patience)
+	defer cancel()
+	d := counting{make(chan string, 10)}
+	asked := make(chan string, 100)
+	r, err := l.NewRunner(eventlog.RunnerConfig{
+		Group: "patient", Topics: []string{events.TopicJobCommands}, Decider: d,
+		Patient: func(in eventlog.Record) bool { asked <- in.Key; return in.Key == "patient" },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	for _, key := range []string{"patient", "hurried"} {
+		if err := l.Produce(ctx, eventlog.Record{Topic: events.TopicJobCommands, Key: key}); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-asked; got != key {
+			t.Errorf("%s was asked about, want %s", got, key)
+		}
+		select {
+		case got := <-d.decided:
+			if got != key {
+				t.Errorf("%s was decided, want %s", got, key)
+			}
+		case <-ctx.Done():
+			t.Fatalf("%s was never decided", key)
+		}
+		for len(asked) > 0 {
+			<-asked
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -49,7 +50,14 @@ type RunnerConfig struct {
 	Journals []string // outputs whose source headers show how far inputs were decided, should the group's offsets be lost
 	MaxPoll  int      // most inputs in a transaction; default 1000
 	Decider  Decider
+	// Patient says of an input that nobody waits for what comes of it. While there are
+	// no others, it waits a few milliseconds for some to be decided with. Nil: none is.
+	Patient func(in Record) bool
 }
+
+// patience is how long patient inputs wait for others. A transaction takes about as
+// long, and whoever comes during one waits for its end.
+const patience = 3 * time.Millisecond
 
 // Runner is one member of the deciding group, by the name of Config.Instance.
 type Runner struct {
@@ -95,7 +103,7 @@ func (r *Runner) session(ctx context.Context) (err error) {
 		}
 	}()
 	for {
-		in, assigned, err := r.member.poll(ctx, r.cfg.MaxPoll)
+		in, assigned, err := r.poll(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -111,6 +119,30 @@ func (r *Runner) session(ctx context.Context) (err error) {
 		}
 		r.member.sess.AllowRebalance()
 	}
+}
+
+// poll waits for inputs, and for more where all are patient.
+func (r *Runner) poll(ctx context.Context) ([]Record, *assignment, error) {
+	in, assigned, err := r.member.poll(ctx, r.cfg.MaxPoll)
+	if err != nil || assigned != nil || !r.patient(in) {
+		return in, assigned, err
+	}
+	until := time.Now().Add(patience)
+	alarm := time.AfterFunc(patience, r.waker.wake)
+	defer alarm.Stop()
+	for r.patient(in) && time.Now().Before(until) && len(in) < r.cfg.MaxPoll {
+		more, assigned, err := r.member.poll(ctx, r.cfg.MaxPoll-len(in))
+		if err != nil || assigned != nil { // what was polled before comes again
+			return nil, assigned, err
+		}
+		in = append(in, more...)
+	}
+	return in, nil, nil
+}
+
+// patient says whether there are inputs, and none that somebody waits for.
+func (r *Runner) patient(in []Record) bool {
+	return r.cfg.Patient != nil && len(in) > 0 && !slices.ContainsFunc(in, func(rec Record) bool { return !r.cfg.Patient(rec) })
 }
 
 func (r *Runner) drop(p int32) {

@@ -32,6 +32,8 @@ type cluster struct {
 	env      []string
 	members  map[string]*member
 	apis     []string // base URLs
+
+	brokerKills int
 }
 
 // member is a place in the cluster that one process after the other fills.

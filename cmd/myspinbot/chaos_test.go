@@ -1,6 +1,7 @@
 // Layer C: real processes of every role, a real Kafka, PostgreSQL and S3 server, under
 // load, killed, frozen and cut off; afterwards the log and the tables are held against
-// the promises. KILLS decides how long: `make chaos KILLS=20`.
+// the promises. KILLS decides how long: `make chaos KILLS=20`. It kills less often when
+// the time for it is up.
 
 package main
 
@@ -9,15 +10,16 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/myspinbot/myspinbot/internal/rounds"
 )
 
 // plan is what is done to the cluster.
 type plan struct {
-	kills       int           // of every role
+	kills       *rounds.Count // of every role
 	brokerKills int           //
 	outage      time.Duration // without a broker
 	freezes     int           // rounds of frozen processes and zombies
@@ -27,17 +29,8 @@ type plan struct {
 
 func chaosPlan(t *testing.T) plan {
 	t.Helper()
-	p := plan{kills: 5, brokerKills: 3, outage: 15 * time.Second, freezes: 1, freeze: 12 * time.Second, pace: 6}
-	text := os.Getenv("KILLS")
-	if text == "" {
-		return p
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		t.Fatalf("KILLS=%q: want a whole number from 1", text)
-	}
-	p.kills = n
-	if n >= 20 {
+	p := plan{kills: rounds.New(t, "kills of each role", "KILLS", 5), brokerKills: 3, outage: 15 * time.Second, freezes: 1, freeze: 12 * time.Second, pace: 6}
+	if n := int(p.kills.Want()); n >= 20 {
 		p.brokerKills, p.outage, p.freezes, p.freeze = n/2, time.Minute, 3, time.Minute
 	}
 	return p
@@ -82,7 +75,9 @@ func (c *cluster) torment(p plan) {
 		roles[m.role] = append(roles[m.role], m)
 	}
 	names := []string{roleHandler, roleGPU, roleProjector, roleAPI}
-	for round := range p.kills {
+	all := int(p.kills.Want())
+	for n := range p.kills.Rounds() {
+		round := int(n)
 		for i, role := range names {
 			ms := roles[role]
 			// Every other time it stays away for longer than its leases: nobody but the
@@ -90,7 +85,7 @@ func (c *cluster) torment(p plan) {
 			ms[round%len(ms)].kill(time.Duration(round/2%2) * 3 * chaosLease)
 			<-time.After(time.Duration(700+300*i) * time.Millisecond)
 		}
-		if round*p.brokerKills/p.kills != (round+1)*p.brokerKills/p.kills {
+		if round*p.brokerKills/all != (round+1)*p.brokerKills/all {
 			c.withoutBroker(0)
 			<-time.After(4 * time.Second)
 		}
@@ -112,6 +107,7 @@ func (c *cluster) torment(p plan) {
 
 // withoutBroker kills the broker and starts it again after d.
 func (c *cluster) withoutBroker(d time.Duration) {
+	c.brokerKills++
 	c.kafka.Kill()
 	<-time.After(d)
 	c.restart(c.kafka.Start)
@@ -156,7 +152,7 @@ func (r *chaosReport) kills(c *cluster, p plan, took time.Duration) {
 	for _, role := range slices.Sorted(mapsKeys(byRole)) {
 		r.line("kill -9 of role "+role, byRole[role])
 	}
-	r.line("kill -9 of the broker", p.brokerKills+1)
+	r.line("kill -9 of the broker", c.brokerKills)
 	r.line("of these, the longest absence", p.outage)
 	r.line("processes frozen for "+p.freeze.String(), 2*p.freezes)
 	r.line("zombies beside a successor of their name", 2*p.freezes)

@@ -57,7 +57,7 @@ type mutantHandler struct {
 }
 
 func (w *world) runMutant(ctx context.Context, log *eventlog.Log) error {
-	core, err := handlers.NewCore(handlers.CoreConfig{Policy: policy(), Lanes: laneBounds(log), Replay: holes(log), CarryAfter: carryAfter, Logger: slog.New(slog.DiscardHandler)})
+	core, err := handlers.NewCore(handlers.CoreConfig{Policy: w.plan.policy, Lanes: laneBounds(log), Replay: holes(log), CarryAfter: carryAfter, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

@@ -175,7 +175,8 @@ func (w *world) check() {
 	for _, j := range s.jobs {
 		w.count("job " + j.State)
 	}
-	p := policy()
+	w.countWaits(s.records[events.TopicJobEvents])
+	p := w.plan.policy
 	violations := invariants.Check(invariants.History{
 		Records: s.records, Calls: calls, Settled: true,
 		// The shortest back-off, after a lost lease, is a quarter of the usual one.

@@ -14,6 +14,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/myspinbot/myspinbot/aggregates"
 )
 
 // plan is everything that a seed decides.
@@ -30,13 +32,18 @@ type plan struct {
 	length     time.Duration // of the time with faults
 	patience   time.Duration // with what is to come after them
 	mutant     string        // what is wrong on purpose; empty: nothing is
+
+	policy  aggregates.Policy
+	session time.Duration // after which a silent member of a group is out
+	passes  int           // how often an engine does its work in one attempt
+	hours   bool          // most of the time nothing happens
 }
 
 // plannedJob is one job and what its client wants of it.
 type plannedJob struct {
 	at          time.Duration
 	submits     int           // the client repeats itself
-	work        time.Duration // of each stage
+	work        time.Duration // of each pass of each stage
 	fails       int           // attempts of each stage that fail first
 	batch       bool
 	notBefore   time.Duration // after the submission; 0: at once
@@ -77,8 +84,8 @@ func (f fault) String() string {
 
 func (p plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: transactions v1=%v, %d brokers, %d partitions, %d handlers, %d workers, %d jobs in %v\n",
-		p.seed, p.v1, p.brokers, p.partitions, p.handlers, p.workers, len(p.jobs), p.length)
+	fmt.Fprintf(&b, "seed %d: transactions v1=%v, %d brokers, %d partitions, %d handlers, %d workers, %d jobs in %v; jobs end in %v, approvals in %v, back-off %v\n",
+		p.seed, p.v1, p.brokers, p.partitions, p.handlers, p.workers, len(p.jobs), p.length, p.policy.JobDeadline, p.policy.ApprovalExpiry, p.policy.BackOff)
 	for _, f := range p.faults {
 		fmt.Fprintln(&b, f)
 	}
@@ -151,9 +158,15 @@ func newPlan(seed uint64) plan {
 		seed: seed, v1: seed%2 == 1, brokers: 1 + r.IntN(2) + r.IntN(2)*r.IntN(2), partitions: 1 + r.IntN(3),
 		patience: 10 * time.Minute,
 		handlers: 1 + r.IntN(2), workers: 1 + r.IntN(2), length: time.Duration(20+r.IntN(20)) * time.Second,
+		policy: aggregates.DefaultPolicy(), session: 6 * time.Second, passes: 1,
 	}
+	p.policy.ApprovalExpiry = 20 * time.Second
 	for range 5 {
 		p.skews = append(p.skews, within(r, 4*time.Second)-2*time.Second)
+	}
+	if ofHours(seed) {
+		p.lastHours(r)
+		return p
 	}
 	for range 12 + r.IntN(12) {
 		p.jobs = append(p.jobs, newJob(r, p.length))

@@ -149,17 +149,27 @@ func (p *process) others() {
 	}
 }
 
-// journal keeps what happened in a run, to be printed if it fails.
+// journal keeps what happened in a run, to be printed if it fails. What is said again
+// and again during an outage it keeps once.
 type journal struct {
 	mu    sync.Mutex
 	lines []string
 }
 
 func (j *journal) Write(b []byte) (int, error) {
-	if !strings.Contains(string(b), `"log client:`) { // which tell of every try
-		j.add(strings.TrimSpace(string(b)))
+	line := strings.TrimSpace(string(b))
+	if !strings.Contains(line, `"log client:`) && !j.repeats(line) { // which tell of every try
+		j.add(line)
 	}
 	return len(b), nil
+}
+
+// repeats says whether one of the newest lines differs in its time alone.
+func (j *journal) repeats(line string) bool {
+	_, said, _ := strings.Cut(line, " ")
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.ContainsFunc(j.lines[max(0, len(j.lines)-20):], func(before string) bool { return strings.HasSuffix(before, said) })
 }
 
 func (j *journal) add(line string) {

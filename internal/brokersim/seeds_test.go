@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -19,41 +20,47 @@ import (
 	"time"
 
 	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/internal/rounds"
 )
 
-// seeds is how many runs the test makes: SEEDS_B, or 200.
-func seeds(t *testing.T) uint64 {
-	s := os.Getenv("SEEDS_B")
-	if s == "" {
-		return 200
-	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		t.Fatalf("SEEDS_B: %v", err)
-	}
-	return n
-}
+// seedsByDefault are the seeds that every change is tested with.
+const seedsByDefault = 200
 
 func TestMain(m *testing.M) {
-	// Worlds are short-lived and small: collecting less often saves a third of the time.
-	debug.SetGCPercent(400)
+	// Worlds are short-lived and small: collecting less often, in some 500 MB, saves a
+	// third of the time.
+	debug.SetGCPercent(1000)
 	os.Exit(m.Run())
 }
 
+// TestSeeds runs SEEDS_B seeds, or as many as there is time for.
 func TestSeeds(t *testing.T) {
 	t.Parallel()
+	seeds := rounds.New(t, "seeds of layer B", "SEEDS_B", seedsByDefault)
 	var total totals
 	t.Run("seed", func(t *testing.T) {
-		for seed := range seeds(t) {
-			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-				t.Parallel()
-				began := time.Now()
-				r := run(t, newPlan(seed))
-				total.add(r, time.Since(began))
+		var lanes sync.WaitGroup
+		for range runtime.GOMAXPROCS(0) {
+			lanes.Go(func() {
+				for seed := range seeds.Rounds() {
+					began := time.Time{}
+					t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+						began = time.Now()
+						r := run(t, newPlan(seed))
+						total.add(r, time.Since(began))
+					})
+					if began.IsZero() { // -run names another
+						seeds.GiveBack()
+					}
+				}
 			})
 		}
+		lanes.Wait()
 	})
 	t.Log(total.String())
+	if !t.Failed() && seeds.Begun() >= seedsByDefault {
+		total.everythingHappened(t)
+	}
 }
 
 // result is what a run leaves behind.
@@ -108,6 +115,9 @@ type totals struct {
 	runs   int
 	jobs   int
 	fake   time.Duration
+	hours  time.Duration // of the seeds that took more than one
+	long   int           // seeds that did
+	most   time.Duration // that one took
 	cpu    time.Duration
 	counts map[string]int
 }
@@ -121,15 +131,34 @@ func (s *totals) add(r result, wall time.Duration) {
 	s.runs++
 	s.jobs += len(r.plan.jobs)
 	s.fake += r.took
+	s.most = max(s.most, r.took)
+	if r.took > time.Hour {
+		s.long, s.hours = s.long+1, s.hours+r.took
+	}
 	s.cpu += wall
 	for k, n := range r.counts {
 		s.counts[k] += n
 	}
 }
 
+// everythingHappened holds the seeds to have waited for what takes hours, so that a
+// change to the plans cannot silently stop it.
+func (s *totals) everythingHappened(t *testing.T) {
+	t.Helper()
+	if s.long == 0 {
+		t.Error("no seed has taken more than an hour")
+	}
+	for _, what := range hoursWaits {
+		if s.counts[what] == 0 {
+			t.Errorf("no seed met: %s", what)
+		}
+	}
+}
+
 func (s *totals) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d seeds, %d jobs, %v of fake time in %v of real time", s.runs, s.jobs, s.fake.Round(time.Second), s.cpu.Round(time.Second))
+	fmt.Fprintf(&b, "\n%d of the seeds took more than an hour, together %.0f hours; the longest %.1f", s.long, s.hours.Hours(), s.most.Hours())
 	for _, k := range slices.Sorted(maps.Keys(s.counts)) {
 		fmt.Fprintf(&b, "\n%6d %s", s.counts[k], k)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/events"
 	gpu "github.com/myspinbot/myspinbot/gpu-consumers"
 	"github.com/myspinbot/myspinbot/handlers"
@@ -29,19 +28,13 @@ const carryAfter = 60
 // lease is that of the workers' attempts.
 const lease = 6 * time.Second
 
-func policy() aggregates.Policy {
-	p := aggregates.DefaultPolicy()
-	p.ApprovalExpiry = 20 * time.Second
-	return p
-}
-
 func (w *world) runHandler(ctx context.Context, l *life, log *eventlog.Log) error {
 	if w.plan.mutant == mutantHoles {
 		return w.runMutant(ctx, log)
 	}
 	metrics := prometheus.NewRegistry()
 	h, err := handlers.New(handlers.Config{
-		Log: log, Policy: policy(), Lanes: laneBounds(log), CarryAfter: carryAfter, Registerer: metrics, Logger: slog.New(slog.DiscardHandler),
+		Log: log, Policy: w.plan.policy, Lanes: laneBounds(log), CarryAfter: carryAfter, Registerer: metrics, Logger: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return time.Now().Add(l.skew) },
 	})
 	if err != nil {
@@ -83,16 +76,45 @@ func (w *world) runWorker(ctx context.Context, l *life, log *eventlog.Log) error
 	for _, lane := range lanes {
 		slots[lane] = 2
 	}
+	engines := gpu.NoopEngines()
+	for i, e := range engines {
+		if w.plan.passes > 1 {
+			engines[i] = patient{e, w.plan.passes}
+		}
+	}
 	store, err := emptyStore(ctx)
 	if err != nil {
 		return err
 	}
 	k, err := gpu.New(gpu.Config{
 		Log: log, Objects: store, Keyring: objects.NewKeyring(store, [32]byte{}), Worker: l.process.name, Slots: slots, Lease: lease,
-		Engines: gpu.NoopEngines(), TempDir: l.dir, Logger: slog.New(slog.DiscardHandler),
+		Engines: engines, TempDir: l.dir, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return err
 	}
 	return k.Run(ctx)
+}
+
+// patient does the work of another engine several times over: that one works for a
+// minute at most, and stages may run for longer.
+type patient struct {
+	engine interface {
+		Capability(ctx context.Context) (events.TaskCapability, *events.TaskGap)
+		Run(ctx context.Context, a *gpu.Attempt) (*gpu.Output, error)
+	}
+	passes int
+}
+
+func (p patient) Capability(ctx context.Context) (events.TaskCapability, *events.TaskGap) {
+	return p.engine.Capability(ctx)
+}
+
+func (p patient) Run(ctx context.Context, a *gpu.Attempt) (out *gpu.Output, err error) {
+	for range p.passes {
+		if out, err = p.engine.Run(ctx, a); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }

@@ -66,10 +66,13 @@ func newWorld(ctx context.Context, t *testing.T, p plan) *world {
 		t.Fatal(err)
 	}
 	w.cluster = cluster
+	if p.hours {
+		w.slowFetches()
+	}
 	w.client = w.newLink()
 	w.cfg = eventlog.Config{
 		Brokers: cluster.ListenAddrs(), Partitions: p.partitions, ReplicationFactor: 1, Logger: slog.New(slog.DiscardHandler),
-		SessionTimeout: 6 * time.Second, TransactionTimeout: 12 * time.Second, // faults last up to 20 s, so that each of them runs out
+		SessionTimeout: p.session, TransactionTimeout: 12 * time.Second, // faults last up to 20 s, so that each of them runs out
 	}
 	observer := w.cfg
 	observer.Dial = w.newLink().dial

@@ -36,7 +36,7 @@ func (l *Log) NewReader(from Offsets) (*Reader, error) {
 	parts := make(map[string]map[int32]kgo.Offset)
 	for tp, offset := range from {
 		at := kgo.NewOffset().At(offset)
-		if s, known := l.specs[tp.Topic]; offset == 0 && (!known || s.compacted || s.retention != forever) {
+		if offset == 0 && !l.specs[tp.Topic].kept() {
 			at = kgo.NewOffset().AtStart()
 		}
 		name := l.cfg.Prefix + tp.Topic
@@ -100,13 +100,25 @@ func (l *Log) fetchError(ctx context.Context, fetches kgo.Fetches) error {
 		switch {
 		case first != nil:
 		case errors.As(err, &lost), errors.Is(err, kerr.OffsetOutOfRange):
-			first = fmt.Errorf("cannot read %s: %w: %w", at, ErrDataLoss, err)
+			first = &lossError{at, err}
 		default:
 			first = fmt.Errorf("cannot read %s: %w", at, unavailable(err))
 		}
 	})
 	return first
 }
+
+// lossError is an ErrDataLoss of which the place is known.
+type lossError struct {
+	at    TopicPartition
+	cause error
+}
+
+func (e *lossError) Error() string {
+	return fmt.Sprintf("cannot read %s: %v: %v", e.at, ErrDataLoss, e.cause)
+}
+
+func (e *lossError) Unwrap() []error { return []error{ErrDataLoss, e.cause} }
 
 // Read reads the partitions of from up to what was committed at the call, hands
 // fn every batch in order, and returns the position reached. Fn's error ends it.
@@ -184,8 +196,9 @@ func (b *Batch) trim(end func(TopicPartition) int64) {
 
 // Tail reads everything from the given position and then follows for ever. Fn
 // gets each batch; caughtUp, if given, is called once, when everything that was
-// committed at the start has been handed on. Tail outlives broker outages; it
-// returns fn's error, ErrDataLoss, or nil when ctx ends.
+// committed at the start has been handed on. Tail outlives broker outages, and goes on
+// with what is left where records of a topic that is not kept for ever went while it
+// could not read them. It returns fn's error, ErrDataLoss, or nil when ctx ends.
 func (l *Log) Tail(ctx context.Context, from Offsets, fn func(Batch) error, caughtUp func()) error {
 	t := tail{log: l, next: make(Offsets), fn: fn, caughtUp: caughtUp}
 	for tp, o := range from {
@@ -198,7 +211,7 @@ func (l *Log) Tail(ctx context.Context, from Offsets, fn func(Batch) error, caug
 			return nil
 		case t.failed != nil:
 			return t.failed
-		case errors.Is(err, ErrDataLoss):
+		case errors.Is(err, ErrDataLoss) && !t.passes(ctx, err):
 			return err
 		case progress:
 			delay = 50 * time.Millisecond
@@ -216,6 +229,22 @@ type tail struct {
 	fn       func(Batch) error
 	caughtUp func()
 	failed   error // fn's error
+}
+
+// passes says whether to go on after a loss: the records went with time, or by
+// compaction, and its position is now behind them.
+func (t *tail) passes(ctx context.Context, err error) bool {
+	var lost *lossError
+	if !errors.As(err, &lost) || t.log.specs[lost.at.Topic].kept() {
+		return false
+	}
+	ranges, err := t.log.Ranges(ctx, lost.at.Topic)
+	if err != nil {
+		return true // the next try finds the same loss
+	}
+	r := ranges[lost.at]
+	t.next[lost.at] = max(t.next[lost.at], r.Start)
+	return t.next[lost.at] <= r.End
 }
 
 // follow reads until something breaks, and tells whether it got anywhere.

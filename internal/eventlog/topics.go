@@ -67,6 +67,9 @@ func topicSpecs(cfg Config) map[string]topicSpec {
 	return specs
 }
 
+// kept tells whether its records should be there for ever, each of them.
+func (s topicSpec) kept() bool { return s.retention == forever && !s.compacted }
+
 // laneTopics are the two of a lane: commands that somebody waits for, and those that
 // may wait themselves.
 func laneTopics(lane string) []string {

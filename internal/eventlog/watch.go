@@ -77,7 +77,7 @@ func (w *watch) tell(current bool) {
 // kept tells whether a loss in the topics is one of what should be there for ever.
 func (w *watch) kept() bool {
 	for _, t := range w.topics {
-		if s := w.log.specs[t]; s.retention == forever && !s.compacted {
+		if w.log.specs[t].kept() {
 			return true
 		}
 	}

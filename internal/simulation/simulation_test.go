@@ -4,7 +4,11 @@
 package simulation
 
 import (
+	"errors"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/rounds"
 )
 
 // seedsByDefault are the seeds that every change is tested with.
@@ -41,6 +46,24 @@ func TestSeed(t *testing.T) {
 	}
 }
 
+// TestSeedsEndWithTheirTime has no time for a million seeds, which it must say, and
+// must not take for enough.
+func TestSeedsEndWithTheirTime(t *testing.T) {
+	t.Parallel()
+	told := filepath.Join(t.TempDir(), "told")
+	again := exec.Command(os.Args[0], "-test.run=^TestSeeds$") //nolint:gosec // this very binary
+	again.Env = append(os.Environ(), "SEEDS=1000000", rounds.Minutes+"=0.005", rounds.Told+"="+told)
+	out, err := again.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || !strings.Contains(string(out), "at least 50,000 must be done") {
+		t.Errorf("a few of a million seeds are enough: %v\n%s", err, out)
+	}
+	line, err := os.ReadFile(told)
+	if !regexp.MustCompile(`^[1-9][0-9,]* of 1,000,000 seeds of layer A, the part's time was up\n$`).Match(line) {
+		t.Errorf("told %q (%v)", line, err)
+	}
+}
+
 func TestSeedIsTheSameRun(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(10) {
@@ -55,18 +78,19 @@ func TestSeedIsTheSameRun(t *testing.T) {
 	}
 }
 
-// TestSeeds runs SEEDS seeds from the one named FROM on. A failing one names itself.
+// TestSeeds runs SEEDS seeds from the one named FROM on, or as many as there is time
+// for. A failing one names itself.
 func TestSeeds(t *testing.T) {
 	t.Parallel()
-	from, n := number(t, "FROM", 1), number(t, "SEEDS", seedsByDefault)
+	from, seeds := number(t, "FROM", 1), rounds.New(t, "seeds of layer A", "SEEDS", seedsByDefault)
 	var mu sync.Mutex
 	seen, failed := map[string]int{}, 0
 	t.Run("half", func(t *testing.T) {
 		for half := range uint64(2) {
 			t.Run(strconv.FormatUint(half, 10), func(t *testing.T) {
 				t.Parallel()
-				for seed := from + half; seed < from+n; seed += 2 {
-					r := Run(seed, false)
+				for n := range seeds.Rounds() {
+					r := Run(from+n, false)
 					mu.Lock()
 					for what, times := range r.Seen {
 						seen[what] += times
@@ -84,7 +108,7 @@ func TestSeeds(t *testing.T) {
 			})
 		}
 	})
-	if failed == 0 && n >= seedsByDefault {
+	if failed == 0 && seeds.Begun() >= seedsByDefault {
 		everythingHappened(t, seen)
 	}
 }

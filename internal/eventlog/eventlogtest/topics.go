@@ -244,6 +244,64 @@ func tailFollowsPastMarkers(t *testing.T, cfg eventlog.Config) {
 	}
 }
 
+// tailPassesWhatIsGone lets records go while a tail cannot read them: of a topic that
+// loses them with time that is no loss, of one that is kept for ever it is.
+func tailPassesWhatIsGone(t *testing.T, cfg eventlog.Config) {
+	network := new(Network)
+	l, other := Open(t, as(cfg, "tail", network)), Open(t, cfg)
+	adm, _ := admin(t, cfg)
+	for _, topic := range []string{events.TopicTaskControl, events.TopicJobEvents} {
+		write := func(value string) {
+			t.Helper()
+			if err := other.Produce(within(t), eventlog.Record{Topic: topic, Key: "k", Value: []byte(value)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("read")
+		got := make(chan string, 10)
+		ended := make(chan error, 1)
+		ctx, cancel := context.WithCancel(within(t))
+		defer cancel()
+		go func() {
+			ended <- l.Tail(ctx, l.Whole(topic), func(b eventlog.Batch) error {
+				for _, r := range b.Records {
+					got <- string(r.Value)
+				}
+				return nil
+			}, nil)
+		}()
+		if v := <-got; v != "read" {
+			t.Fatalf("the tail of %s begins with %q", topic, v)
+		}
+		network.Cut()
+		write("gone")
+		write("left")
+		at := kadm.Offset{Topic: cfg.Prefix + topic, Partition: eventlog.PartitionFor("k", l.Partitions(topic)), At: 2}
+		before := make(kadm.Offsets)
+		before.Add(at)
+		if rs, err := adm.DeleteRecords(within(t), before); err != nil || rs.Error() != nil {
+			t.Fatal(err, rs.Error())
+		}
+		network.Mend()
+		select {
+		case v := <-got:
+			if v != "left" || topic == events.TopicJobEvents {
+				t.Errorf("the tail of %s goes on with %q", topic, v)
+			}
+		case err := <-ended:
+			if topic != events.TopicJobEvents || !errors.Is(err, eventlog.ErrDataLoss) {
+				t.Errorf("the tail of %s ended with %v", topic, err)
+			}
+		case <-time.After(Patience):
+			t.Errorf("the tail of %s neither goes on nor ends", topic)
+		}
+	}
+	beyond := eventlog.Offsets{{Topic: events.TopicTaskControl}: 1000}
+	if err := l.Tail(within(t), beyond, func(eventlog.Batch) error { return nil }, nil); !errors.Is(err, eventlog.ErrDataLoss) {
+		t.Errorf("a position beyond the end: %v, want ErrDataLoss", err)
+	}
+}
+
 func produceAnswersInTime(t *testing.T, cfg eventlog.Config) {
 	network := new(Network)
 	cfg = as(cfg, "p", network)

@@ -35,7 +35,10 @@ func measureReadLag(ctx context.Context, s setting) (_ []Result, err error) {
 	running, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- projections.NewProjector(b.config()).Run(running) }()
-	defer func() { cancel(); _ = <-ended }() // it ends with the context
+	defer func() {
+		cancel()
+		err = errors.Join(err, <-ended)
+	}()
 	if _, err := b.pool.Exec(ctx, "CREATE TABLE IF NOT EXISTS public.bench_commits (n bigint PRIMARY KEY)"); err != nil {
 		return nil, err
 	}

@@ -206,11 +206,14 @@ func measureProjector(ctx context.Context, s setting) (_ []Result, err error) {
 }
 
 // project starts a projector on what the tables lack, and says when it had that.
-func (b *tablesBench) project(ctx context.Context, facts int) (time.Duration, error) {
+func (b *tablesBench) project(ctx context.Context, facts int) (took time.Duration, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	p, ended, began := projections.NewProjector(b.config()), make(chan error, 1), time.Now()
 	go func() { ended <- p.Run(ctx) }()
-	defer func() { cancel(); _ = <-ended }() // it ends with the context
+	defer func() {
+		cancel()
+		err = errors.Join(err, <-ended)
+	}()
 	for p.Status().Applied < int64(facts) {
 		if err := wait(ctx, time.Millisecond, nil); err != nil {
 			return 0, err

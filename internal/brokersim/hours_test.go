@@ -13,9 +13,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"github.com/myspinbot/myspinbot/events"
-	"github.com/myspinbot/myspinbot/internal/eventlog"
 )
 
 // ofHours are two seeds in forty, one for each kind of transactions. One costs as much
@@ -72,7 +69,7 @@ func (p *plan) addAbsence(r *rand.Rand, kind string) {
 		for i := range n {
 			f := fault{at: at + within(r, 10*time.Second), kind: kind, target: fmt.Sprint(role, i), length: length, flag: r.IntN(2) == 0}
 			if role == "w" {
-				f.length += within(r, awake/2)
+				f.length += within(r, awake/4)
 			}
 			p.faults = append(p.faults, f)
 		}
@@ -80,8 +77,8 @@ func (p *plan) addAbsence(r *rand.Rand, kind string) {
 	switch kind {
 	case absentNight:
 		length = 2*time.Hour + within(r, 3*time.Hour)
-		if r.IntN(4) == 0 {
-			length += 8*time.Hour + within(r, 8*time.Hour)
+		if r.IntN(5) == 0 { // and a day
+			length += 12*time.Hour + within(r, 12*time.Hour)
 		}
 		away("h", p.handlers, faultStop, faultKill)
 		away("w", p.workers, faultStop, faultKill, faultFreeze)
@@ -93,17 +90,30 @@ func (p *plan) addAbsence(r *rand.Rand, kind string) {
 		length = time.Hour + within(r, 20*time.Minute)
 		p.faults = append(p.faults, fault{at: at, kind: faultOutage, length: length}, fault{at: at, kind: faultCut, target: targetClient, length: length})
 	case absentWorkers:
-		length = 5*time.Minute + within(r, 5*time.Minute)
+		length = minutesOrMore(r)
 		away("w", p.workers, faultFreeze, faultZombie, faultCut, faultKill)
 	case absentHandlers:
-		length = 5*time.Minute + within(r, 5*time.Minute)
+		length = minutesOrMore(r)
 		away("h", p.handlers, faultFreeze, faultCut, faultKill)
 	}
-	p.length += length + awake/2 + within(r, time.Minute) + awake // the last of them is back
+	if kind != absentWorkers {
+		p.undecided = append(p.undecided, span{at, at + 10*time.Second + length})
+	}
+	p.length += length + awake/3 + within(r, awake/6) + awake // when the last of them is back
 	if f := p.newFault(r); r.IntN(2) == 0 {
 		f.at = p.length - awake + within(r, awake/2)
 		p.faults = append(p.faults, f)
 	}
+}
+
+// minutesOrMore is how long some are away while others are not: mostly minutes, because
+// an hour of that is dear.
+func minutesOrMore(r *rand.Rand) time.Duration {
+	d := 5*time.Minute + within(r, 5*time.Minute)
+	if r.IntN(2) == 0 {
+		d += time.Hour
+	}
+	return d
 }
 
 // newHoursJob makes the i-th job: each wants something else that takes hours. Nobody
@@ -137,75 +147,12 @@ func (p *plan) newHoursJob(r *rand.Rand, i int, mornings []time.Duration) planne
 	return j
 }
 
-// slowFetches lets the broker keep a fetch that finds nothing twelve times as long as
-// it was asked to. What is written is handed on at once all the same; what differs is
+// slowFetches lets the broker keep a fetch that finds nothing sixteen times as long as
+// it was asked to, which is less than a client waits. What is written is handed on at once all the same; what differs is
 // the price of an hour in which nothing is.
 func (w *world) slowFetches() {
 	w.cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
-		r.(*kmsg.FetchRequest).MaxWaitMillis *= 12
+		r.(*kmsg.FetchRequest).MaxWaitMillis *= 16
 		return nil, nil, false
 	})
-}
-
-// What the seeds of hours are for: each of them is met, or the test fails.
-const (
-	waitSchedule  = "hours until a not-before"
-	waitExpiry    = "hours until an approval expired"
-	waitDecision  = "hours until an approval was decided"
-	waitBackOff   = "an hour of back-off before another attempt"
-	waitDeadline  = "hours until a job's deadline"
-	waitStage     = "a stage's time-out"
-	waitLostLease = "a lease lost in a seed of hours"
-)
-
-var hoursWaits = []string{waitSchedule, waitExpiry, waitDecision, waitBackOff, waitDeadline, waitStage, waitLostLease}
-
-// countWaits counts what jobs have waited for hours for.
-func (w *world) countWaits(facts []eventlog.Record) {
-	if !w.plan.hours {
-		return
-	}
-	began := map[string]time.Time{} // by job, stage and what is waited for
-	note := func(what string, is bool) {
-		if is {
-			w.count(what)
-		}
-	}
-	for _, r := range facts {
-		m, err := events.Decode(r.Value)
-		if err != nil {
-			continue // the observer has told
-		}
-		since := func(of string) bool {
-			t, known := began[m.AggregateID+m.Stage+of]
-			return known && m.OccurredAt.Sub(t) >= time.Hour
-		}
-		switch d := m.Data.(type) {
-		case events.JobSubmitted:
-			began[m.AggregateID+"job"] = m.OccurredAt
-			if d.Request.NotBeforeMS > 0 {
-				began[m.AggregateID+"schedule"] = m.OccurredAt
-			}
-		case events.StageScheduled:
-			if t, asked := began[m.AggregateID+"schedule"]; asked {
-				note(waitSchedule, m.OccurredAt.Sub(t) >= time.Hour)
-				delete(began, m.AggregateID+"schedule")
-			}
-			note(waitBackOff, m.Attempt > 1 && since("failure"))
-		case events.StageFailed:
-			note(waitStage, m.ErrorClass == events.ClassTimeout)
-			began[m.AggregateID+m.Stage+"failure"] = m.OccurredAt
-		case events.StageAttemptExpired:
-			note(waitLostLease, true)
-			began[m.AggregateID+m.Stage+"failure"] = m.OccurredAt
-		case events.ApprovalRequested:
-			began[m.AggregateID+m.Stage+"gate"] = m.OccurredAt
-		case events.ApprovalExpired:
-			note(waitExpiry, since("gate"))
-		case events.ApprovalGranted, events.ApprovalDenied:
-			note(waitDecision, since("gate"))
-		case events.JobFailed:
-			note(waitDeadline, m.Stage == "" && m.ErrorClass == events.ClassTimeout && since("job"))
-		}
-	}
 }

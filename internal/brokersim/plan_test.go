@@ -37,7 +37,12 @@ type plan struct {
 	session time.Duration // after which a silent member of a group is out
 	passes  int           // how often an engine does its work in one attempt
 	hours   bool          // most of the time nothing happens
+
+	undecided []span // when no handler is there that reaches a broker, in seeds of hours
 }
+
+// span is a time, both ends since the beginning.
+type span struct{ from, to time.Duration }
 
 // plannedJob is one job and what its client wants of it.
 type plannedJob struct {

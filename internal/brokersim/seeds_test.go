@@ -27,9 +27,9 @@ import (
 const seedsByDefault = 200
 
 func TestMain(m *testing.M) {
-	// Worlds are short-lived and small: collecting less often, in some 500 MB, saves a
-	// third of the time.
+	// Worlds are short-lived and small: collecting less often saves a third of the time.
 	debug.SetGCPercent(1000)
+	debug.SetMemoryLimit(500 << 20)
 	os.Exit(m.Run())
 }
 

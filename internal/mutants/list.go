@@ -7,6 +7,7 @@ var (
 	chain   = checker{pkg: "events", run: "Chain"}
 	core    = checker{pkg: "handlers", run: "^Test[^B]", args: []string{"-short"}}
 	seeds   = checker{pkg: "internal/simulation", run: "^TestSeeds$", env: "SEEDS=400"}
+	hours   = checker{pkg: "internal/brokersim", run: "^TestSeeds$/^seed$/^(119|158|199)$", args: []string{"-tags", "synctests"}}
 	log     = checker{pkg: "internal/eventlog", run: "^TestConformanceInMemory$|^TestLane|^TestAWake"}
 	reports = checker{pkg: "internal/eventlog", run: "^TestConformanceInMemory$/^LaneReportsWhatRan$"}
 	onKafka = checker{pkg: "internal/eventlog", run: "^TestConformanceOnKafka$/^LanesChangeWithTheProcess$"}
@@ -61,6 +62,8 @@ func mutants() []mutant {
 			"	if d.job.State != JobScheduled {\n		d.advance()\n	}", "	d.advance()", lives},
 		{"deadline-void", "a passed deadline ends nothing", "aggregates/decide.go",
 			"		if d.job.DeadlineMS == c.DeadlineMS {\n			d.overdue()\n		}", "", lives},
+		{"far-times-forgotten", "what is due in more than an hour is not looked at again", "handlers/due.go",
+			"		next = min(next, d.AtMS)", "		if d.AtMS-time.Now().UnixMilli() < 3_600_000 {\n			next = min(next, d.AtMS)\n		}", hours},
 		// L8: everything ends.
 		{"lease-unwatched", "a silent worker keeps its attempt", "aggregates/ending.go",
 			"	if st, ok := d.current(); !ok || st.State != StageRunning {", "	if st, ok := d.current(); !ok || st.State == StageRunning {", lives},
@@ -78,6 +81,8 @@ func mutants() []mutant {
 		// The log: transactions, fencing, the bound of lanes.
 		{"dirty-reads", "readers see what transactions have dropped", "internal/eventlog/config.go",
 			"kgo.FetchIsolationLevel(kgo.ReadCommitted())", "kgo.FetchIsolationLevel(kgo.ReadUncommitted())", log},
+		{"expired-is-lost", "a reader ends where a topic has dropped with time what it had not read", "internal/eventlog/read.go",
+			"		case errors.Is(err, ErrDataLoss) && !t.passes(ctx, err):", "		case errors.Is(err, ErrDataLoss):", log},
 		{"source-again", "without offsets the last decided input is decided again", "internal/eventlog/runner.go",
 			"			o[tp] = max(have, offset+1)", "			o[tp] = max(have, offset)", log},
 		{"lane-bound-broken", "two commands of one partition run at once", "internal/eventlog/lane_held.go",

@@ -108,7 +108,7 @@ type pickup struct {
 
 func pickupSize() pickup {
 	rate := size("PICKUP_RATE", 300)
-	return pickup{rate, size("PICKUP_WARM", 2*rate), size("PICKUP_COUNT", 10*rate)}
+	return pickup{rate, size("PICKUP_WARM", 20*rate), size("PICKUP_COUNT", 10*rate)}
 }
 
 // offer calls send for every command when its time has come, whatever became of those before, and

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 )
@@ -233,6 +234,14 @@ func tablesRound(ctx context.Context, ours system, postgres string, l load) (rat
 	if err != nil {
 		return 0, err
 	}
+	// The tables know the jobs of before, once they know one that came after these.
+	first, err := drive(ctx, f, load{prefix: l.prefix + "/first", inFlight: 1, jobs: 1})
+	if err == nil {
+		err = awaitRows(ctx, postgres, first.ids)
+	}
+	if err != nil {
+		return 0, errors.Join(err, ours.finish(context.WithoutCancel(ctx), f, nil))
+	}
 	began := time.Now()
 	got, err := drive(ctx, f, l)
 	if err == nil {
@@ -257,7 +266,9 @@ func awaitRows(ctx context.Context, postgres string, ids []string) error {
 	for {
 		var missing int
 		err := conn.QueryRow(ctx, "SELECT count(*) FROM unnest($1::text[]) AS want(id) LEFT JOIN myspinbot.jobs j ON j.id = want.id AND j.status = 'succeeded' WHERE j.id IS NULL", ids).Scan(&missing)
+		var refused *pgconn.PgError
 		switch {
+		case errors.As(err, &refused) && refused.Code == "42P01": // undefined_table: they are being filled for the first time
 		case err != nil:
 			return fmt.Errorf("cannot look at the tables: %w", err)
 		case missing == 0:

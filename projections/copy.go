@@ -17,7 +17,7 @@ import (
 
 const (
 	// bulkFactor is how many ordinary batches one of a rebuild holds.
-	bulkFactor = 10
+	bulkFactor = 5
 	// bulkJobs is how many unfinished jobs a rebuild keeps from one batch to the next;
 	// more of them are read back from their table.
 	bulkJobs = 4096

@@ -15,5 +15,8 @@
 //     skipped; anything else is counted as rejected and changes nothing.
 //   - A record that cannot be read stops its partition, with a sentence in Status;
 //     the other partitions go on.
+//   - Tables that are missing, damaged or older than the program are built from the
+//     log beside what is there. Readers see one whole generation, before and after the
+//     switch, and never one that knows less than what they saw before.
 //   - A row holds nothing but what events say: no clock, no serial, no generation.
 package projections

@@ -192,7 +192,7 @@ func underLoad(t *testing.T, l *memoryLog) (end func() (facts int)) {
 				select {
 				case <-stop:
 					return
-				case <-time.After(200 * time.Microsecond):
+				case <-time.After(200*time.Microsecond + time.Duration(n)*200*time.Nanosecond): // ever slower: a slow machine must get done, too
 					l.tell(t, m)
 					n++
 				}

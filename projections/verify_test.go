@@ -17,7 +17,7 @@ import (
 	"github.com/myspinbot/myspinbot/migrations"
 )
 
-// rebuilt rebuilds the tables; bulk batches are ten times the projector's.
+// rebuilt rebuilds the tables; bulk batches are larger than the projector's.
 func rebuilt(t testing.TB, p *Projector, o RebuildOptions) Rebuilt {
 	t.Helper()
 	made, err := rebuildAll(context.Background(), p, o)

@@ -235,9 +235,20 @@ func TestFromPhotoToVideo(t *testing.T) {
 	s.explained()
 	before := s.dump()
 	var printed bytes.Buffer
-	args := []string{"rebuild", "--kafka-brokers", s.cfg.Kafka.Brokers[0], "--kafka-partitions", "3", "--postgres-url", s.cfg.Postgres.URL.Reveal()}
-	if status := runReplay(context.Background(), args, &printed, &printed); status != 0 {
-		t.Fatalf("replay rebuild: %s", printed.String())
+	at := []string{"--kafka-brokers", s.cfg.Kafka.Brokers[0], "--kafka-partitions", "3", "--postgres-url", s.cfg.Postgres.URL.Reveal()}
+	for _, step := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"rebuild", "--dry-run"}, "build generation 2, while readers see generation 1"},
+		{[]string{"rebuild", "--compare", "--keep-old"}, "readers see generation 2"},
+		{[]string{"generations"}, "1    kept"},
+		{[]string{"generations", "--drop", "1"}, "generation 1 is dropped"},
+	} {
+		printed.Reset()
+		if status := runReplay(context.Background(), append(step.args, at...), &printed, &printed); status != 0 || !strings.Contains(printed.String(), step.says) {
+			t.Fatalf("replay %v: %s", step.args, printed.String())
+		}
 	}
 	if after := s.dump(); after != before {
 		t.Fatalf("the rebuilt tables differ:\n%s", firstDifference(before, after))

@@ -210,7 +210,7 @@ func (b *rebuildBar) far(p projections.Progress, now time.Time) string {
 		return text
 	}
 	rate := float64(p.Done-b.first) / took
-	text += fmt.Sprintf(", %.0f events in all, %.0f offsets/s", float64(p.Events), rate)
+	text += fmt.Sprintf(", %d events in all, %.0f offsets/s", p.Events, rate)
 	return text + ", " + time.Duration(float64(p.Total-p.Done)/rate*float64(time.Second)).Round(time.Second).String() + " left"
 }
 

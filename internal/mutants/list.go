@@ -12,6 +12,7 @@ var (
 	reports = checker{pkg: "internal/eventlog", run: "^TestConformanceInMemory$/^LaneReportsWhatRan$"}
 	onKafka = checker{pkg: "internal/eventlog", run: "^TestConformanceOnKafka$/^LanesChangeWithTheProcess$"}
 	rows    = checker{pkg: "projections", run: "Fold|Duplicates|Life|Stage"}
+	tables  = checker{pkg: "projections", run: "Readers|RebuildThatCompares|RebuildUnderLoad"}
 	workers = checker{pkg: "gpu-consumers", run: "Stop|Settle|Reuse|Shared|Offered|Lease"}
 	keyed   = checker{pkg: "api", run: "TestAKeyIsOneRequestInEveryProcess|TestRefusalsOfTheJobHandler"}
 )
@@ -106,6 +107,12 @@ func mutants() []mutant {
 			"	return r.task.Engine == r.can.Engine+\"/\"+r.can.Version+\"/\"+r.can.Model && r.task.Reduce == 0", "	return true", workers},
 		{"rows-counted-twice", "a fact that is read twice is applied twice", "projections/fold.go",
 			"		f.counts.Duplicates++\n		return false", "		f.counts.Duplicates++\n		return true", rows},
+		{"snapshot-mixes", "a snapshot is taken before the views are held", "projections/reader.go",
+			"tx.Exec(ctx, lockViews)", "tx.Exec(ctx, \"SELECT 1\")", tables},
+		{"retired-written", "a projector that waited for the switch goes on with the old tables", "projections/commit.go",
+			"AND g.shape = $4 AND g.status = $5 ORDER BY", "AND g.shape = $4 AND $5 <> '' ORDER BY", tables},
+		{"switch-goes-back", "a generation is shown before it is as far as the live one", "projections/switch.go",
+			"		goal[tp] = min(reached[tp], r.Stable)", "		goal[tp] = min(0*reached[tp], r.Stable)", tables},
 		{"reply-unheard", "the handler's answer reaches nobody", "api/replies.go",
 			"		if w.command != command {", "		if true {", keyed},
 	}

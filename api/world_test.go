@@ -20,7 +20,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/myspinbot/myspinbot/aggregates"
@@ -30,7 +29,7 @@ import (
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/internal/eventlog/eventlogtest"
 	"github.com/myspinbot/myspinbot/internal/objects"
-	"github.com/myspinbot/myspinbot/migrations"
+	"github.com/myspinbot/myspinbot/migrations/migrationstest"
 	"github.com/myspinbot/myspinbot/projections"
 )
 
@@ -54,7 +53,7 @@ func run(m *testing.M) int {
 }
 
 func startServers(ctx context.Context) (err error) {
-	if postgres, err = devstacktest.StartPostgres(ctx, map[string]string{"max_connections": "200"}, emptyTables); err != nil {
+	if postgres, err = devstacktest.StartPostgres(ctx, map[string]string{"max_connections": "200"}, migrationstest.EmptyTables); err != nil {
 		return err
 	}
 	if s3Dir, err = os.MkdirTemp("", "api-test-"); err == nil {
@@ -64,25 +63,6 @@ func startServers(ctx context.Context) (err error) {
 		return errors.Join(err, os.RemoveAll(s3Dir), postgres.Close())
 	}
 	return nil
-}
-
-// emptyTables makes the tables once; each test copies them.
-func emptyTables(ctx context.Context, pool *pgxpool.Pool) error {
-	if err := migrations.Apply(ctx, pool); err != nil {
-		return err
-	}
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		g, err := migrations.Begin(ctx, tx, []string{})
-		if err != nil {
-			return err
-		}
-		for _, t := range migrations.Tables() {
-			if err := migrations.Complete(ctx, tx, g.Number, t); err != nil {
-				return err
-			}
-		}
-		return migrations.PointViews(ctx, tx, g.Number, migrations.Leaving)
-	})
 }
 
 // world is a running server with everything around it.

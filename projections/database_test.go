@@ -15,13 +15,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/devstack/devstacktest"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
-	"github.com/myspinbot/myspinbot/migrations"
+	"github.com/myspinbot/myspinbot/migrations/migrationstest"
 )
 
 var server *devstacktest.Postgres
@@ -33,31 +32,12 @@ func run(m *testing.M) int {
 		return m.Run()
 	}
 	var err error
-	if server, err = devstacktest.StartPostgres(context.Background(), nil, emptyTables); err != nil {
+	if server, err = devstacktest.StartPostgres(context.Background(), nil, migrationstest.EmptyTables); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer func() { _ = server.Close() }()
 	return m.Run()
-}
-
-// emptyTables makes the tables once; each test copies them.
-func emptyTables(ctx context.Context, pool *pgxpool.Pool) error {
-	if err := migrations.Apply(ctx, pool); err != nil {
-		return err
-	}
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		g, err := migrations.Begin(ctx, tx, []string{})
-		if err != nil {
-			return err
-		}
-		for _, t := range migrations.Tables() {
-			if err := migrations.Complete(ctx, tx, g.Number, t); err != nil {
-				return err
-			}
-		}
-		return migrations.PointViews(ctx, tx, g.Number, migrations.Leaving)
-	})
 }
 
 // database is a database of this test alone, with empty tables.

@@ -25,18 +25,26 @@ type graveyard struct {
 	args []string // that lead to the log
 }
 
+// logOf opens the log that a command with these arguments would.
+func logOf(t *testing.T, args []string) *eventlog.Log {
+	t.Helper()
+	cfg, _, err := loadConfig(args, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := openLog(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(log.Close)
+	return log
+}
+
 func newGraveyard(t *testing.T) *graveyard {
 	t.Helper()
 	_, fake := eventlogtest.Fake(t)
 	g := &graveyard{t: t, args: []string{"--kafka-brokers", fake.Brokers[0], "--kafka-partitions", "3"}}
-	cfg, _, err := loadConfig(g.args, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if g.log, err = openLog(cfg, slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(g.log.Close)
+	g.log = logOf(t, g.args)
 	if err := g.log.EnsureTopics(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -56,14 +56,7 @@ func newArchive(t *testing.T, partitions string, more ...string) *archive {
 	if err := os.WriteFile(a.file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, _, err := loadConfig(a.args, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.log, err = openLog(cfg, slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(a.log.Close)
+	a.log = logOf(t, a.args)
 	return a
 }
 

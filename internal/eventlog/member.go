@@ -32,8 +32,8 @@ type member struct {
 	sess   *kgo.GroupTransactSession
 	resume resumeFunc // or nil
 	waker  *waker     // interrupts poll
-	set    setFunc
-	seen   Offsets // if not nil, behind everything polled of the assignment, markers too
+	set    setFunc    // which of the inputs belong together
+	seen   Offsets    // if not nil, behind everything polled of the assignment, markers too
 
 	mu       sync.Mutex
 	fetched  owned // of an assignment in the making

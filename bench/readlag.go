@@ -14,9 +14,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/projections"
 )
 
@@ -64,43 +63,30 @@ func measureReadLag(ctx context.Context, s setting) (_ []Result, err error) {
 // lags writes facts at lagRate and waits, for the last of every job, from its being committed to
 // its row being readable.
 func (b *tablesBench) lags(ctx context.Context, facts int) ([]time.Duration, error) {
-	cl, err := rawWriter(b.deployment)
-	if err != nil {
-		return nil, err
-	}
-	defer cl.Close()
-	partitions, reader := b.log.Partitions(events.TopicJobEvents), projections.NewReader(b.pool)
-	found, jobs := make(chan error, facts), facts/factsPerJob
-	taken := make([]time.Duration, jobs)
+	reader, jobs := projections.NewReader(b.pool), facts/factsPerJob
+	found, taken := make(chan error, jobs), make([]time.Duration, jobs)
 	pace := time.NewTicker(time.Second / lagRate * factsPerJob) // a job at a time
 	defer pace.Stop()
 	for n := range jobs {
 		told := factsOf(b.jobs + n)
-		var records []*kgo.Record
+		var records []eventlog.Record
 		for _, m := range told {
-			r, err := factRecord(b.deployment, m, partitions)
+			r, err := record(events.TopicJobEvents, m)
 			if err != nil {
 				return nil, err
 			}
 			records = append(records, r)
 		}
 		last := told[len(told)-1]
-		for i, r := range records {
-			cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
-				if err != nil || i < len(records)-1 {
-					if err != nil {
-						found <- err
-					}
-					return
-				}
-				committed := time.Now()
-				go func() {
-					err := reader.WaitFor(ctx, last.Tenant, last.AggregateID, last.Version)
-					taken[n] = time.Since(committed)
-					found <- err
-				}()
-			})
-		}
+		go func() {
+			err := b.log.Produce(ctx, records...)
+			committed := time.Now()
+			if err == nil {
+				err = reader.WaitFor(ctx, last.Tenant, last.AggregateID, last.Version)
+			}
+			taken[n] = time.Since(committed)
+			found <- err
+		}()
 		select {
 		case <-pace.C:
 		case <-ctx.Done():

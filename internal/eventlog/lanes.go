@@ -13,7 +13,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // GroupLanes is the group that consumes the commands of all lanes. Each process takes
@@ -140,7 +139,7 @@ func (s *Lanes) session(ctx context.Context) (err error) {
 		if err != nil && ctx.Err() == nil {
 			return err
 		}
-		s.member.sess.AllowRebalance()
+		s.member.cl.AllowRebalance()
 		if started != nil {
 			started.await()
 		}
@@ -167,7 +166,7 @@ func (s *Lanes) begin(ctx context.Context) error {
 	s.member.seen = make(Offsets)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.client, s.accepting = s.member.sess.Client(), true
+	s.client, s.accepting = s.member.cl, true
 	if added := s.lanes[len(lanes):]; len(added) > 0 {
 		s.client.AddConsumeTopics(s.log.names(laneTopicsOf(added))...)
 	}
@@ -224,10 +223,7 @@ func (s *Lanes) accept(lanes []*lane) (started *burst, err error) {
 		s.writeAside(reports)
 		return nil, nil
 	}
-	err = s.member.transact(s.ctx, append(riders(reports), b.records...), func(req *kmsg.TxnOffsetCommitRequest) error {
-		req.Topics = b.offsets
-		return nil
-	})
+	err = s.member.transact(s.ctx, append(riders(reports), b.records...), b.positions)
 	if err != nil {
 		s.writeAside(reports) // once more perhaps: results are counted once
 	} else {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // State is what a decider remembers per partition number. The runner calls it,
@@ -117,7 +116,7 @@ func (r *Runner) session(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		r.member.sess.AllowRebalance()
+		r.member.cl.AllowRebalance()
 	}
 }
 
@@ -195,7 +194,7 @@ func (r *Runner) handle(ctx context.Context, in []Record) error {
 	if err != nil {
 		return err
 	}
-	if err := r.member.transact(ctx, b.all, func(req *kmsg.TxnOffsetCommitRequest) error { return r.setMeta(req, b) }); err != nil {
+	if err := r.member.transact(ctx, b.all, r.positions(b)); err != nil {
 		return err
 	}
 	for tp, o := range b.moved {
@@ -241,29 +240,26 @@ func (r *Runner) decide(ctx context.Context, in []Record) (*batch, error) {
 	return b, nil
 }
 
-// setMeta runs when the records are written and their offsets known.
-func (r *Runner) setMeta(req *kmsg.TxnOffsetCommitRequest, b *batch) error {
-	for p, sent := range b.sent {
-		for i, s := range sent {
-			out := &b.out[p][i]
-			out.Partition, out.Offset, out.Time = s.Partition, s.Offset, s.Timestamp
-		}
-	}
+// positions are behind the batch's inputs, all of a partition number with one text.
+func (r *Runner) positions(b *batch) positions {
 	texts := make(map[int32]*string)
-	for i := range req.Topics {
-		for j := range req.Topics[i].Partitions {
-			part := &req.Topics[i].Partitions[j]
-			p := part.Partition
-			if b.out[p] == nil {
-				return fmt.Errorf("an offset of partition %d is due without a decision on it", p)
+	var p positions
+	for tp, o := range b.moved {
+		if texts[tp.Partition] == nil {
+			texts[tp.Partition] = new(string)
+		}
+		p.add(r.log.cfg.Prefix+tp.Topic, tp.Partition, o, texts[tp.Partition])
+	}
+	p.late = func() {
+		for n, text := range texts {
+			for i, s := range b.sent[n] {
+				out := &b.out[n][i]
+				out.Partition, out.Offset, out.Time = s.Partition, s.Offset, s.Timestamp
 			}
-			if texts[p] == nil {
-				texts[p] = r.log.formatMeta(r.known[p].seq+1, r.cfg.Decider.Meta(p, b.out[p]))
-			}
-			part.Metadata = texts[p]
+			*text = *r.log.formatMeta(r.known[n].seq+1, r.cfg.Decider.Meta(n, b.out[n]))
 		}
 	}
-	return nil
+	return p
 }
 
 // resume goes on after the last input that the journals show as decided.

@@ -126,7 +126,7 @@ func (s *Lanes) session(ctx context.Context) (err error) {
 		s.member.close(err == nil)
 	}()
 	for ctx.Err() == nil {
-		if slices.ContainsFunc(s.hosted(), func(n *lane) bool { return len(n.choose()) > 0 }) {
+		if s.due() {
 			s.waker.wake() // only a look at what else has come, to be accepted with it
 		}
 		// What is accepted belongs to the assignment that the poll has seen: none begins
@@ -135,6 +135,9 @@ func (s *Lanes) session(ctx context.Context) (err error) {
 		var started *burst
 		if err == nil {
 			started, err = s.accept(lanes)
+		}
+		if err == nil && started != nil {
+			err = s.member.prefetch(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
 			return err
@@ -145,6 +148,14 @@ func (s *Lanes) session(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// due says whether there is something to do without another fetch.
+func (s *Lanes) due() bool {
+	s.mu.Lock()
+	reported := len(s.reports) > 0
+	s.mu.Unlock()
+	return reported || slices.ContainsFunc(s.hosted(), func(n *lane) bool { return len(n.choose()) > 0 })
 }
 
 // begin joins the group for all lanes there are.

@@ -35,7 +35,7 @@ type member struct {
 	resume  resumeFunc  // or nil
 	waker   *waker      // interrupts poll
 	set     setFunc     // which of the inputs belong together
-	early   []Record    // inputs of a new assignment that came together with it
+	early   []Record    // inputs for the next poll
 	seen    Offsets     // if not nil, behind everything polled of the assignment, markers too
 
 	mu       sync.Mutex
@@ -220,6 +220,18 @@ func (m *member) poll(ctx context.Context, most int) ([]Record, *assignment, err
 	m.early = nil
 	m.log.metrics.consumedBatch(in)
 	return in, nil, nil
+}
+
+// prefetch takes what the client holds for the next poll, without waiting. The client
+// fetches nothing while it holds something: so the next fetch is under way while what
+// the last poll brought is still being worked on.
+func (m *member) prefetch(ctx context.Context) error {
+	fetches := m.cl.PollRecords(nil, 0) //nolint:staticcheck // documented: no wait, all there is
+	if err := m.inputError(ctx, fetches); err != nil {
+		return err
+	}
+	m.early = append(m.early, m.records(fetches)...)
+	return nil
 }
 
 // fetch waits for records or a wake, which does not leave behind what the client holds.

@@ -5,6 +5,7 @@ package events
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -186,6 +187,30 @@ func sameReading(t interface{ Fatalf(string, ...any) }, value []byte) (scanned b
 		t.Fatalf("read %s\nin part as %#v", value, part)
 	}
 	return true
+}
+
+// Entries of jobs.index are read by scanner, as encoding/json reads them, damaged or not.
+func TestIndexEntries(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var e IndexEntry
+		drawer{t, true}.fill(reflect.ValueOf(&e).Elem(), 0)
+		value, err := e.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := scanIndexEntry(value); !ok || got != e {
+			t.Fatalf("read %s\nas   %+v, %v", value, got, ok)
+		}
+		value = damage(t, value)
+		got, ok := scanIndexEntry(value)
+		var want IndexEntry
+		if err := json.Unmarshal(value, &want); ok && (err != nil || got != want) {
+			t.Fatalf("read %s\nas   %+v\nwant %+v, %v", value, got, want, err)
+		} else if _, refused := DecodeIndexEntry(value); (refused != nil) != (err != nil) || refused != nil && !errors.Is(refused, ErrMalformed) {
+			t.Fatalf("%s: %v, want %v", value, refused, err)
+		}
+	})
 }
 
 // Every golden of the types that are frequent enough is read by scanner, as

@@ -8,20 +8,27 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
 )
 
 // State is what a decider remembers per partition number. The runner calls it,
-// and Decide, from one goroutine.
+// and Decide, from one goroutine, with one exception: it calls Recover for several
+// partitions at once, each from a goroutine of its own, and nothing else until all of
+// these calls have returned.
 type State interface {
 	// Recover builds the state of partition p from nothing: meta is the text of the
 	// newest commit among its inputs, "" without one. It comes with the assignment,
 	// before p's first decision, when Replay misses nothing of a previous owner's.
-	// An error that wraps ErrUnavailable is tried again, any other ends the runner.
+	// Other partitions may be recovered at the same time, p itself is not. Ctx ends when
+	// the recovery of another one has failed. An error that wraps ErrUnavailable is tried
+	// again, any other ends the runner.
 	Recover(ctx context.Context, p int32, meta string) error
 	// Meta is the text to commit for p. out are the records of the transaction
 	// that were decided from p's inputs, written, with their offsets.
@@ -164,20 +171,35 @@ func (r *Runner) reassign(ctx context.Context, all owned) error {
 			r.drop(p)
 		}
 	}
-	for _, p := range slices.Sorted(maps.Keys(assigned)) {
-		if r.known[p] != nil {
-			continue
-		}
-		if err := r.cfg.Decider.Recover(ctx, p, assigned[p].meta); err != nil {
-			err = fmt.Errorf("cannot recover partition %d: %w", p, err)
-			if errors.Is(err, ErrUnavailable) {
-				return errSession{err}
+	return r.recover(ctx, assigned)
+}
+
+// atOnce is how many partitions are recovered side by side for each processor: they do
+// not come in multiples of these, and each waits for its broker now and then.
+const atOnce = 2
+
+// recover recovers the partitions that are not known yet.
+func (r *Runner) recover(ctx context.Context, assigned map[int32]*committed) error {
+	unknown := slices.DeleteFunc(slices.Sorted(maps.Keys(assigned)), func(p int32) bool { return r.known[p] != nil })
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce * runtime.GOMAXPROCS(0))
+	var mu sync.Mutex
+	for _, p := range unknown {
+		g.Go(func() error {
+			if err := r.cfg.Decider.Recover(ctx, p, assigned[p].meta); err != nil {
+				return fmt.Errorf("cannot recover partition %d: %w", p, err)
 			}
-			return err
-		}
-		r.known[p] = assigned[p]
+			mu.Lock()
+			defer mu.Unlock()
+			r.known[p] = assigned[p]
+			return nil
+		})
 	}
-	return nil
+	err := g.Wait()
+	if errors.Is(err, ErrUnavailable) {
+		return errSession{err}
+	}
+	return err
 }
 
 // batch is one transaction's worth of decisions.

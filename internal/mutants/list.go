@@ -23,7 +23,7 @@ func mutants() []mutant {
 		{"conflict-unseen", "another body under a used key is taken for a repeat", "aggregates/decide.go",
 			"		if c.Request.BodyDigest != d.job.Request.BodyDigest {", "		if false {", lives},
 		{"index-unread", "jobs that ended are forgotten at a restart, and start again", "handlers/index.go",
-			"		p.ended[k] = e.short()\n	}\n	p.indexed", "		_ = e\n	}\n	p.indexed", core},
+			"		p.ended[k] = short(e)\n	}\n	p.indexed", "		_ = e\n	}\n	p.indexed", core},
 		{"archived-forgotten", "an archived job can start again", "handlers/index.go",
 			"	p.archived[k.hash()] = struct{}{}", "	_ = p.archived", core},
 		// L3: legal facts, one chain, one end.

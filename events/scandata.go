@@ -43,7 +43,7 @@ func scanMessage(value []byte, m *Message, want func(aggregateID []byte) bool) (
 	s.lit(`,"data":`)
 	m.Data = s.data(zero)
 	s.lit("}")
-	return !s.dry, !s.bad && s.i == len(s.b)
+	return !s.dry, !s.bad && m.Data != nil && s.i == len(s.b)
 }
 
 // like is text that often equals one that was read already.
@@ -97,7 +97,7 @@ func (s *scanner) columns(c *Columns, aggregate string) {
 	c.ArtifactSHA256 = s.nullable("")
 }
 
-// data reads a payload of that type.
+// data reads a payload of that type; nil for one that it does not read.
 func (s *scanner) data(zero Payload) Payload {
 	switch zero := zero.(type) {
 	case JobFact:

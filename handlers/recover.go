@@ -66,6 +66,10 @@ type recovery struct {
 	hot  hot // its own
 }
 
+// recoveringHot divides the jobs that lie unpacked: what recovery reads of a job mostly
+// lies together, and several partitions have theirs at once.
+const recoveringHot = 8
+
 // Recover folds the partition's facts from the oldest live job on, all of its
 // profiles, and the index of ended jobs. Where the index has lost entries, all facts
 // are folded. It may run for several partitions at once.
@@ -75,7 +79,7 @@ func (c *Core) Recover(ctx context.Context, n int32, meta string) error {
 		return err
 	}
 	c.Drop(n)
-	r := recovery{partition: newPartition(c.cfg.Now()), core: c, hot: hot{common: c.common, most: c.hot.most}}
+	r := recovery{partition: newPartition(c.cfg.Now()), core: c, hot: hot{common: c.common, most: c.hot.most / recoveringHot}}
 	r.lastAt = from.lastAt
 	if _, err := c.cfg.Replay(ctx, eventlog.TopicPartition{Topic: events.TopicJobIndex, Partition: n}, 0, r.foldIndex); err != nil {
 		return err

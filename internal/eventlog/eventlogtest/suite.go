@@ -28,6 +28,7 @@ func Conformance(t *testing.T, reach func(t *testing.T) eventlog.Config) {
 		{"TopicsAreCreatedAndChecked", topicsAreCreatedAndChecked},
 		{"KeysDecideThePartition", keysDecideThePartition},
 		{"ReadsStopAtTheCommittedEnd", readsStopAtTheCommittedEnd},
+		{"BareReadsLackHeadersAlone", bareReadsLackHeadersAlone},
 		{"TailFollowsPastMarkers", tailFollowsPastMarkers},
 		{"TailPassesWhatIsGone", tailPassesWhatIsGone},
 		{"WatchKnowsWhenItIsCurrent", watchKnowsWhenItIsCurrent},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -189,6 +190,28 @@ func readsStopAtTheCommittedEnd(t *testing.T, cfg eventlog.Config) {
 	end(kgo.TryCommit)
 	if got := values(<-replayed); got["seen"] != 1 || got["open"] != 1 || len(got) != 2 {
 		t.Errorf("replayed %v, want seen and open", got)
+	}
+}
+
+func bareReadsLackHeadersAlone(t *testing.T, cfg eventlog.Config) {
+	l := Open(t, cfg)
+	r := eventlog.Record{Topic: events.TopicJobEvents, Key: "k", Value: []byte("v"), Headers: []eventlog.Header{{Key: "a", Value: "b"}}}
+	if err := l.Produce(within(t), r); err != nil {
+		t.Fatal(err)
+	}
+	whole := await(t, l, r.Topic, 1)
+	var bare []eventlog.Record
+	keep := func(rs []eventlog.Record) error { bare = append(bare, rs...); return nil }
+	_, err := l.ReadBare(within(t), l.Whole(r.Topic), keep)
+	if err == nil {
+		_, err = l.ReplayBare(within(t), whole[0].At(), 0, keep)
+	}
+	if err != nil || whole[0].Header("a") != "b" {
+		t.Fatalf("read %+v: %v", whole, err)
+	}
+	whole[0].Headers = nil
+	if want := []eventlog.Record{whole[0], whole[0]}; !reflect.DeepEqual(bare, want) {
+		t.Errorf("read\n%+v\nwant\n%+v", bare, want)
 	}
 }
 

@@ -189,11 +189,7 @@ func (t *trail) take(r eventlog.Record) (done bool, err error) {
 // job folds what was found.
 func (t *trail) job(ctx context.Context, log source, tenant string, end int64) (*PastJob, error) {
 	f := newFold()
-	for _, x := range t.facts {
-		if err := f.apply(x); err != nil {
-			return nil, err
-		}
-	}
+	f.applyAll(t.facts)
 	j := f.jobs[t.id]
 	if j == nil {
 		return nil, t.missing(ctx, log, tenant, end)
@@ -204,10 +200,14 @@ func (t *trail) job(ctx context.Context, log source, tenant string, end int64) (
 	if t.at.Number > j.row.Version {
 		return nil, fmt.Errorf("%w: job %s has come to version %d, not to %d", ErrNoSuchMoment, t.id, j.row.Version, t.at.Number)
 	}
+	told, err := auditTrail(f.events)
+	if err != nil {
+		return nil, err
+	}
 	files := slices.SortedFunc(maps.Values(f.artifacts), func(a, b *Artifact) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})
-	return &PastJob{Job: &j.row, Stages: j.stages, Artifacts: files, Events: f.events}, nil
+	return &PastJob{Job: &j.row, Stages: j.stages, Artifacts: files, Events: told}, nil
 }
 
 // missing says why there is no job: it began after the moment, or never.

@@ -123,7 +123,7 @@ func TestEveryMomentOfRandomHistories(t *testing.T) {
 		for id, all := range byJob {
 			tenant := all[0].message.Tenant
 			for i, x := range all {
-				f := foldAllQuietly(t, all[:i+1])
+				f := foldAll(all[:i+1])
 				for _, at := range []Moment{{Number: x.message.Version}, {Place: &Place{x.at.Partition, x.offset}}, {Time: micro(x.message.OccurredAt)}} {
 					got, err := h.Job(context.Background(), tenant, id, at)
 					if err != nil {
@@ -139,16 +139,6 @@ func TestEveryMomentOfRandomHistories(t *testing.T) {
 			}
 		}
 	})
-}
-
-func foldAllQuietly(t *rapid.T, all []fact) *fold {
-	f := newFold()
-	for _, x := range all {
-		if err := f.apply(x); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return f
 }
 
 func TestMomentsBeforeBehindAndElsewhere(t *testing.T) {

@@ -16,12 +16,6 @@ import (
 )
 
 const (
-	// bulkFactor is how many ordinary batches one of a rebuild holds.
-	bulkFactor = 5
-	// bulkJobs is how many unfinished jobs a rebuild keeps from one batch to the next;
-	// more of them are read back from their table.
-	bulkJobs = 4096
-
 	// copyLeast is from how many facts on COPY pays for its round trips.
 	copyLeast = 100
 
@@ -121,49 +115,4 @@ func split[T any](rows []*T, first func(*T) bool) (yes, no []*T) {
 		}
 	}
 	return yes, no
-}
-
-// bulk is how a generation is filled that nobody reads yet, by one session alone for
-// its partitions: in large batches, of which each keeps in memory what the next will
-// need. Nil is the ordinary way.
-type bulk struct {
-	taken  taken
-	cached *fold // as the last batch left it; nil at first and after a failure
-}
-
-// fold is what the next batch is folded over.
-func (b *bulk) fold() *fold {
-	if b == nil {
-		return newFold()
-	}
-	f := b.cached
-	if f == nil {
-		f = b.empty()
-	}
-	b.cached = nil
-	return f
-}
-
-func (b *bulk) empty() *fold {
-	f := newFold()
-	f.taken, f.copies = b.taken, true
-	return f
-}
-
-// keep takes back a fold whose batch is committed, for the next one.
-func (b *bulk) keep(f *fold) {
-	if b == nil {
-		return
-	}
-	next := b.empty()
-	next.buf = f.buf
-	for id, j := range f.jobs {
-		if j.row.Ended() || len(next.jobs) == bulkJobs {
-			continue
-		}
-		j.row.Graph, j.row.Request, j.row.Outputs = nil, nil, nil // large documents are not kept: writing NULL leaves them
-		j.stored, j.changed, j.touched = true, false, nil
-		next.jobs[id] = j
-	}
-	b.cached = next
 }

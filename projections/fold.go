@@ -50,10 +50,11 @@ type fold struct {
 	jobs      map[string]*foldedJob
 	profiles  map[string]*foldedProfile
 	artifacts map[[2]string]*Artifact // by job and id
-	events    []*fact // that jobs have accepted: rows of job_events, which are made as they are written
+	events    []*fact                 // that jobs have accepted: rows of job_events, which are made as they are written
 	counts    Counts
 	rejected  []error // why, one for each rejected fact
 	taken     taken   // what needs no rows
+	waits     bool    // jobs that go on are not among the changes
 	copies    bool    // new rows go by COPY, however few
 	buf       []byte  // in which they are written
 }
@@ -208,6 +209,9 @@ type changes struct {
 func (f *fold) changes() changes {
 	c := changes{events: f.events}
 	for _, id := range slices.Sorted(maps.Keys(f.jobs)) {
+		if !f.due(id) {
+			continue
+		}
 		j := f.jobs[id]
 		if j.changed {
 			c.jobs = append(c.jobs, &j.row)
@@ -227,7 +231,12 @@ func (f *fold) changes() changes {
 		return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1]))
 	})
 	for _, k := range keys {
-		c.artifacts = append(c.artifacts, f.artifacts[k])
+		if f.due(k[0]) {
+			c.artifacts = append(c.artifacts, f.artifacts[k])
+		}
 	}
 	return c
 }
+
+// due says whether the rows of a job are to be written now.
+func (f *fold) due(id string) bool { return !f.waits || f.jobs[id].row.Ended() }

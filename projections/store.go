@@ -87,8 +87,13 @@ func (c changes) queue(b *pgx.Batch, schema string) error {
 // write folds the facts over what queueLoad has read and sends what changed, followed by more.
 func (f *fold) write(ctx context.Context, tx pgx.Tx, schema string, facts []fact, more func(*pgx.Batch)) error {
 	f.applyAll(facts)
+	return f.put(ctx, tx, schema, f.copies || len(facts) >= copyLeast, more)
+}
+
+// put sends what changed, new rows by COPY or not, followed by more.
+func (f *fold) put(ctx context.Context, tx pgx.Tx, schema string, copies bool, more func(*pgx.Batch)) error {
 	c := f.changes()
-	if f.copies || len(facts) >= copyLeast {
+	if copies {
 		var err error
 		if c, err = f.copyNew(ctx, tx, schema, c); err != nil {
 			return err

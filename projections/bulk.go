@@ -16,10 +16,10 @@ import (
 
 const (
 	// bulkFactor is how many ordinary batches one of a rebuild holds.
-	bulkFactor = 5
+	bulkFactor = 2
 	// bulkBatches is how many of its batches share a transaction, and so how many are
 	// read again after it was stopped.
-	bulkBatches = 20
+	bulkBatches = 50
 	// bulkJobs is how many jobs may wait for their end, and how many are kept from one
 	// transaction to the next; more of them are read back from their table.
 	bulkJobs = 4096

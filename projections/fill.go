@@ -3,6 +3,7 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"runtime"
@@ -29,6 +30,7 @@ func (b *builder) fill(ctx context.Context, phase string, ends func(context.Cont
 	b.mu.Unlock()
 	b.tell(goal, nil, Counts{})
 	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(b.sessions())
 	for _, share := range b.shares(goal) {
 		s := &session{p: b.p, generation: b.g.Number, status: migrations.Building, goal: goal, bulk: &bulk{taken: b.taken}}
 		s.report = func(at eventlog.Offsets, c Counts) { b.tell(goal, at, c) }
@@ -50,25 +52,39 @@ func (b *builder) fill(ctx context.Context, phase string, ends func(context.Cont
 	return work.Wait()
 }
 
-// shares deals the partitions that are not at the goal out to sessions, so that each has
-// about as much to read. There is one more than processors, for each waits for PostgreSQL
-// now and then, and one less than connections, for they keep theirs.
-func (b *builder) shares(goal eventlog.Offsets) []eventlog.Offsets {
+// sessions is how many fill at once: one more than processors, for each waits for
+// PostgreSQL now and then, and one less than connections, for they keep theirs.
+func (b *builder) sessions() int {
+	return min(runtime.GOMAXPROCS(0)+1, max(1, int(b.p.cfg.Pool.Config().MaxConns)-1))
+}
+
+// shareOffsets bounds what a session reads of several partitions: a client of the log
+// fetches ahead of each of them, so that memory would grow with their number.
+const shareOffsets = 20_000
+
+// shares deals the partitions that are not at the goal out, those that lack most first:
+// large ones alone, others together, so that sessions have about as much to read.
+func (b *builder) shares(goal eventlog.Offsets) (shares []eventlog.Offsets) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	open := slices.DeleteFunc(sorted(b.at), func(tp eventlog.TopicPartition) bool { return b.at[tp] >= goal[tp] || b.stopped[tp] != "" })
-	slices.SortStableFunc(open, func(x, y eventlog.TopicPartition) int {
-		return int(min(1, max(-1, (goal[y]-b.at[y])-(goal[x]-b.at[x]))))
-	})
-	n := min(len(open), runtime.GOMAXPROCS(0)+1, max(1, int(b.p.cfg.Pool.Config().MaxConns)-1))
-	shares, load := make([]eventlog.Offsets, n), make([]int64, n)
+	left, all := make(eventlog.Offsets), int64(0)
+	for tp, o := range goal {
+		if n := o - b.at[tp]; n > 0 && b.stopped[tp] == "" {
+			left[tp] = n
+			all += n
+		}
+	}
+	most := max(1, min(shareOffsets, all/int64(b.sessions())))
+	open := sorted(left)
+	slices.SortStableFunc(open, func(x, y eventlog.TopicPartition) int { return cmp.Compare(left[y], left[x]) })
+	var load []int64
 	for _, tp := range open {
-		i := slices.Index(load, slices.Min(load))
-		if shares[i] == nil {
-			shares[i] = make(eventlog.Offsets)
+		i := slices.IndexFunc(load, func(n int64) bool { return n+left[tp] <= most })
+		if i < 0 {
+			i, load, shares = len(load), append(load, 0), append(shares, make(eventlog.Offsets))
 		}
 		shares[i][tp] = b.at[tp]
-		load[i] += goal[tp] - b.at[tp]
+		load[i] += left[tp]
 	}
 	return shares
 }

@@ -73,6 +73,8 @@ func (s *session) finish(ctx context.Context) (Counts, error) {
 	if b == nil || b.tx == nil {
 		return Counts{}, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
 	b.folded.waits = false
 	err := b.folded.put(ctx, b.tx, migrations.Schema(s.generation), true, func(*pgx.Batch) {})
 	if err == nil {

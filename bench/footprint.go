@@ -210,16 +210,19 @@ func wait(ctx context.Context, d time.Duration, ended <-chan struct{}) error {
 }
 
 // residentBytes is the memory of a process that is in RAM, program text included.
-func residentBytes(pid int) (int64, error) {
-	return parseResident(fileText(fmt.Sprintf("/proc/%d/status", pid)))
+func residentBytes(pid int) (int64, error) { return memoryBytes(pid, "VmRSS") }
+
+// peakBytes is the most that residentBytes has ever been.
+func peakBytes(pid int) (int64, error) { return memoryBytes(pid, "VmHWM") }
+
+func memoryBytes(pid int, line string) (int64, error) {
+	return parseMemory(fileText(fmt.Sprintf("/proc/%d/status", pid)), line)
 }
 
-var residentLine = regexp.MustCompile(`(?m)^VmRSS:\s*(\d+) kB$`)
-
-func parseResident(status string) (int64, error) {
-	m := residentLine.FindStringSubmatch(status)
+func parseMemory(status, line string) (int64, error) {
+	m := regexp.MustCompile(`(?m)^` + line + `:\s*(\d+) kB$`).FindStringSubmatch(status)
 	if m == nil {
-		return 0, errors.New("cannot tell the program's memory: this system has no /proc/PID/status with VmRSS; measure on Linux")
+		return 0, fmt.Errorf("cannot tell the program's memory: this system has no /proc/PID/status with %s; measure on Linux", line)
 	}
 	kib, err := strconv.ParseInt(m[1], 10, 64)
 	if err != nil {

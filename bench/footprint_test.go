@@ -74,11 +74,13 @@ func TestOneStartTellsWhyAProgramEnded(t *testing.T) {
 
 func TestMemoryIsReadFromTheKernel(t *testing.T) {
 	t.Parallel()
-	got, err := parseResident("Name:\tx\nVmHWM:\t   9999 kB\nVmRSS:\t   30000 kB\nRssAnon:\t 1 kB\n")
-	if err != nil || got != 30000*1024 {
-		t.Errorf("got %d, %v", got, err)
+	status := "Name:\tx\nVmHWM:\t   99999 kB\nVmRSS:\t   30000 kB\nRssAnon:\t 1 kB\n"
+	for line, want := range map[string]int64{"VmRSS": 30000 * 1024, "VmHWM": 99999 * 1024} {
+		if got, err := parseMemory(status, line); err != nil || got != want {
+			t.Errorf("%s: got %d, %v", line, got, err)
+		}
 	}
-	if _, err := parseResident("Name:\tx\n"); err == nil || !strings.Contains(err.Error(), "measure on Linux") {
+	if _, err := parseMemory("Name:\tx\n", "VmRSS"); err == nil || !strings.Contains(err.Error(), "measure on Linux") {
 		t.Errorf("got %v", err)
 	}
 	if own, err := residentBytes(os.Getpid()); err != nil || own < 1<<20 {

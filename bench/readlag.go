@@ -1,17 +1,12 @@
 package main
 
-// This file measures how late rows are, and how much memory a rebuild takes on a short and on a
-// long history.
+// This file measures how late rows are.
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/myspinbot/myspinbot/events"
@@ -21,6 +16,9 @@ import (
 
 // lagRate is how many facts a second are written while lags are taken.
 const lagRate = 1000
+
+// jobPace is the time from one job to the next, whose facts are written at once.
+const jobPace = time.Second / lagRate * factsPerJob
 
 func measureReadLag(ctx context.Context, s setting) (_ []Result, err error) {
 	b, err := startTables(ctx, s, "readlag")
@@ -65,7 +63,7 @@ func measureReadLag(ctx context.Context, s setting) (_ []Result, err error) {
 func (b *tablesBench) lags(ctx context.Context, facts int) ([]time.Duration, error) {
 	reader, jobs := projections.NewReader(b.pool), facts/factsPerJob
 	found, taken := make(chan error, jobs), make([]time.Duration, jobs)
-	pace := time.NewTicker(time.Second / lagRate * factsPerJob) // a job at a time
+	pace := time.NewTicker(jobPace)
 	defer pace.Stop()
 	for n := range jobs {
 		told := factsOf(b.jobs + n)
@@ -115,48 +113,4 @@ func (b *tablesBench) commits(ctx context.Context, from, n int) ([]time.Duration
 	}
 	slices.Sort(taken)
 	return taken, nil
-}
-
-func measureRebuildMemory(ctx context.Context, s setting) (_ []Result, err error) {
-	b, err := startTables(ctx, s, "memory")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, b.stop()) }()
-	short := size("MEMORY_JOBS", 70_000) // 1 million facts, and then 3
-	var peaks [2][]float64
-	for i, jobs := range []int{short, 2 * short} {
-		if err := b.write(ctx, jobs); err != nil {
-			return nil, err
-		}
-		for range s.rounds {
-			peak, err := b.rebuildProcess(ctx)
-			if err != nil {
-				return nil, err
-			}
-			peaks[i] = append(peaks[i], peak)
-			fmt.Fprintf(s.progress, "  a rebuild of %d facts takes %.0f MB at most\n", b.jobs*factsPerJob, peak)
-		}
-	}
-	return []Result{newResult("rebuild_memory", "MB", peaks[1]).against("a third of the history", peaks[0])}, nil
-}
-
-// rebuildProcess runs `myspinbot replay rebuild` and returns the most memory it had resident, in MB.
-func (b *tablesBench) rebuildProcess(ctx context.Context) (float64, error) {
-	c := exec.CommandContext(ctx, b.deployment.program, "replay", "rebuild")
-	c.Env, c.Dir = b.deployment.env, b.services.dir
-	said, err := os.Create(filepath.Join(b.services.dir, "rebuild.log"))
-	if err != nil {
-		return 0, fmt.Errorf("cannot keep what the rebuild says: %w", err)
-	}
-	defer func() { err = errors.Join(err, said.Close()) }()
-	c.Stdout, c.Stderr = said, said
-	if err := c.Run(); err != nil {
-		return 0, fmt.Errorf("the rebuild failed: %w\n%s", err, fileText(said.Name()))
-	}
-	usage, ok := c.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return 0, errors.New("the system does not tell how much memory a process had")
-	}
-	return float64(usage.Maxrss) * 1024 / 1e6, nil
 }

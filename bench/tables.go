@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -82,7 +84,11 @@ func (b *tablesBench) rebuild(ctx context.Context) (time.Duration, error) {
 	return took, err
 }
 
+// rebuildGC is the garbage collector's percentage of `myspinbot replay rebuild`, which the peers get as well.
+const rebuildGC = 400
+
 func measureRebuild(ctx context.Context, s setting) (_ []Result, err error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(rebuildGC))
 	b, err := startTables(ctx, s, "rebuild")
 	if err != nil {
 		return nil, err
@@ -112,8 +118,8 @@ func measureRebuild(ctx context.Context, s setting) (_ []Result, err error) {
 		if err != nil {
 			return nil, err
 		}
-		rows, theirs = append(rows, float64(p.rows)/took.Seconds()), append(theirs, float64(p.rows)/bare.Seconds())
-		facts = append(facts, float64(b.jobs*factsPerJob)/took.Seconds())
+		rows, theirs = append(rows, perSecond(p.rows, took)), append(theirs, perSecond(p.rows, bare))
+		facts = append(facts, perSecond(b.jobs*factsPerJob, took))
 		fmt.Fprintf(s.progress, "  round %d: %d facts made %d rows in %.2f s; the same rows copied and indexed in %.2f s\n",
 			i+1, b.jobs*factsPerJob, p.rows, took.Seconds(), bare.Seconds())
 	}
@@ -121,6 +127,7 @@ func measureRebuild(ctx context.Context, s setting) (_ []Result, err error) {
 }
 
 func measureFold(ctx context.Context, s setting) (_ []Result, err error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(rebuildGC))
 	b, err := startTables(ctx, s, "fold")
 	if err != nil {
 		return nil, err
@@ -143,33 +150,38 @@ func measureFold(ctx context.Context, s setting) (_ []Result, err error) {
 		if n != b.jobs*factsPerJob {
 			return nil, fmt.Errorf("the log has %d facts, not %d", n, b.jobs*factsPerJob)
 		}
-		ours, theirs = append(ours, float64(n)/took.Seconds()), append(theirs, float64(n)/bare.Seconds())
+		ours, theirs = append(ours, perSecond(n, took)), append(theirs, perSecond(n, bare))
 		fmt.Fprintf(s.progress, "  round %d: %d facts folded in %.2f s, counted in %.2f s\n", i+1, n, took.Seconds(), bare.Seconds())
 	}
 	return []Result{newResult("fold_rate", "events/s", ours).against("counting consumer", theirs)}, nil
 }
 
-// fold reads the facts and folds them into rows in memory, with as many readers as a rebuild has.
+// fold reads the facts and folds them into rows in memory, as a rebuild reads: partition by
+// partition, by one reader more than there are processors.
 func (b *tablesBench) fold(ctx context.Context) (time.Duration, error) {
-	readers := min(runtime.GOMAXPROCS(0), b.log.Partitions(events.TopicJobEvents))
-	shares := make([]eventlog.Offsets, readers)
-	for tp, o := range b.log.Whole(events.TopicJobEvents) {
-		i := int(tp.Partition) % readers
-		if shares[i] == nil {
-			shares[i] = eventlog.Offsets{}
-		}
-		shares[i][tp] = o
-	}
 	began := time.Now()
 	work, ctx := errgroup.WithContext(ctx)
-	for _, share := range shares {
+	work.SetLimit(runtime.GOMAXPROCS(0) + 1)
+	folded := make(chan projections.Counts, b.log.Partitions(events.TopicJobEvents))
+	for tp, o := range b.log.Whole(events.TopicJobEvents) {
 		work.Go(func() error {
-			_, err := b.log.Read(ctx, share, projections.NewMemory().Apply)
+			rows := projections.NewMemory()
+			_, err := b.log.ReadBare(ctx, eventlog.Offsets{tp: o}, rows.Apply)
+			folded <- rows.Counts()
 			return err
 		})
 	}
 	err := work.Wait()
-	return time.Since(began), err
+	took := time.Since(began)
+	close(folded)
+	var n int64
+	for c := range folded {
+		n += c.Applied
+	}
+	if err == nil && n != int64(b.jobs*factsPerJob) {
+		err = fmt.Errorf("%d facts were folded, the log has %d", n, b.jobs*factsPerJob)
+	}
+	return took, err
 }
 
 func measureProjector(ctx context.Context, s setting) (_ []Result, err error) {
@@ -198,9 +210,9 @@ func measureProjector(ctx context.Context, s setting) (_ []Result, err error) {
 		if err != nil {
 			return nil, err
 		}
-		facts := float64(each * factsPerJob)
-		ours, theirs = append(ours, facts/took.Seconds()), append(theirs, facts/bare.Seconds())
-		fmt.Fprintf(s.progress, "  round %d: %.0f facts projected in %.2f s, their rows merged in %.2f s\n", i+1, facts, took.Seconds(), bare.Seconds())
+		facts := each * factsPerJob
+		ours, theirs = append(ours, perSecond(facts, took)), append(theirs, perSecond(facts, bare))
+		fmt.Fprintf(s.progress, "  round %d: %d facts projected in %.2f s, their rows merged in %.2f s\n", i+1, facts, took.Seconds(), bare.Seconds())
 	}
 	return []Result{newResult("projector_rate", "events/s", ours).against("COPY and merge, 1000 events each", theirs)}, nil
 }
@@ -222,11 +234,23 @@ func (b *tablesBench) project(ctx context.Context, facts int) (took time.Duratio
 	return time.Since(began), nil
 }
 
+// perSecond is the rate of n in that time.
+func perSecond(n int, took time.Duration) float64 { return float64(n) / took.Seconds() }
+
 // indexesOf are the definitions of a schema's indexes, for another schema.
 func indexesOf(ctx context.Context, pool *pgxpool.Pool, from, to string) ([]string, error) {
-	rows, err := pool.Query(ctx, "SELECT replace(indexdef, ' ON ' || $1 || '.', ' ON ' || $2 || '.') FROM pg_indexes WHERE schemaname = $1 ORDER BY indexname", from, to)
+	rows, err := pool.Query(ctx, "SELECT indexdef FROM pg_indexes WHERE schemaname = $1 ORDER BY indexname", from)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the indexes: %w", err)
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+		var definition string
+		err := row.Scan(&definition)
+		return inSchema(definition, from, to), err
+	})
+}
+
+// inSchema is the definition of an index for a table of the same name in another schema.
+func inSchema(definition, from, to string) string {
+	return strings.Replace(definition, " ON "+from+".", " ON "+to+".", 1)
 }

@@ -75,11 +75,15 @@ func loadTable(ctx context.Context, pool *pgxpool.Pool, schema, name, where stri
 
 // empty makes empty tables of the generation's columns, without indexes.
 func (p *peer) empty(ctx context.Context, pool *pgxpool.Pool) error {
+	return execAll(ctx, pool, emptyTables())
+}
+
+func emptyTables() []string {
 	statements := []string{"DROP SCHEMA IF EXISTS " + peerSchema + " CASCADE", "CREATE SCHEMA " + peerSchema}
 	for _, name := range migrations.Tables() {
 		statements = append(statements, "CREATE TABLE "+peerSchema+"."+name+" (LIKE myspinbot."+name+")")
 	}
-	return execAll(ctx, pool, statements)
+	return statements
 }
 
 func execAll(ctx context.Context, pool *pgxpool.Pool, statements []string) error {
@@ -136,28 +140,43 @@ func mergeRows(ctx context.Context, pool *pgxpool.Pool, facts int) (time.Duratio
 	if err := execAll(ctx, pool, p.indexes); err != nil {
 		return 0, err
 	}
-	const batch = 1000
 	began := time.Now()
-	for from := 0; from < facts; from += batch {
-		share := float64(min(from+batch, facts)) / float64(facts)
-		if err := p.merge(ctx, pool, float64(from)/float64(facts), share); err != nil {
+	for from := 0; from < facts; from += mergeBatch {
+		if err := p.merge(ctx, pool, from, min(from+mergeBatch, facts), facts); err != nil {
 			return 0, err
 		}
 	}
 	return time.Since(began), nil
 }
 
+// mergeBatch is how many facts' rows are merged in one transaction.
+const mergeBatch = 1000
+
+// shareOf are the rows that facts from…until-1 of all have made, as if all made as many.
+func shareOf[T any](rows []T, from, until, all int) []T {
+	return rows[from*len(rows)/all : until*len(rows)/all]
+}
+
 // keys are the primary keys of the tables that are merged.
 var keys = map[string]string{"job_events": "partition, log_offset", "jobs": "id", "stages": "job_id, id"}
 
+// mergeFrom is the statement that writes the rows of one table over those of another.
+func mergeFrom(temp, target, key string, columns []string) string {
+	set := make([]string, len(columns))
+	for i, c := range columns {
+		set[i] = c + " = excluded." + c
+	}
+	return "INSERT INTO " + target + " SELECT * FROM " + temp + " ON CONFLICT (" + key + ") DO UPDATE SET " + strings.Join(set, ", ")
+}
+
 // merge writes one share of the rows of every table in one transaction.
-func (p *peer) merge(ctx context.Context, pool *pgxpool.Pool, from, until float64) error {
+func (p *peer) merge(ctx context.Context, pool *pgxpool.Pool, from, until, all int) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil { // as the projector
 			return err
 		}
 		for _, t := range p.tables {
-			rows := t.rows[int(from*float64(len(t.rows))):int(until*float64(len(t.rows)))]
+			rows := shareOf(t.rows, from, until, all)
 			target, temp := peerSchema+"."+t.name, "new_"+t.name
 			if _, err := tx.Exec(ctx, "CREATE TEMPORARY TABLE "+temp+" (LIKE "+target+") ON COMMIT DROP"); err != nil {
 				return fmt.Errorf("cannot make a temporary table: %w", err)
@@ -165,11 +184,7 @@ func (p *peer) merge(ctx context.Context, pool *pgxpool.Pool, from, until float6
 			if _, err := tx.CopyFrom(ctx, pgx.Identifier{temp}, t.columns, pgx.CopyFromRows(rows)); err != nil {
 				return fmt.Errorf("cannot copy %s: %w", t.name, err)
 			}
-			set := make([]string, len(t.columns))
-			for i, c := range t.columns {
-				set[i] = c + " = excluded." + c
-			}
-			if _, err := tx.Exec(ctx, "INSERT INTO "+target+" SELECT * FROM "+temp+" ON CONFLICT ("+keys[t.name]+") DO UPDATE SET "+strings.Join(set, ", ")); err != nil {
+			if _, err := tx.Exec(ctx, mergeFrom(temp, target, keys[t.name], t.columns)); err != nil {
 				return fmt.Errorf("cannot merge %s: %w", t.name, err)
 			}
 		}

@@ -178,6 +178,14 @@ func Begin(ctx context.Context, tx DB, copied []string) (Generation, error) {
 	return g, nil
 }
 
+// searched are the columns by which rows are found, of which plans need statistics at
+// once. PostgreSQL takes those of the others by itself, when it finds how many rows are new.
+var searched = map[string]string{
+	"artifacts": "job_id, id, tenant", "job_events": "partition, log_offset, job_id, version, tenant",
+	"jobs":     "id, tenant, status, variant, mode, profile_id, parent_job_id, created_at",
+	"profiles": "id, tenant, created_at", "stages": "job_id, id, tenant",
+}
+
 // Complete makes the indexes of a table of generation n, unless they are made, and
 // the statistics for plans. Call it in a transaction.
 func Complete(ctx context.Context, tx DB, n int, table string) error {
@@ -196,7 +204,7 @@ func Complete(ctx context.Context, tx DB, n int, table string) error {
 	if err := within(ctx, tx, Schema(n), all[i].complete); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, "ANALYZE "+Schema(n)+"."+table); err != nil {
+	if _, err := tx.Exec(ctx, "ANALYZE "+Schema(n)+"."+table+" ("+searched[table]+")"); err != nil {
 		return fmt.Errorf("cannot analyse %s: %w", table, err)
 	}
 	if _, err := tx.Exec(ctx, "UPDATE myspinbot.generations SET indexed = array_append(indexed, $2) WHERE generation = $1", n, table); err != nil {

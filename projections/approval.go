@@ -31,7 +31,7 @@ type Approval struct {
 }
 
 // after is the approval after one of its facts.
-func (a *Approval) after(m events.Message) *Approval {
+func (a *Approval) after(m *events.Message) *Approval {
 	var next Approval
 	if a != nil {
 		next = *a

@@ -54,7 +54,7 @@ var artifacts = table[Artifact]{name: "artifacts", key: 2, columns: []column[Art
 
 // Apply folds one event, which the job's chain has accepted. A file that is
 // registered again in its job keeps the last word.
-func (a *Artifact) Apply(m events.Message) {
+func (a *Artifact) Apply(m *events.Message) {
 	d, ok := m.Data.(events.ArtifactRegistered)
 	if !ok {
 		return

@@ -24,31 +24,40 @@ const beginWrite = "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL enable_
 func (s *session) commit(ctx context.Context, facts []fact, next eventlog.Offsets) (Counts, error) {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	m, schema := s.moves(next), migrations.Schema(s.generation)
-	f := s.bulk.fold() // over what the last batch left, or a new one
+	if s.bulk != nil {
+		return s.add(ctx, facts, next)
+	}
+	f := newFold()
 	err := pgx.BeginTxFunc(ctx, s.p.cfg.Pool, pgx.TxOptions{BeginQuery: beginWrite}, func(tx pgx.Tx) error {
-		b := &pgx.Batch{}
-		m.queueLock(b)
-		f.queueLoad(b, schema, facts)
-		if err := tx.SendBatch(ctx, b).Close(); err != nil {
-			return fmt.Errorf("cannot load what a batch builds on: %w", err)
-		}
-		return f.write(ctx, tx, schema, facts, m.queueUpdate)
+		return s.write(ctx, tx, f, facts, next)
 	})
 	if err != nil {
 		return Counts{}, err
 	}
-	s.bulk.keep(f)
+	s.wrote(f, next)
+	s.p.metrics.committed(facts, time.Now())
+	return f.counts, nil
+}
+
+// write folds one batch and writes it with its checkpoints.
+func (s *session) write(ctx context.Context, tx pgx.Tx, f *fold, facts []fact, next eventlog.Offsets) error {
+	m, schema, b := s.moves(next), migrations.Schema(s.generation), &pgx.Batch{}
+	m.queueLock(b)
+	f.queueLoad(b, schema, facts)
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("cannot load what a batch builds on: %w", err)
+	}
+	return f.write(ctx, tx, schema, facts, m.queueUpdate)
+}
+
+// wrote notes a batch that is written.
+func (s *session) wrote(f *fold, next eventlog.Offsets) {
 	for tp, o := range next {
 		s.stored[tp] = o
 	}
 	for _, err := range f.rejected {
 		s.p.cfg.Logger.Error("an event does not continue its chain and is not applied", "error", err)
 	}
-	if s.bulk == nil {
-		s.p.metrics.committed(facts, time.Now())
-	}
-	return f.counts, nil
 }
 
 // moves are checkpoints on their way from one offset to the next, as columns.

@@ -16,12 +16,6 @@ import (
 )
 
 const (
-	// bulkFactor is how many ordinary batches one of a rebuild holds.
-	bulkFactor = 5
-	// bulkJobs is how many unfinished jobs a rebuild keeps from one batch to the next;
-	// more of them are read back from their table.
-	bulkJobs = 4096
-
 	// copyLeast is from how many facts on COPY pays for its round trips.
 	copyLeast = 100
 
@@ -55,7 +49,12 @@ func fieldNumber[N int32 | int64 | float64 | bool](b []byte, n N) []byte {
 
 // copyIn writes rows that are not in the table yet. It returns buf, grown, for the next time.
 func (t table[T]) copyIn(ctx context.Context, tx pgx.Tx, schema string, rows []*T, buf []byte) ([]byte, error) {
-	if len(rows) == 0 {
+	return t.copyEach(ctx, tx, schema, len(rows), func(i int) (*T, error) { return rows[i], nil }, buf)
+}
+
+// copyEach is copyIn of n rows, each of which is made when it is written.
+func (t table[T]) copyEach(ctx context.Context, tx pgx.Tx, schema string, n int, row func(i int) (*T, error), buf []byte) ([]byte, error) {
+	if n == 0 {
 		return buf, nil
 	}
 	buf = append(buf[:0], "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"...) // signature, no flags, no extension
@@ -63,8 +62,11 @@ func (t table[T]) copyIn(ctx context.Context, tx pgx.Tx, schema string, rows []*
 	for i, c := range t.columns {
 		names[i] = c.name
 	}
-	var err error
-	for _, r := range rows {
+	for i := range n {
+		r, err := row(i)
+		if err != nil {
+			return buf, err
+		}
 		buf = binary.BigEndian.AppendUint16(buf, uint16(len(t.columns))) //nolint:gosec // columns are few
 		for _, c := range t.columns {
 			if buf, err = c.binary(buf, r); err != nil {
@@ -73,7 +75,7 @@ func (t table[T]) copyIn(ctx context.Context, tx pgx.Tx, schema string, rows []*
 		}
 	}
 	buf = append(buf, 0xff, 0xff) // the end
-	_, err = tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(buf),
+	_, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(buf),
 		"COPY "+schema+"."+t.name+" ("+strings.Join(names, ", ")+") FROM STDIN (FORMAT binary)")
 	if err != nil {
 		return buf, fmt.Errorf("cannot copy rows into %s: %w", t.name, err)
@@ -87,17 +89,20 @@ func (f *fold) copyNew(ctx context.Context, tx pgx.Tx, schema string, all change
 	newJobs, oldJobs := split(all.jobs, func(j *Job) bool { return isNew(j.ID) })
 	newStages, oldStages := split(all.stages, func(s *Stage) bool { return isNew(s.JobID) })
 	newFiles, oldFiles := split(all.artifacts, func(a *Artifact) bool { return !f.taken.artifacts && isNew(a.JobID) })
-	var buf []byte
-	if buf, err = jobs.copyIn(ctx, tx, schema, newJobs, buf); err != nil {
+	if f.buf, err = jobs.copyIn(ctx, tx, schema, newJobs, f.buf); err != nil {
 		return rest, err
 	}
-	if buf, err = stages.copyIn(ctx, tx, schema, newStages, buf); err != nil {
+	if f.buf, err = stages.copyIn(ctx, tx, schema, newStages, f.buf); err != nil {
 		return rest, err
 	}
-	if buf, err = artifacts.copyIn(ctx, tx, schema, newFiles, buf); err != nil {
+	if f.buf, err = artifacts.copyIn(ctx, tx, schema, newFiles, f.buf); err != nil {
 		return rest, err
 	}
-	_, err = jobEvents.copyIn(ctx, tx, schema, all.events, buf)
+	var e JobEvent // one after the other
+	f.buf, err = jobEvents.copyEach(ctx, tx, schema, len(all.events), func(i int) (*JobEvent, error) {
+		x := all.events[i]
+		return &e, e.Apply(&x.message, x.at.Partition, x.offset)
+	}, f.buf)
 	return changes{jobs: oldJobs, stages: oldStages, artifacts: oldFiles, profiles: all.profiles}, err
 }
 
@@ -110,48 +115,4 @@ func split[T any](rows []*T, first func(*T) bool) (yes, no []*T) {
 		}
 	}
 	return yes, no
-}
-
-// bulk is how a generation is filled that nobody reads yet, by one session alone for
-// its partitions: in large batches, of which each keeps in memory what the next will
-// need. Nil is the ordinary way.
-type bulk struct {
-	taken  taken
-	cached *fold // as the last batch left it; nil at first and after a failure
-}
-
-// fold is what the next batch is folded over.
-func (b *bulk) fold() *fold {
-	if b == nil {
-		return newFold()
-	}
-	f := b.cached
-	if f == nil {
-		f = b.empty()
-	}
-	b.cached = nil
-	return f
-}
-
-func (b *bulk) empty() *fold {
-	f := newFold()
-	f.taken, f.copies = b.taken, true
-	return f
-}
-
-// keep takes back a fold whose batch is committed, for the next one.
-func (b *bulk) keep(f *fold) {
-	if b == nil {
-		return
-	}
-	next := b.empty()
-	for id, j := range f.jobs {
-		if j.row.Ended() || len(next.jobs) == bulkJobs {
-			continue
-		}
-		j.row.Graph, j.row.Request, j.row.Outputs = nil, nil, nil // large documents are not kept: writing NULL leaves them
-		j.stored, j.changed, j.touched = true, false, nil
-		next.jobs[id] = j
-	}
-	b.cached = next
 }

@@ -50,11 +50,13 @@ type fold struct {
 	jobs      map[string]*foldedJob
 	profiles  map[string]*foldedProfile
 	artifacts map[[2]string]*Artifact // by job and id
-	events    []*JobEvent
+	events    []*fact                 // that jobs have accepted: rows of job_events, which are made as they are written
 	counts    Counts
 	rejected  []error // why, one for each rejected fact
 	taken     taken   // what needs no rows
+	waits     bool    // jobs that go on are not among the changes
 	copies    bool    // new rows go by COPY, however few
+	buf       []byte  // in which they are written
 }
 
 type foldedJob struct {
@@ -62,7 +64,7 @@ type foldedJob struct {
 	stored  bool // PostgreSQL has a row of it, and may have rows of its stages and files
 	changed bool
 	stages  []*Stage
-	touched map[*Stage]bool
+	touched []bool // which of the stages have changed; nil: none
 }
 
 // taken tells which tables hold the facts before some offsets already, because they
@@ -73,7 +75,7 @@ type taken struct {
 	until             eventlog.Offsets
 }
 
-func (t taken) before(x fact) bool { return x.offset < t.until[x.at] }
+func (t taken) before(x *fact) bool { return x.offset < t.until[x.at] }
 
 type foldedProfile struct {
 	row     Profile
@@ -87,26 +89,33 @@ func newFold() *fold {
 	}
 }
 
-// apply folds one fact. The error is a fault of this program, never of the fact.
-func (f *fold) apply(x fact) error {
+// applyAll folds facts, which belong to the fold from then on.
+func (f *fold) applyAll(facts []fact) {
+	for i := range facts {
+		f.apply(&facts[i])
+	}
+}
+
+// apply folds one fact, which belongs to the fold from then on.
+func (f *fold) apply(x *fact) {
 	if x.at.Topic == events.TopicProfileEvents {
 		f.applyProfile(x)
-		return nil
+		return
 	}
-	return f.applyJob(x)
+	f.applyJob(x)
 }
 
 // accept decides whether a fact counts, and counts it.
-func (f *fold) accept(c events.Chain, aggregate string, x fact) bool {
-	m := x.message
-	err := c.Check(m)
+func (f *fold) accept(c events.Chain, aggregate string, x *fact) bool {
+	m := &x.message
+	err := c.Check(*m)
 	switch {
 	case m.AggregateType != aggregate:
 		err = fmt.Errorf("a fact about a %s does not belong here", m.AggregateType)
 	case err == nil:
 		f.counts.Applied++
 		return true
-	case c.Seen(m) && (m.Version < c.Version || m.ID == c.LastID):
+	case c.Seen(*m) && (m.Version < c.Version || m.ID == c.LastID):
 		f.counts.Duplicates++
 		return false
 	}
@@ -115,14 +124,14 @@ func (f *fold) accept(c events.Chain, aggregate string, x fact) bool {
 	return false
 }
 
-func (f *fold) applyJob(x fact) error {
-	m := x.message
+func (f *fold) applyJob(x *fact) {
+	m := &x.message
 	j := f.jobs[m.AggregateID]
 	if j == nil {
 		j = &foldedJob{}
 	}
 	if !f.accept(j.row.Chain(), events.AggregateJob, x) {
-		return nil
+		return
 	}
 	f.jobs[m.AggregateID] = j
 	j.changed = true
@@ -133,53 +142,48 @@ func (f *fold) applyJob(x fact) error {
 		a.Apply(m)
 		f.artifacts[[2]string{a.JobID, a.ID}] = a
 	}
-	if f.taken.events && f.taken.before(x) {
-		return nil
+	if !(f.taken.events && f.taken.before(x)) {
+		f.events = append(f.events, x)
 	}
-	e := &JobEvent{}
-	if err := e.Apply(m, x.at.Partition, x.offset); err != nil {
-		return err
-	}
-	f.events = append(f.events, e)
-	return nil
 }
 
-func (j *foldedJob) applyToStages(m events.Message) {
+func (j *foldedJob) applyToStages(m *events.Message) {
 	switch d := m.Data.(type) {
 	case events.JobPlanned:
 		j.stages = newStages(m, d.Graph)
-		for _, s := range j.stages {
-			j.touch(s)
+		for i := range j.stages {
+			j.touch(i)
 		}
 	case events.StageScheduled, events.StageStarted, events.StageSucceeded, events.StageFailed, events.StageSkipped,
 		events.StageReused, events.StageAttemptExpired, events.StageCancelled,
 		events.ApprovalRequested, events.ApprovalGranted, events.ApprovalDenied, events.ApprovalExpired:
-		for _, s := range j.stages {
+		for i, s := range j.stages {
 			if s.ID == m.Stage {
 				s.Apply(m)
-				j.touch(s)
+				j.touch(i)
 			}
 		}
 		j.row.Progress = max(j.row.Progress, progress(j.stages))
 	case events.JobSucceeded, events.JobFailed, events.JobCancelled, events.JobRejected:
-		for _, s := range j.stages {
+		for i, s := range j.stages {
 			if s.cancel(j.row.FinishedAt) {
-				j.touch(s)
+				j.touch(i)
 			}
 		}
 	default: // facts that leave stages as they are
 	}
 }
 
-func (j *foldedJob) touch(s *Stage) {
-	if j.touched == nil {
-		j.touched = make(map[*Stage]bool)
+// touch notes that the i-th stage has changed.
+func (j *foldedJob) touch(i int) {
+	if len(j.touched) < len(j.stages) {
+		j.touched = append(j.touched, make([]bool, len(j.stages)-len(j.touched))...)
 	}
-	j.touched[s] = true
+	j.touched[i] = true
 }
 
-func (f *fold) applyProfile(x fact) {
-	m := x.message
+func (f *fold) applyProfile(x *fact) {
+	m := &x.message
 	p := f.profiles[m.AggregateID]
 	if p == nil {
 		p = &foldedProfile{}
@@ -199,19 +203,22 @@ type changes struct {
 	stages    []*Stage
 	artifacts []*Artifact
 	profiles  []*Profile
-	events    []*JobEvent
+	events    []*fact
 }
 
 func (f *fold) changes() changes {
 	c := changes{events: f.events}
 	for _, id := range slices.Sorted(maps.Keys(f.jobs)) {
+		if !f.due(id) {
+			continue
+		}
 		j := f.jobs[id]
 		if j.changed {
 			c.jobs = append(c.jobs, &j.row)
 		}
-		for _, s := range j.stages {
-			if j.touched[s] {
-				c.stages = append(c.stages, s)
+		for i, touched := range j.touched {
+			if touched {
+				c.stages = append(c.stages, j.stages[i])
 			}
 		}
 	}
@@ -224,7 +231,12 @@ func (f *fold) changes() changes {
 		return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1]))
 	})
 	for _, k := range keys {
-		c.artifacts = append(c.artifacts, f.artifacts[k])
+		if f.due(k[0]) {
+			c.artifacts = append(c.artifacts, f.artifacts[k])
+		}
 	}
 	return c
 }
+
+// due says whether the rows of a job are to be written now.
+func (f *fold) due(id string) bool { return !f.waits || f.jobs[id].row.Ended() }

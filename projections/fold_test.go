@@ -18,7 +18,7 @@ func at(seconds int) time.Time {
 
 func jobAfter(t *testing.T, s *story) (Job, map[string]*Stage) {
 	t.Helper()
-	f := foldAll(t, facts(s))
+	f := foldAll(facts(s))
 	if f.counts.Rejected != 0 {
 		t.Fatalf("the history is not legal: %v", f.rejected)
 	}
@@ -182,7 +182,7 @@ func TestStageApply(t *testing.T) {
 func TestArtifactApply(t *testing.T) {
 	t.Parallel()
 	s := jobStory("j").submitted().planned().artifact("lipsync", "v.mp4")
-	f := foldAll(t, facts(s))
+	f := foldAll(facts(s))
 	id := events.ArtifactID("j", "lipsync", 1, "v.mp4")
 	equal(t, *f.artifacts[[2]string{"j", id}], Artifact{
 		JobID: "j", ID: id, Tenant: "default", Stage: "lipsync", Attempt: 1, Output: "video", Name: "v.mp4", Type: "video",
@@ -190,7 +190,7 @@ func TestArtifactApply(t *testing.T) {
 		Engine: "ffmpeg", Fidelity: events.FidelityFull, CreatedAt: at(3),
 	})
 	var other Artifact
-	other.Apply(s.messages[0])
+	other.Apply(&s.messages[0])
 	equal(t, other, Artifact{})
 }
 
@@ -204,22 +204,24 @@ func TestProfileApply(t *testing.T) {
 		Portrait: ptr(attachment("portrait")), Voice: ptr(attachment("voice")), Lora: ptr(attachment("lora")),
 		Transcript: ptr(sealed("hello")), CreatedAt: at(1), UpdatedAt: at(5),
 	}
-	equal(t, foldAll(t, facts(s)).profiles["p"].row, full)
+	equal(t, foldAll(facts(s)).profiles["p"].row, full)
 
 	s.add(events.ProfileVoiceAttached{Attachment: attachment("voice2")}, events.Columns{})
 	full.Version, full.LastEventID, full.UpdatedAt = 6, s.messages[5].ID, at(6)
 	full.Voice, full.Transcript = ptr(attachment("voice2")), nil // the old words do not belong to the new voice
-	equal(t, foldAll(t, facts(s)).profiles["p"].row, full)
+	equal(t, foldAll(facts(s)).profiles["p"].row, full)
 }
 
 func TestJobEventKeepsTheWholeMessage(t *testing.T) {
 	t.Parallel()
 	s := whole("j")
-	f := foldAll(t, facts(s))
+	f := foldAll(facts(s))
 	if len(f.events) != len(s.messages) {
 		t.Fatalf("%d events in the audit trail, want %d", len(f.events), len(s.messages))
 	}
-	for i, e := range f.events {
+	told, err := auditTrail(f.events)
+	ok(t, err)
+	for i, e := range told {
 		got, err := e.Message()
 		if err != nil {
 			t.Fatal(err)
@@ -260,7 +262,7 @@ func TestFoldRejectsWhatDoesNotContinueTheChain(t *testing.T) {
 			for i := range all {
 				all[i].at.Topic = events.TopicJobEvents
 			}
-			f := foldAll(t, all)
+			f := foldAll(all)
 			equal(t, f.counts, c.want)
 			if len(f.rejected) != int(c.want.Rejected) || len(f.events) != int(c.want.Applied) {
 				t.Errorf("%d reasons and %d rows for %+v", len(f.rejected), len(f.events), c.want)

@@ -4,7 +4,6 @@ package projections
 
 import (
 	"fmt"
-	"testing"
 	"time"
 
 	"pgregory.net/rapid"
@@ -229,13 +228,8 @@ func facts(stories ...*story) []fact {
 }
 
 // foldAll is the fold of facts in memory.
-func foldAll(t testing.TB, all []fact) *fold {
-	t.Helper()
+func foldAll(all []fact) *fold {
 	f := newFold()
-	for _, x := range all {
-		if err := f.apply(x); err != nil {
-			t.Fatal(err)
-		}
-	}
+	f.applyAll(all)
 	return f
 }

@@ -76,8 +76,20 @@ var jobEvents = table[JobEvent]{name: "job_events", key: 2, fixed: true, columns
 	raw("data", func(e *JobEvent) *json.RawMessage { return &e.Data }),
 }}
 
+// auditTrail are the rows of facts that their jobs' chains have accepted.
+func auditTrail(facts []*fact) ([]*JobEvent, error) {
+	rows, out := make([]JobEvent, len(facts)), make([]*JobEvent, len(facts))
+	for i, x := range facts {
+		out[i] = &rows[i]
+		if err := rows[i].Apply(&x.message, x.at.Partition, x.offset); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // Apply fills the row from one event, which the job's chain has accepted.
-func (e *JobEvent) Apply(m events.Message, partition int32, offset int64) error {
+func (e *JobEvent) Apply(m *events.Message, partition int32, offset int64) error {
 	data, err := events.EncodeData(m.Data)
 	if err != nil {
 		return fmt.Errorf("cannot encode the data of event %s: %w", m.ID, err)

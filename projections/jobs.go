@@ -103,7 +103,7 @@ func (j *Job) Chain() events.Chain { return events.Chain{Version: j.Version, Las
 
 // Apply folds one event, which continues the job's chain and lies at the given
 // place of jobs.events. Progress is the fold's, since it counts stages.
-func (j *Job) Apply(m events.Message, partition int32, offset int64) {
+func (j *Job) Apply(m *events.Message, partition int32, offset int64) {
 	at := micro(m.OccurredAt)
 	if j.Version == 0 {
 		j.ID, j.Tenant, j.Status, j.Priority, j.CreatedAt = m.AggregateID, m.Tenant, JobQueued, events.PriorityInteractive, at

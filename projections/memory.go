@@ -10,23 +10,29 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 )
 
 // Memory holds what PostgreSQL keeps between batches, written as the projector
 // writes it.
 type Memory struct {
-	jobs      map[string]Job
-	stages    map[string][]Stage
+	jobs      map[string]*keptJob
 	artifacts map[[2]string]Artifact
 	profiles  map[string]Profile
-	events    []JobEvent
+	events    []*fact
 	counts    Counts
+}
+
+// keptJob is a job's row and those of its stages.
+type keptJob struct {
+	row    Job
+	stages []Stage
 }
 
 // NewMemory is a set of empty tables.
 func NewMemory() *Memory {
-	return &Memory{jobs: map[string]Job{}, stages: map[string][]Stage{}, artifacts: map[[2]string]Artifact{}, profiles: map[string]Profile{}}
+	return &Memory{jobs: map[string]*keptJob{}, artifacts: map[[2]string]Artifact{}, profiles: map[string]Profile{}}
 }
 
 // Apply folds records of jobs.events and profiles.events into the rows, in one
@@ -39,60 +45,69 @@ func (m *Memory) Apply(records []eventlog.Record) error {
 			return err
 		}
 	}
-	return m.apply(batch)
-}
-
-func (m *Memory) apply(batch []fact) error {
-	jobIDs, profileIDs := subjects(batch)
-	f := newFold()
-	loaded := map[string]Job{}
-	for _, id := range jobIDs {
-		j, ok := m.jobs[id]
-		if !ok {
-			continue
-		}
-		loaded[id] = j
-		j.Graph, j.Request, j.Outputs = nil, nil, nil // large documents are not loaded
-		f.jobs[id] = &foldedJob{row: j}
-		for _, s := range m.stages[id] {
-			f.jobs[id].stages = append(f.jobs[id].stages, &s)
-		}
-	}
-	for _, id := range profileIDs {
-		if p, ok := m.profiles[id]; ok {
-			f.profiles[id] = &foldedProfile{row: p}
-		}
-	}
-	for _, x := range batch {
-		if err := f.apply(x); err != nil {
-			return err
-		}
-	}
-	m.write(f.changes(), loaded)
-	m.counts.add(f.counts)
+	m.apply(batch)
 	return nil
 }
 
-func (m *Memory) write(c changes, loaded map[string]Job) {
+func (m *Memory) apply(batch []fact) {
+	f := newFold()
+	for i := range batch {
+		m.load(f, &batch[i])
+		f.apply(&batch[i])
+	}
+	m.write(f.changes())
+	m.counts.add(f.counts)
+}
+
+// load copies what the fact builds on into the fold, unless it is there.
+func (m *Memory) load(f *fold, x *fact) {
+	id := x.message.AggregateID
+	if x.at.Topic == events.TopicProfileEvents {
+		if p, kept := m.profiles[id]; kept && f.profiles[id] == nil {
+			f.profiles[id] = &foldedProfile{row: p}
+		}
+		return
+	}
+	if f.jobs[id] != nil {
+		return
+	}
+	kept := m.jobs[id]
+	if kept == nil {
+		return
+	}
+	j := &foldedJob{row: kept.row}
+	j.row.Graph, j.row.Request, j.row.Outputs = nil, nil, nil // large documents are not loaded
+	for _, s := range kept.stages {
+		j.stages = append(j.stages, &s)
+	}
+	f.jobs[id] = j
+}
+
+func (m *Memory) write(c changes) {
 	for _, j := range c.jobs {
-		row, before := *j, loaded[j.ID]
-		if row.Graph == nil { // writing NULL over a large document keeps it
-			row.Graph = before.Graph
+		kept := m.jobs[j.ID]
+		if kept == nil {
+			m.jobs[j.ID] = &keptJob{row: *j}
+			continue
 		}
-		if row.Request == nil {
-			row.Request = before.Request
+		before := kept.row
+		kept.row = *j
+		if j.Graph == nil { // writing NULL over a large document keeps it
+			kept.row.Graph = before.Graph
 		}
-		if row.Outputs == nil {
-			row.Outputs = before.Outputs
+		if j.Request == nil {
+			kept.row.Request = before.Request
 		}
-		m.jobs[j.ID] = row
+		if j.Outputs == nil {
+			kept.row.Outputs = before.Outputs
+		}
 	}
 	for _, s := range c.stages {
-		have := m.stages[s.JobID]
-		if i := slices.IndexFunc(have, func(h Stage) bool { return h.ID == s.ID }); i >= 0 {
-			have[i] = *s
+		kept := m.jobs[s.JobID] // its job's row is written whenever one of its stages is
+		if i := slices.IndexFunc(kept.stages, func(h Stage) bool { return h.ID == s.ID }); i >= 0 {
+			kept.stages[i] = *s
 		} else {
-			m.stages[s.JobID] = append(have, *s)
+			kept.stages = append(kept.stages, *s)
 		}
 	}
 	for _, a := range c.artifacts {
@@ -101,9 +116,7 @@ func (m *Memory) write(c changes, loaded map[string]Job) {
 	for _, p := range c.profiles {
 		m.profiles[p.ID] = *p
 	}
-	for _, e := range c.events {
-		m.events = append(m.events, *e)
-	}
+	m.events = append(m.events, c.events...)
 }
 
 // Counts tells what became of all facts so far.
@@ -118,10 +131,10 @@ func (m *Memory) Dump() (string, error) {
 		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(m.jobs)) {
-		if err := add("jobs", m.jobs[id]); err != nil {
+		if err := add("jobs", m.jobs[id].row); err != nil {
 			return "", err
 		}
-		for _, s := range m.stages[id] {
+		for _, s := range m.jobs[id].stages {
 			if err := add("stages", s); err != nil {
 				return "", err
 			}
@@ -140,7 +153,11 @@ func (m *Memory) Dump() (string, error) {
 			return "", err
 		}
 	}
-	told := slices.SortedStableFunc(slices.Values(m.events), func(a, b JobEvent) int {
+	told, err := auditTrail(m.events)
+	if err != nil {
+		return "", err
+	}
+	slices.SortStableFunc(told, func(a, b *JobEvent) int {
 		return cmp.Or(cmp.Compare(a.JobID, b.JobID), cmp.Compare(a.Version, b.Version))
 	})
 	for _, e := range told {

@@ -24,7 +24,6 @@ var ErrOtherPartition = errors.New("this place is in another partition than the 
 const (
 	hintTimeout = 500 * time.Millisecond // of asking the tables where a job begins
 	pollRecords = 2000                   // at once; bounds memory
-	headerTime  = "ce_time"              // of a fact's record: its OccurredAt (events.Headers)
 )
 
 // History answers what was, from the log alone; safe for concurrent use.
@@ -171,8 +170,8 @@ func (t *trail) take(r eventlog.Record) (done bool, err error) {
 		if len(t.facts) == 0 || t.at.Time.IsZero() {
 			return false, nil // it is still to be said whether the job began later
 		}
-		when, err := time.Parse(time.RFC3339Nano, r.Header(headerTime))
-		return err == nil && t.at.after(when), nil
+		other, _, err := events.DecodeOf(r.Value, func([]byte) bool { return false })
+		return err == nil && t.at.after(other.OccurredAt), nil
 	}
 	x, err := decode(r)
 	if err != nil {
@@ -189,11 +188,7 @@ func (t *trail) take(r eventlog.Record) (done bool, err error) {
 // job folds what was found.
 func (t *trail) job(ctx context.Context, log source, tenant string, end int64) (*PastJob, error) {
 	f := newFold()
-	for _, x := range t.facts {
-		if err := f.apply(x); err != nil {
-			return nil, err
-		}
-	}
+	f.applyAll(t.facts)
 	j := f.jobs[t.id]
 	if j == nil {
 		return nil, t.missing(ctx, log, tenant, end)
@@ -204,10 +199,14 @@ func (t *trail) job(ctx context.Context, log source, tenant string, end int64) (
 	if t.at.Number > j.row.Version {
 		return nil, fmt.Errorf("%w: job %s has come to version %d, not to %d", ErrNoSuchMoment, t.id, j.row.Version, t.at.Number)
 	}
+	told, err := auditTrail(f.events)
+	if err != nil {
+		return nil, err
+	}
 	files := slices.SortedFunc(maps.Values(f.artifacts), func(a, b *Artifact) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})
-	return &PastJob{Job: &j.row, Stages: j.stages, Artifacts: files, Events: f.events}, nil
+	return &PastJob{Job: &j.row, Stages: j.stages, Artifacts: files, Events: told}, nil
 }
 
 // missing says why there is no job: it began after the moment, or never.

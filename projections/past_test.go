@@ -108,7 +108,12 @@ func TestEveryMomentOfRandomHistories(t *testing.T) {
 		l, h := newLog(), &History{}
 		h.log = keyed{l}
 		byJob := map[string][]fact{}
+		last := map[eventlog.TopicPartition]time.Time{} // time does not go back in a partition
 		for _, x := range drawLog(t) {
+			if next := last[x.at].Add(time.Microsecond); x.message.OccurredAt.Before(next) {
+				x.message.OccurredAt = next
+			}
+			last[x.at] = x.message.OccurredAt
 			text, err := events.Encode(x.message)
 			if err != nil {
 				t.Fatal(err)
@@ -123,7 +128,7 @@ func TestEveryMomentOfRandomHistories(t *testing.T) {
 		for id, all := range byJob {
 			tenant := all[0].message.Tenant
 			for i, x := range all {
-				f := foldAllQuietly(t, all[:i+1])
+				f := foldAll(all[:i+1])
 				for _, at := range []Moment{{Number: x.message.Version}, {Place: &Place{x.at.Partition, x.offset}}, {Time: micro(x.message.OccurredAt)}} {
 					got, err := h.Job(context.Background(), tenant, id, at)
 					if err != nil {
@@ -139,16 +144,6 @@ func TestEveryMomentOfRandomHistories(t *testing.T) {
 			}
 		}
 	})
-}
-
-func foldAllQuietly(t *rapid.T, all []fact) *fold {
-	f := newFold()
-	for _, x := range all {
-		if err := f.apply(x); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return f
 }
 
 func TestMomentsBeforeBehindAndElsewhere(t *testing.T) {
@@ -195,11 +190,7 @@ func TestALookBackEndsWithTheFirstLaterFact(t *testing.T) {
 	log := eventlogtest.Open(t, cfg)
 	records := func(messages ...events.Message) (out []eventlog.Record) {
 		for _, m := range messages {
-			r := eventlog.Record{Topic: events.TopicJobEvents, Key: m.AggregateID, Value: []byte(encoded(t, m))}
-			for _, h := range events.Headers(m) {
-				r.Headers = append(r.Headers, eventlog.Header(h))
-			}
-			out = append(out, r)
+			out = append(out, eventlog.Record{Topic: events.TopicJobEvents, Key: m.AggregateID, Value: []byte(encoded(t, m))})
 		}
 		return out
 	}

@@ -46,7 +46,7 @@ func (p *Profile) Chain() events.Chain {
 }
 
 // Apply folds one event, which continues the profile's chain.
-func (p *Profile) Apply(m events.Message) {
+func (p *Profile) Apply(m *events.Message) {
 	at := micro(m.OccurredAt)
 	if p.Version == 0 {
 		p.ID, p.Tenant, p.CreatedAt = m.AggregateID, m.Tenant, at

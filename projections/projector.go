@@ -44,7 +44,14 @@ type cursor interface {
 // wholeLog is the log itself as a source.
 type wholeLog struct{ *eventlog.Log }
 
-func (l wholeLog) reader(from eventlog.Offsets) (cursor, error) { return l.NewReader(from) }
+// reader leaves the headers out: tables are made from values alone.
+func (l wholeLog) reader(from eventlog.Offsets) (cursor, error) {
+	r, err := l.NewReader(from)
+	if err != nil {
+		return nil, err
+	}
+	return r.Bare(), nil
+}
 
 // topics are what the tables are made from.
 func topics() []string { return []string{events.TopicJobEvents, events.TopicProfileEvents} }

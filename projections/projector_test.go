@@ -60,7 +60,7 @@ func TestRowsAreTheFoldOfTheLog(t *testing.T) {
 	ok(t, NewReader(pool).Snapshot(t.Context(), func(q *Queries) error {
 		got, err := q.Job(t.Context(), "default", "job-3")
 		ok(t, err)
-		want := foldAll(t, facts(whole("job-3"))).jobs["job-3"].row
+		want := foldAll(facts(whole("job-3"))).jobs["job-3"].row
 		want.Partition, want.FirstOffset, want.LastOffset = got.Partition, got.FirstOffset, got.LastOffset
 		equal(t, *got, want)
 		return nil
@@ -88,7 +88,7 @@ func TestTablesEqualTheFoldInMemory(t *testing.T) {
 			launch(t, p)
 			caughtUp(t, l, p)
 			wantProven(t, pool, l, len(all))
-			compareWithFold(t, pool, foldAll(t, all))
+			compareWithFold(t, pool, foldAll(all))
 		})
 	}
 }
@@ -102,6 +102,8 @@ func compareWithFold(t testing.TB, pool *pgxpool.Pool, f *fold) {
 			t.Errorf("the table has\n%s\nthe fold\n%s", g, w)
 		}
 	}
+	told, err := auditTrail(f.events)
+	ok(t, err)
 	ok(t, NewReader(pool).Snapshot(ctx, func(q *Queries) error {
 		for id, j := range f.jobs {
 			tenant := j.row.Tenant
@@ -113,7 +115,7 @@ func compareWithFold(t testing.TB, pool *pgxpool.Pool, f *fold) {
 			same(rows[id], j.stages)
 			trail, err := q.JobEvents(ctx, tenant, id, 0, 1000)
 			ok(t, err)
-			want := slices.DeleteFunc(slices.Clone(f.events), func(e *JobEvent) bool { return e.JobID != id })
+			want := slices.DeleteFunc(slices.Clone(told), func(e *JobEvent) bool { return e.JobID != id })
 			for i, e := range trail {
 				got, err := e.Message()
 				ok(t, err)

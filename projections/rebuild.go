@@ -8,13 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
@@ -117,6 +115,7 @@ type builder struct {
 
 	mu       sync.Mutex
 	at       eventlog.Offsets // where the generation stands
+	seen     eventlog.Offsets // how far sessions are that have not committed it
 	stopped  map[eventlog.TopicPartition]string
 	progress Progress
 }
@@ -314,81 +313,4 @@ func (b *builder) ends(ctx context.Context) (eventlog.Offsets, error) {
 		goal[tp] = min(goal[tp], reached[tp])
 	}
 	return goal, err
-}
-
-// fill writes rows until the generation is where ends says.
-func (b *builder) fill(ctx context.Context, phase string, ends func(context.Context) (eventlog.Offsets, error)) error {
-	goal, err := ends(ctx)
-	if err != nil {
-		return err
-	}
-	b.mu.Lock()
-	b.progress.Phase, b.progress.Generation, b.progress.Total = phase, b.g.Number, 0
-	for _, o := range goal {
-		b.progress.Total += o
-	}
-	b.mu.Unlock()
-	b.tell(goal, nil, Counts{})
-	work, ctx := errgroup.WithContext(ctx)
-	for _, share := range b.shares(goal) {
-		s := &session{p: b.p, generation: b.g.Number, status: migrations.Building, goal: goal, bulk: &bulk{taken: b.taken}}
-		s.report = func(at eventlog.Offsets, c Counts) { b.tell(goal, at, c) }
-		s.begin(share)
-		work.Go(func() error {
-			err := s.follow(ctx)
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			maps.Copy(b.stopped, s.stopped)
-			return err
-		})
-	}
-	return work.Wait()
-}
-
-// shares deals the partitions that are not at the goal out to as many sessions as there
-// are processors and connections, so that each has about as much to read.
-func (b *builder) shares(goal eventlog.Offsets) []eventlog.Offsets {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	open := slices.DeleteFunc(sorted(b.at), func(tp eventlog.TopicPartition) bool { return b.at[tp] >= goal[tp] || b.stopped[tp] != "" })
-	slices.SortStableFunc(open, func(x, y eventlog.TopicPartition) int {
-		return int(min(1, max(-1, (goal[y]-b.at[y])-(goal[x]-b.at[x]))))
-	})
-	n := min(len(open), runtime.GOMAXPROCS(0), int(b.p.cfg.Pool.Config().MaxConns))
-	shares, load := make([]eventlog.Offsets, n), make([]int64, n)
-	for _, tp := range open {
-		i := slices.Index(load, slices.Min(load))
-		if shares[i] == nil {
-			shares[i] = make(eventlog.Offsets)
-		}
-		shares[i][tp] = b.at[tp]
-		load[i] += goal[tp] - b.at[tp]
-	}
-	return shares
-}
-
-// tell notes where sessions stand and reports it.
-func (b *builder) tell(goal, at eventlog.Offsets, c Counts) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	maps.Copy(b.at, at)
-	b.progress.Events += c.Applied + c.Duplicates + c.Rejected
-	b.made.Events = b.progress.Events
-	b.progress.Done = 0
-	for tp, end := range goal {
-		b.progress.Done += min(b.at[tp], end)
-	}
-	if b.o.Report != nil {
-		b.o.Report(b.progress)
-	}
-}
-
-// phase reports that something begins that has no offsets.
-func (b *builder) phase(name string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.progress.Phase = name
-	if b.o.Report != nil {
-		b.o.Report(b.progress)
-	}
 }

@@ -81,11 +81,7 @@ func lockCheckpoint(ctx context.Context, tx pgx.Tx, tp eventlog.TopicPartition) 
 // rewrite compares the job's rows with the fold of its facts, and writes them where they differ.
 func (d *Replayed) rewrite(ctx context.Context, tx pgx.Tx, schema string, t trail) error {
 	f := newFold()
-	for _, x := range t.facts {
-		if err := f.apply(x); err != nil {
-			return err
-		}
-	}
+	f.applyAll(t.facts)
 	d.Events = f.counts.Applied
 	differences, rows, err := f.against(ctx, tx, schema, t.id)
 	if err != nil {

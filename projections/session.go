@@ -69,6 +69,7 @@ func (s *session) follow(ctx context.Context) error {
 	var reader sync.WaitGroup
 	reader.Go(func() { ended <- s.ahead(reading, c, from, batches) })
 	defer func() { stop(); reader.Wait(); c.Close() }()
+	defer s.abandon(ctx)
 	for !s.reached() {
 		select {
 		case b := <-batches:
@@ -82,6 +83,11 @@ func (s *session) follow(ctx context.Context) error {
 			return err
 		}
 	}
+	counts, err := s.finish(ctx)
+	if err != nil {
+		return err
+	}
+	s.report(s.at, counts)
 	return nil
 }
 
@@ -196,10 +202,10 @@ func (s *session) take(ctx context.Context, b decoded) error {
 	return s.apply(ctx, facts, next)
 }
 
-// apply commits facts and moves the position; markers alone move no checkpoint,
+// apply writes facts and moves the position; markers alone move no checkpoint,
 // except in bulk. Where another projector was faster, the rest is tried again. Facts
 // that PostgreSQL refuses are narrowed down by halves to the one at fault, whose
-// partition then stops.
+// partition then stops; in bulk only when each batch is committed by itself.
 func (s *session) apply(ctx context.Context, facts []fact, next eventlog.Offsets) error {
 	facts, checkpoints := s.missing(facts, next)
 	if len(facts) == 0 && (s.bulk == nil || len(checkpoints) == 0) {
@@ -217,13 +223,12 @@ func (s *session) apply(ctx context.Context, facts []fact, next eventlog.Offsets
 			return err
 		}
 		return s.apply(ctx, facts, next)
-	case !refused(err):
+	case !refused(err), s.bulk != nil && !s.bulk.single:
 		return err
 	case len(facts) == 1:
 		x := facts[0]
 		s.stop(x.at, fmt.Errorf("PostgreSQL refuses the event at %s offset %d: %w", x.at, x.offset, err))
-		s.move(s.running(next), Counts{})
-		return nil
+		return s.apply(ctx, nil, s.running(next))
 	}
 	half, early := len(facts)/2, make(eventlog.Offsets)
 	for _, x := range facts[:half] {

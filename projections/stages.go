@@ -79,10 +79,11 @@ var stages = table[Stage]{name: "stages", key: 2, columns: []column[Stage]{
 }}
 
 // newStages are the rows of a graph that was just planned.
-func newStages(m events.Message, g events.Graph) []*Stage {
-	out := make([]*Stage, len(g.Nodes))
+func newStages(m *events.Message, g events.Graph) []*Stage {
+	rows, out := make([]Stage, len(g.Nodes)), make([]*Stage, len(g.Nodes))
 	for i, n := range g.Nodes {
-		out[i] = &Stage{
+		out[i] = &rows[i]
+		rows[i] = Stage{
 			JobID: m.AggregateID, ID: n.ID, Tenant: m.Tenant, Position: int32(i), //nolint:gosec // a graph has few nodes
 			Task: n.Task, Plane: n.Plane, Lane: n.Lane, Weight: n.Weight, Status: StagePending,
 		}
@@ -91,7 +92,7 @@ func newStages(m events.Message, g events.Graph) []*Stage {
 }
 
 // Apply folds one event of the stage, which the job's chain has accepted.
-func (s *Stage) Apply(m events.Message) {
+func (s *Stage) Apply(m *events.Message) {
 	at := micro(m.OccurredAt)
 	switch d := m.Data.(type) {
 	case events.StageScheduled:
@@ -130,13 +131,13 @@ func (s *Stage) Apply(m events.Message) {
 }
 
 // keep notes what made the stage's result.
-func (s *Stage) keep(m events.Message, r events.Result) {
+func (s *Stage) keep(m *events.Message, r events.Result) {
 	s.Engine, s.Model, s.Fidelity, s.Notes, s.Error = r.Engine, m.Model, r.Fidelity, r.Notes, nil
 }
 
 // fail ends an attempt, and the stage unless a retry follows. The columns' class
 // goes before the given one.
-func (s *Stage) fail(at time.Time, m events.Message, retryAtMS int64, why Failure) {
+func (s *Stage) fail(at time.Time, m *events.Message, retryAtMS int64, why Failure) {
 	s.end(StageFailed, at, m)
 	if retryAtMS != 0 {
 		s.Status = StagePending
@@ -145,7 +146,7 @@ func (s *Stage) fail(at time.Time, m events.Message, retryAtMS int64, why Failur
 	s.Error = &why
 }
 
-func (s *Stage) end(status string, at time.Time, m events.Message) {
+func (s *Stage) end(status string, at time.Time, m *events.Message) {
 	s.Status, s.FinishedAt, s.DurationMS = status, at, m.DurationMS
 	if m.Worker != "" {
 		s.Worker = m.Worker

@@ -49,14 +49,14 @@ func (f *fold) queueLoad(b *pgx.Batch, schema string, facts []fact) {
 
 // subjects are the aggregates that facts are about, each once.
 func subjects(facts []fact) (jobIDs, profileIDs []string) {
-	seen := make(map[string]bool)
-	for _, x := range facts {
-		id, list := x.message.AggregateID, &jobIDs
-		if x.at.Topic == events.TopicProfileEvents {
-			list = &profileIDs
+	seenJobs, seenProfiles := make(map[string]bool), make(map[string]bool)
+	for i := range facts {
+		id, seen, list := facts[i].message.AggregateID, seenJobs, &jobIDs
+		if facts[i].at.Topic == events.TopicProfileEvents {
+			seen, list = seenProfiles, &profileIDs
 		}
-		if key := x.at.Topic + "/" + id; !seen[key] {
-			seen[key] = true
+		if !seen[id] {
+			seen[id] = true
 			*list = append(*list, id)
 		}
 	}
@@ -77,18 +77,23 @@ func (c changes) queue(b *pgx.Batch, schema string) error {
 	if err := profiles.put(b, schema, c.profiles); err != nil {
 		return err
 	}
-	return jobEvents.put(b, schema, c.events)
+	told, err := auditTrail(c.events)
+	if err != nil {
+		return err
+	}
+	return jobEvents.put(b, schema, told)
 }
 
 // write folds the facts over what queueLoad has read and sends what changed, followed by more.
 func (f *fold) write(ctx context.Context, tx pgx.Tx, schema string, facts []fact, more func(*pgx.Batch)) error {
-	for _, x := range facts {
-		if err := f.apply(x); err != nil {
-			return err
-		}
-	}
+	f.applyAll(facts)
+	return f.put(ctx, tx, schema, f.copies || len(facts) >= copyLeast, more)
+}
+
+// put sends what changed, new rows by COPY or not, followed by more.
+func (f *fold) put(ctx context.Context, tx pgx.Tx, schema string, copies bool, more func(*pgx.Batch)) error {
 	c := f.changes()
-	if f.copies || len(facts) >= copyLeast {
+	if copies {
 		var err error
 		if c, err = f.copyNew(ctx, tx, schema, c); err != nil {
 			return err

@@ -27,7 +27,7 @@ func BuiltinEngines(cfg EngineConfig) []engine {
 	media := &mediaTool{ffmpeg: cmp.Or(cfg.FFmpeg, "ffmpeg"), ffprobe: cmp.Or(cfg.FFprobe, "ffprobe")}
 	faces := &faceNetworks{folder: cfg.FaceWeights}
 	return []engine{
-		trainingSet{}, &voiceReference{media}, &speech{flite: cmp.Or(cfg.Flite, "flite"), media: media},
+		trainingSet{}, &voiceReference{media}, &speech{voice: flite(cmp.Or(cfg.Flite, "flite")), media: media},
 		&kenBurns{media, faces}, &talkingPhoto{media, faces}, &lanczos{media}, &assembler{media}, &checker{media},
 	}
 }

@@ -27,9 +27,15 @@ func BuiltinEngines(cfg EngineConfig) []engine {
 	media := &mediaTool{ffmpeg: cmp.Or(cfg.FFmpeg, "ffmpeg"), ffprobe: cmp.Or(cfg.FFprobe, "ffprobe")}
 	faces := &faceNetworks{folder: cfg.FaceWeights}
 	return []engine{
-		trainingSet{}, &voiceReference{media}, &speech{voice: flite(cmp.Or(cfg.Flite, "flite")), media: media},
+		trainingSet{}, &voiceReference{media}, cfg.builtinVoice(media),
 		&kenBurns{media, faces}, &talkingPhoto{media, faces}, &lanczos{media}, &assembler{media}, &checker{media},
 	}
+}
+
+// builtinVoice is the speech engine with flite.
+func (cfg EngineConfig) builtinVoice(media *mediaTool) *speech {
+	program := cmp.Or(cfg.Flite, "flite")
+	return &speech{voice: flite(program), aligner: &aligner{program}, media: media}
 }
 
 // asInvalidInput turns a child's refusal of a user's file into invalid_input;

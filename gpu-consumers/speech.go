@@ -29,8 +29,9 @@ const (
 
 // speech is the engine around one voice.
 type speech struct {
-	voice voice
-	media *mediaTool
+	voice   voice
+	aligner *aligner // for voices that do not say when
+	media   *mediaTool
 }
 
 // Capability implements engine.
@@ -72,7 +73,8 @@ func (s *speech) Run(ctx context.Context, a *Attempt) (out *Output, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, speaker.close()) }()
-	sound, times, err := speakAll(ctx, speaker, sentences, func(done float64) { a.report(5+70*done, "speaking") })
+	place := func(u utterance, t *take) error { return s.aligner.place(ctx, a.Dir, u, speed, t) }
+	sound, times, err := speakAll(ctx, speaker, place, sentences, func(done float64) { a.report(5+70*done, "speaking") })
 	if err != nil {
 		return nil, err
 	}
@@ -110,15 +112,21 @@ func readableNarration(text string, w writing) ([]utterance, int, error) {
 	return gather(sentences, w.longest), unsaid, nil
 }
 
-// speakAll says the sentences one by one and joins them with their pauses.
-// progress gets 0 to 1.
-func speakAll(ctx context.Context, by speaker, sentences []utterance, progress func(float64)) (*wave, *timing, error) {
+// speakAll says the sentences one by one and joins them with their pauses. place
+// gives words and phones to what the voice did not place; progress gets 0 to 1.
+func speakAll(ctx context.Context, by speaker, place func(utterance, *take) error, sentences []utterance, progress func(float64)) (*wave, *timing, error) {
 	times := &timing{Source: timesOfEngine, WordSource: wordsAligned}
 	var all *wave
 	for i, s := range sentences {
 		part, err := by.say(ctx, s)
 		if err != nil {
 			return nil, nil, err
+		}
+		if part.phones == nil {
+			times.Source = timesAligned
+			if err := place(s, part); err != nil {
+				return nil, nil, err
+			}
 		}
 		if all == nil {
 			all = &wave{rate: part.sound.rate}

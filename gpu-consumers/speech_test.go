@@ -14,7 +14,7 @@ import (
 	"github.com/myspinbot/myspinbot/events"
 )
 
-func testSpeech() *speech { return &speech{voice: flite("flite"), media: testTool()} }
+func testSpeech() *speech { return EngineConfig{Flite: "flite"}.builtinVoice(testTool()) }
 
 // shownSentences writes a split as "word word|word".
 func shownSentences(sentences []utterance) string {
@@ -249,7 +249,7 @@ func TestSpeechCapability(t *testing.T) {
 	if gap != nil || c.Lane != events.LaneTTS || c.Fidelity != events.FidelityPreview {
 		t.Errorf("capability %+v, gap %+v", c, gap)
 	}
-	absent := &speech{voice: flite("myspinbot-no-flite"), media: testTool()}
+	absent := EngineConfig{Flite: "myspinbot-no-flite"}.builtinVoice(testTool())
 	if _, gap = absent.Capability(context.Background()); gap == nil || !strings.Contains(gap.Hint, "apt-get install flite") {
 		t.Errorf("gap %+v", gap)
 	}
@@ -266,7 +266,7 @@ func TestTextIsNeverAnArgument(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	_, err := (&speech{voice: flite(spy), media: testTool()}).Run(context.Background(), &Attempt{Dir: dir, Texts: map[string]string{"narration": "canary"}})
+	_, err := EngineConfig{Flite: spy}.builtinVoice(testTool()).Run(context.Background(), &Attempt{Dir: dir, Texts: map[string]string{"narration": "canary"}})
 	wantTaskError(t, err, events.ClassEngineRejected)
 	args, err := os.ReadFile(dir + "/args")
 	if err != nil || strings.Contains(string(args), "canary") || !strings.Contains(string(args), "text.txt") {

@@ -136,6 +136,7 @@ type EnginesConfig struct {
 	Noop   bool         `key:"noop" default:"false"`
 	Face   FaceConfig   `key:"face"`
 	Ollama OllamaConfig `key:"ollama"`
+	Speech SpeechConfig `key:"speech"`
 }
 
 // FaceConfig is for the built-in talking photo.

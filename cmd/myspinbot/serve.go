@@ -250,7 +250,13 @@ func (p *process) worker() (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	engines = append(engines, gpu.BuiltinEngines(gpu.EngineConfig{FFmpeg: c.FFmpeg, FFprobe: c.FFprobe, Flite: c.Flite, FaceWeights: weights})...)
+	programs := gpu.EngineConfig{FFmpeg: c.FFmpeg, FFprobe: c.FFprobe, Flite: c.Flite, FaceWeights: weights}
+	voices, err := gpu.SpeechEngines(c.Speech.voices(), programs)
+	if err != nil {
+		return nil, err
+	}
+	programs.NoVoice = len(voices) > 0 && !c.Speech.Fallback
+	engines = slices.Concat(engines, voices, gpu.BuiltinEngines(programs))
 	if c.Noop {
 		engines = append(engines, gpu.NoopEngines()...)
 	}

@@ -37,6 +37,7 @@ func (l *loader) finish() {
 	l.checkURL("postgres.url", c.Postgres.URL.Reveal(), true, "postgres", "postgresql")
 	l.checkURL("engines.ollama.url", c.Engines.Ollama.URL, false, "http", "https")
 	l.checkURL("engines.speech.openai.url", c.Engines.Speech.OpenAI.URL, false, "http", "https")
+	l.checkURL("engines.speech.sovits.url", c.Engines.Speech.SoVITS.URL, false, "http", "https")
 	l.masterKey()
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"math"
 	"os/exec"
+	"slices"
 
 	"github.com/myspinbot/myspinbot/events"
 )
@@ -69,10 +70,13 @@ func (al *aligner) compare(ctx context.Context, dir string, s utterance, speed f
 	if err != nil || !ref.heard() {
 		return nil, nil, err
 	}
-	when := warp(ref, t)
+	when, said := warp(ref, t), stretches(t)
 	phones := make([]phone, 0, len(ref.phones))
 	for _, p := range ref.phones {
-		phones = append(phones, phone{p.Symbol, when(p.Start), when(p.End)})
+		if p.Symbol != silence { // the take's own pauses lie between the phones
+			start, end := outOfPauses(when(p.Start), when(p.End), said)
+			phones = append(phones, phone{p.Symbol, start, end})
+		}
 	}
 	if ref.wordSource != wordsAligned {
 		return nil, phones, nil
@@ -84,8 +88,9 @@ func (al *aligner) compare(ctx context.Context, dir string, s utterance, speed f
 			words[i] = timedWord{s.words[i].shown, at, at}
 			continue
 		}
-		words[i] = timedWord{s.words[i].shown, when(ref.words[j].Start), when(ref.words[j].End)}
-		at = words[i].End
+		start, end := outOfPauses(when(ref.words[j].Start), when(ref.words[j].End), said)
+		words[i] = timedWord{s.words[i].shown, start, end}
+		at = end
 	}
 	return words, phones, nil
 }
@@ -109,25 +114,50 @@ func inPlainLetters(s utterance) (utterance, []int) {
 }
 
 // warp maps times of ref to times of t, both between the first and the last sound.
+// Pauses take no part, because voices make them in different places: a time of ref
+// may come to lie in a pause of t.
 func warp(ref, t *take) func(float64) float64 {
-	to := alike(features(ref.sound, ref.from, ref.to), features(t.sound, t.from, t.to))
+	a, atRef := features(ref.sound, stretches(ref))
+	b, atOther := features(t.sound, stretches(t))
+	to := alike(a, b)
 	return func(at float64) float64 {
-		if len(to) == 0 { // too short for a frame
-			return t.from + (at-ref.from)/(ref.to-ref.from)*(t.to-t.from)
-		}
-		// Frame i looks at the time around (i+0.5) steps.
-		place := (at-ref.from)/frameStep - 0.5
-		i := max(0, min(len(to)-1, int(math.Floor(place))))
-		next := to[min(len(to)-1, i+1)]
-		frame := to[i] + (next-to[i])*max(0, min(1, place-float64(i)))
 		switch {
 		case at <= ref.from:
 			return t.from
 		case at >= ref.to:
 			return t.to
+		case len(to) == 0: // too short for a frame
+			return t.from + (at-ref.from)/(ref.to-ref.from)*(t.to-t.from)
 		}
-		return max(t.from, min(t.to, t.from+(frame+0.5)*frameStep))
+		next, _ := slices.BinarySearch(atRef, at)
+		i, j := max(0, next-1), min(next, len(to)-1)
+		place := to[i]
+		if j > i {
+			place += (to[j] - to[i]) * (at - atRef[i]) / (atRef[j] - atRef[i])
+		}
+		k := int(place)
+		l := min(k+1, len(atOther)-1)
+		return atOther[k] + (atOther[l]-atOther[k])*(place-float64(k))
 	}
+}
+
+// pauseEdge is how far, in seconds, a sound placed before or after a pause may
+// reach over it by mistake: the width that stretches adds, and a little more.
+const pauseEdge = 0.1
+
+// outOfPauses moves a beginning that lies in a pause, or so shortly before it that the
+// sound is on the other side, to the pause's end, and likewise an end to its beginning.
+func outOfPauses(start, end float64, said []phone) (float64, float64) {
+	for i := 1; i < len(said); i++ {
+		from, to := said[i-1].End, said[i].Start
+		switch {
+		case start >= from && start < to, start >= from-pauseEdge && start < from && end > to+pauseEdge:
+			start = to
+		case end > from && end <= to, end > to && end <= to+pauseEdge && start < from-pauseEdge:
+			end = from
+		}
+	}
+	return start, max(start, end)
 }
 
 // Steps of the path into a pair of frames.

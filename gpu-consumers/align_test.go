@@ -95,3 +95,32 @@ func alignmentErrors(t *testing.T, voice, text string) (phones, words []float64)
 	}
 	return phones, words
 }
+
+// TestAPauseThatTheOtherDoesNotMake has a voice pause where the built-in one does not:
+// no word may come to lie in the pause.
+func TestAPauseThatTheOtherDoesNotMake(t *testing.T) {
+	t.Parallel()
+	sentence, _ := splitNarration(alignedTexts[1], speakable)
+	truth, err := (&fliteRun{path: "flite", voice: "rms", stretch: 1, dir: t.TempDir()}).say(context.Background(), sentence[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	const after, pause = 6, 0.5 // words: lighthouse, then keeper
+	at := truth.words[after].Start
+	w := &wave{rate: truth.sound.rate, samples: truth.sound.cut(0, at)}
+	w.pad(pause)
+	w.samples = append(w.samples, truth.sound.cut(at, truth.sound.seconds())...)
+	blind := &take{sound: w}
+	if err := (&aligner{flite: "flite"}).place(context.Background(), t.TempDir(), sentence[0], 1, blind); err != nil {
+		t.Fatal(err)
+	}
+	for i, word := range blind.words {
+		want := truth.words[i]
+		if i >= after {
+			want.Start, want.End = want.Start+pause, want.End+pause
+		}
+		if math.Abs(word.Start-want.Start) > 0.15 || math.Abs(word.End-want.End) > 0.15 || level(w.cut(word.Start, word.End)) < -45 {
+			t.Errorf("%+v at %.0f dBFS, want %+v", word, level(w.cut(word.Start, word.End)), want)
+		}
+	}
+}

@@ -17,26 +17,29 @@ const (
 // feature describes one frame: its cepstrum and how that changes.
 type feature [2 * cepstra]float32
 
-// features describes the sound between two times in seconds, a frame every 10 ms.
-// Each coefficient has mean 0 and variance 1 over the frames, which takes away most
-// of what is the speaker's and the microphone's.
-func features(w *wave, from, to float64) []feature {
+// features describes the parts of the sound in which something is said, a frame every
+// 10 ms, with the time in seconds that each frame looks at. Each coefficient has mean 0
+// and variance 1 over the frames, which takes away most of what is the speaker's and
+// the microphone's.
+func features(w *wave, said []phone) (out []feature, at []float64) {
 	a := newAnalysis(w.rate)
-	n := max(0, int((to-from)/frameStep))
-	raw := make([][cepstra]float64, n)
-	for i := range raw {
-		raw[i] = a.cepstrum(w.samples, int((from+(float64(i)+0.5)*frameStep)*float64(w.rate)))
-	}
-	standardize(raw)
-	out := make([]feature, n)
-	for i := range out {
-		at := func(d int) *[cepstra]float64 { return &raw[max(0, min(n-1, i+d))] }
-		for c := range cepstra {
-			out[i][c] = float32(raw[i][c])
-			out[i][cepstra+c] = float32((at(1)[c] - at(-1)[c] + 2*(at(2)[c]-at(-2)[c])) / 4)
+	var raw [][cepstra]float64
+	for _, p := range said {
+		for t := p.Start + frameStep/2; t < p.End; t += frameStep {
+			raw, at = append(raw, a.cepstrum(w.samples, int(t*float64(w.rate)))), append(at, t)
 		}
 	}
-	return out
+	standardize(raw)
+	n := len(raw)
+	out = make([]feature, n)
+	for i := range out {
+		near := func(d int) *[cepstra]float64 { return &raw[max(0, min(n-1, i+d))] }
+		for c := range cepstra {
+			out[i][c] = float32(raw[i][c])
+			out[i][cepstra+c] = float32((near(1)[c] - near(-1)[c] + 2*(near(2)[c]-near(-2)[c])) / 4)
+		}
+	}
+	return out, at
 }
 
 // standardize gives every coefficient mean 0 and variance 1 over the frames.

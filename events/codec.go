@@ -110,11 +110,22 @@ type wire struct {
 // Decode reads a record's value. It returns ErrMalformed, ErrUnknownType or
 // ErrNewerVersion (wrapped, with what was found) and never a partly read message.
 // Unknown fields are allowed: a minor addition does not stop older readers.
+//
+// What is read is not to be changed: messages share the parts of equal graphs.
 func Decode(value []byte) (Message, error) {
-	if m, ok := scanMessage(value); ok {
-		return m, nil
+	m, _, err := DecodeOf(value, nil)
+	return m, err
+}
+
+// DecodeOf is Decode for who wants the records of some aggregates alone. Any other
+// record is checked as well, but of it only the version and the time are certain to
+// be there.
+func DecodeOf(value []byte, want func(aggregateID []byte) bool) (m Message, wanted bool, err error) {
+	if wanted, ok := scanMessage(value, &m, want); ok {
+		return m, wanted, nil
 	}
-	return decode(value)
+	m, err = decode(value)
+	return m, err != nil || want == nil || want([]byte(m.AggregateID)), err
 }
 
 // decode reads whatever JSON a record is written in.

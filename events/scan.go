@@ -5,11 +5,11 @@ package events
 
 import (
 	"encoding/base64"
-	"hash/maphash"
+	"encoding/binary"
+	"math/bits"
 	"strconv"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 )
 
 // scanner reads JSON without blanks and escapes. bad says that something else came;
@@ -18,6 +18,8 @@ type scanner struct {
 	b   []byte
 	i   int
 	bad bool
+	// dry checks values and keeps none: texts are empty, lists and maps nil.
+	dry bool
 }
 
 // lit takes exactly that text.
@@ -37,19 +39,40 @@ func (s *scanner) peek() byte {
 	return s.b[s.i]
 }
 
+// Bytes eight at a time: each constant has one in every byte.
+const (
+	ones  = 0x0101010101010101
+	highs = 0x80 * ones
+)
+
+// unplain marks the high bit of the bytes that end a plain piece of a string: quotes,
+// backslashes, control characters and what is not ASCII. Bytes behind the first that
+// is marked may be marked as well.
+func unplain(w uint64) uint64 {
+	quote, backslash := w^('"'*ones), w^('\\'*ones)
+	return ((quote-ones)&^quote | (backslash-ones)&^backslash | (w-' '*ones)&^w | w) & highs
+}
+
 // raw is a string's bytes, which belong to the record.
 func (s *scanner) raw() []byte {
-	s.lit(`"`)
-	if s.bad {
+	if s.peek() != '"' {
+		s.bad = true
 		return nil
 	}
-	for i := s.i; i < len(s.b); i++ {
+	from := s.i + 1
+	i := from
+	for ; i+8 <= len(s.b); i += 8 {
+		if m := unplain(binary.LittleEndian.Uint64(s.b[i:])); m != 0 {
+			i += bits.TrailingZeros64(m) / 8
+			break
+		}
+	}
+	for ; i < len(s.b); i++ {
 		switch c := s.b[i]; {
 		case c == '"':
-			text := s.b[s.i:i]
 			s.i = i + 1
-			return text
-		case c < ' ' || c == '\\' || c >= utf8.RuneSelf:
+			return s.b[from:i]
+		case c < ' ' || c == '\\' || c >= 0x80:
 			s.bad = true
 			return nil
 		}
@@ -58,7 +81,15 @@ func (s *scanner) raw() []byte {
 	return nil
 }
 
-func (s *scanner) text() string { return shared(s.raw()) }
+func (s *scanner) text() string { return s.keep(s.raw()) }
+
+// keep is the text as a string, if it is wanted.
+func (s *scanner) keep(b []byte) string {
+	if s.dry {
+		return ""
+	}
+	return shared(b)
+}
 
 // null takes a null, if one comes.
 func (s *scanner) null() bool {
@@ -69,21 +100,24 @@ func (s *scanner) null() bool {
 	return !s.bad
 }
 
+// int is a whole number of up to 18 digits.
 func (s *scanner) int() int64 {
-	from := s.i
-	if s.peek() == '-' {
+	negative := s.peek() == '-'
+	if negative {
 		s.i++
 	}
-	digits := s.i
-	for s.i < len(s.b) && s.b[s.i] >= '0' && s.b[s.i] <= '9' {
+	from, n := s.i, int64(0)
+	for s.i < len(s.b) && s.b[s.i] >= '0' && s.b[s.i] <= '9' && s.i-from < 19 {
+		n = n*10 + int64(s.b[s.i]-'0')
 		s.i++
 	}
-	if n := s.i - digits; s.bad || n == 0 || n > 18 || n > 1 && s.b[digits] == '0' || !s.ends() {
+	if digits := s.i - from; s.bad || digits == 0 || digits > 18 || digits > 1 && s.b[from] == '0' || !s.ends() {
 		s.bad = true
 		return 0
 	}
-	n, err := strconv.ParseInt(string(s.b[from:s.i]), 10, 64)
-	s.bad = s.bad || err != nil
+	if negative {
+		return -n
+	}
 	return n
 }
 
@@ -155,39 +189,88 @@ func (s *scanner) more(end byte) bool {
 	return false
 }
 
-// object calls member with every key, the value of which it has to take. The second
-// of two equal keys is left to encoding/json, which has rules for it.
-func (s *scanner) object(member func(key string)) {
-	var seen [24]string
-	n := 0
+// member is one of an object's, and where its value goes.
+type member struct {
+	name string
+	into any // a pointer to one of the types that scanner.value knows
+}
+
+// fields reads an object that has some of the members, in that order and nothing
+// else: what encoding/json writes of a struct.
+func (s *scanner) fields(members ...member) {
+	next := 0
 	for ok := s.open('{', '}'); ok; ok = s.more('}') {
-		key := shared(s.raw())
-		s.lit(":")
-		for _, k := range seen[:n] {
-			s.bad = s.bad || k == key
+		for ; next < len(members); next++ {
+			if s.key(members[next].name) {
+				break
+			}
 		}
-		if s.bad || n == len(seen) {
+		if s.bad || next == len(members) {
 			s.bad = true
 			return
 		}
-		seen[n] = key
-		n++
-		member(key)
-		if s.bad {
-			return
+		s.value(members[next].into)
+		next++
+	}
+}
+
+// key takes the name of a member and its colon, if they come.
+func (s *scanner) key(name string) bool {
+	rest, n := s.b[s.i:], len(name)
+	if len(rest) < n+3 || rest[0] != '"' || rest[n+1] != '"' || rest[n+2] != ':' || string(rest[1:n+1]) != name {
+		return false
+	}
+	s.i += n + 3
+	return true
+}
+
+// time is RFC 3339 in UTC, to the nanosecond.
+func (s *scanner) time() (t time.Time) {
+	text := s.raw()
+	if t, ok := parseTime(text); ok {
+		return t
+	}
+	s.bad = s.bad || t.UnmarshalText(text) != nil
+	return t
+}
+
+// parseTime reads times as Encode writes them; ok is false for any other.
+func parseTime(b []byte) (t time.Time, ok bool) {
+	const layout = "2006-01-02T15:04:05"
+	if len(b) <= len(layout) || len(b) > len(layout)+11 || b[len(b)-1] != 'Z' ||
+		b[4] != '-' || b[7] != '-' || b[10] != 'T' || b[13] != ':' || b[16] != ':' {
+		return t, false
+	}
+	year, month, day := digits(b[0:4]), digits(b[5:7]), digits(b[8:10])
+	hour, minute, second := digits(b[11:13]), digits(b[14:16]), digits(b[17:19])
+	if year < 0 || month < 1 || month > 12 || day < 1 || day > 28 || hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59 {
+		return t, false
+	}
+	nanos := 0
+	if fraction := b[len(layout) : len(b)-1]; len(fraction) > 0 {
+		if fraction[0] != '.' || len(fraction) == 1 {
+			return t, false
+		}
+		if nanos = digits(fraction[1:]); nanos < 0 {
+			return t, false
+		}
+		for range 10 - len(fraction) {
+			nanos *= 10
 		}
 	}
+	return time.Date(year, time.Month(month), day, hour, minute, second, nanos, time.UTC), true
 }
 
-func (s *scanner) list(item func()) {
-	for ok := s.open('[', ']'); ok && !s.bad; ok = s.more(']') {
-		item()
+// digits is a number of nothing but digits, -1 for anything else.
+func digits(b []byte) int {
+	n := 0
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return -1
+		}
+		n = n*10 + int(c-'0')
 	}
-}
-
-func (s *scanner) time() (t time.Time) {
-	s.bad = s.bad || t.UnmarshalText(s.raw()) != nil
-	return t
+	return n
 }
 
 func (s *scanner) base64() []byte {
@@ -198,38 +281,9 @@ func (s *scanner) base64() []byte {
 	return out[:n]
 }
 
-func (s *scanner) texts() []string {
-	out := []string{}
-	s.list(func() { out = append(out, s.text()) })
-	return out
-}
-
-func (s *scanner) names() map[string]string {
-	out := map[string]string{}
-	s.object(func(k string) { out[k] = s.text() })
-	return out
-}
-
-func (s *scanner) params() map[string]any {
-	out := map[string]any{}
-	s.object(func(k string) {
-		switch s.peek() {
-		case '"':
-			out[k] = s.text()
-		case 't', 'f':
-			out[k] = s.boolean()
-		default:
-			out[k] = s.float()
-		}
-	})
-	return out
-}
-
 // words are short strings that come again and again: names of stages, states, engines.
 // Equal ones share their memory, as far as the table reaches.
 var words [1024]atomic.Pointer[string]
-
-var wordSeed = maphash.MakeSeed()
 
 // shared is the text as a string.
 func shared(b []byte) string {
@@ -239,11 +293,25 @@ func shared(b []byte) string {
 	if len(b) > 34 { // an id or a digest
 		return string(b)
 	}
-	at := &words[maphash.Bytes(wordSeed, b)%uint64(len(words))]
+	at := &words[wordHash(b)%uint64(len(words))]
 	if w := at.Load(); w != nil && *w == string(b) {
 		return *w
 	}
 	w := string(b)
 	at.Store(&w)
 	return w
+}
+
+// wordHash tells words apart by their ends and their lengths.
+func wordHash(b []byte) uint64 {
+	h := uint64(len(b))
+	if len(b) >= 8 {
+		h ^= binary.LittleEndian.Uint64(b) ^ bits.RotateLeft64(binary.LittleEndian.Uint64(b[len(b)-8:]), 29)
+	} else {
+		for _, c := range b {
+			h = h<<8 | uint64(c)
+		}
+	}
+	h *= 0x9e3779b97f4a7c15
+	return h ^ h>>32
 }

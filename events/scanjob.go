@@ -1,198 +1,148 @@
-// What a job is made of, read by scanner.
+// What a job is made of, read by scanner. Members stand in the order of the fields.
 
 package events
 
+import (
+	"bytes"
+	"hash/maphash"
+	"slices"
+	"sync/atomic"
+)
+
 func (s *scanner) request() (r Request) {
-	s.object(func(k string) {
-		switch k {
-		case "workflow_id":
-			r.Workflow = s.text()
-		case "mode":
-			r.Mode = s.text()
-		case "variant":
-			r.Variant = s.text()
-		case "options":
-			r.Options = s.params()
-		case "inputs":
-			r.Inputs = s.values()
-		case "profile_id":
-			r.ProfileID = s.text()
-		case "profile_name":
-			r.ProfileName = s.sealed()
-		case "key_digest":
-			r.KeyDigest = s.text()
-		case "body_digest":
-			r.BodyDigest = s.text()
-		case "approval":
-			r.Approval = s.boolean()
-		case "not_before_ms":
-			r.NotBeforeMS = s.int()
-		case "priority":
-			r.Priority = s.text()
-		case "parent_job_id":
-			r.ParentJobID = s.text()
-		default:
-			s.bad = true
-		}
-	})
+	s.fields(member{"workflow_id", &r.Workflow}, member{"mode", &r.Mode}, member{"variant", &r.Variant}, member{"options", &r.Options},
+		member{"inputs", &r.Inputs}, member{"profile_id", &r.ProfileID}, member{"profile_name", &r.ProfileName}, member{"consent", &r.Consent},
+		member{"key_digest", &r.KeyDigest}, member{"body_digest", &r.BodyDigest}, member{"approval", &r.Approval},
+		member{"not_before_ms", &r.NotBeforeMS}, member{"priority", &r.Priority}, member{"edit", &r.Edit}, member{"parent_job_id", &r.ParentJobID})
 	return r
 }
 
-func (s *scanner) sealed() *Sealed {
-	var v Sealed
-	s.object(func(k string) {
-		switch k {
-		case "sealed":
-			v.Bytes = s.base64()
-		case "key":
-			v.Key = s.text()
-		default:
-			s.bad = true
-		}
-	})
-	return &v
+func (s *scanner) sealed() (v Sealed) {
+	s.fields(member{"sealed", &v.Bytes}, member{"key", &v.Key})
+	return v
 }
 
-func (s *scanner) values() map[string]Value {
-	out := map[string]Value{}
-	s.object(func(k string) {
-		var v Value
-		s.object(func(k string) {
-			switch k {
-			case "text":
-				v.Text = s.sealed()
-			case "digest":
-				v.Digest = s.text()
-			case "artifacts":
-				v.Artifacts = []Artifact{}
-				s.list(func() { v.Artifacts = append(v.Artifacts, s.artifact()) })
-			default:
-				s.bad = true
-			}
-		})
-		out[k] = v
-	})
-	return out
+func (s *scanner) consent() (c Consent) {
+	s.fields(member{"by", &c.By}, member{"statement", &c.Statement})
+	return c
+}
+
+func (s *scanner) one() (v Value) {
+	s.fields(member{"text", &v.Text}, member{"digest", &v.Digest}, member{"artifacts", &v.Artifacts})
+	return v
 }
 
 func (s *scanner) artifact() (a Artifact) {
-	s.object(func(k string) {
-		switch k {
-		case "id":
-			a.ID = s.text()
-		case "name":
-			a.Name = s.text()
-		case "type":
-			a.Type = s.text()
-		case "media_type":
-			a.MediaType = s.text()
-		case "uri":
-			a.URI = s.text()
-		case "sha256":
-			a.SHA256 = s.text()
-		case "size":
-			a.Size = s.int()
-		case "width":
-			a.Width = int(s.int())
-		case "height":
-			a.Height = int(s.int())
-		case "duration_ms":
-			a.DurationMS = s.int()
-		default:
-			s.bad = true
-		}
-	})
+	s.fields(member{"id", &a.ID}, member{"name", &a.Name}, member{"type", &a.Type}, member{"media_type", &a.MediaType}, member{"uri", &a.URI},
+		member{"sha256", &a.SHA256}, member{"size", &a.Size}, member{"width", &a.Width}, member{"height", &a.Height}, member{"duration_ms", &a.DurationMS})
 	return a
 }
 
-func (s *scanner) result() (r Result) {
-	s.object(func(k string) {
-		switch k {
-		case "outputs":
-			r.Outputs = s.values()
-		case "fidelity":
-			r.Fidelity = s.text()
-		case "engine":
-			r.Engine = s.text()
-		case "version":
-			r.Version = s.text()
-		case "notes":
-			r.Notes = s.texts()
-		default:
-			s.bad = true
-		}
-	})
+// result reads an object that begins with its members.
+func (s *scanner) result(more member) (r Result) {
+	s.fields(member{"outputs", &r.Outputs}, member{"fidelity", &r.Fidelity}, member{"engine", &r.Engine}, member{"version", &r.Version},
+		member{"notes", &r.Notes}, member{"verdict", &r.Verdict}, more)
 	return r
 }
 
+func (s *scanner) verdict() (v Verdict) {
+	s.fields(member{"allowed", &v.Allowed}, member{"reasons", &v.Reasons})
+	return v
+}
+
+func (s *scanner) reason() (r Reason) {
+	s.fields(member{"code", &r.Code}, member{"field", &r.Field}, member{"detail", &r.Detail})
+	return r
+}
+
+func (s *scanner) reused() (r ReusedFrom) {
+	s.fields(member{"job_id", &r.JobID}, member{"stage", &r.Stage}, member{"input_hash", &r.InputHash})
+	return r
+}
+
+func (s *scanner) profile() (p ProfileSnapshot) {
+	s.fields(member{"id", &p.ID}, member{"version", &p.Version}, member{"portrait", &p.Portrait}, member{"voice", &p.Voice},
+		member{"transcript", &p.Transcript}, member{"lora", &p.Lora}, member{"consented", &p.Consented})
+	return p
+}
+
+// attachment reads an object that begins with its members.
+func (s *scanner) attachment(more member) (a Attachment) {
+	s.fields(member{"artifact", &a.Artifact}, member{"fidelity", &a.Fidelity}, member{"engine", &a.Engine}, member{"from_job", &a.FromJob}, more)
+	return a
+}
+
+func (s *scanner) state() (j JobState) {
+	s.fields(member{"state", &j.State}, member{"submitted_at", &j.SubmittedAt}, member{"request", &j.Request}, member{"parent", &j.Parent},
+		member{"graph", &j.Graph}, member{"deadline_ms", &j.DeadlineMS}, member{"profile", &j.Profile}, member{"stages", &j.Stages},
+		member{"values", &j.Values}, member{"cancelling", &j.Cancelling})
+	return j
+}
+
+func (s *scanner) stage() (v StageState) {
+	s.fields(member{"state", &v.State}, member{"attempt", &v.Attempt}, member{"deadline_ms", &v.DeadlineMS}, member{"lease_ms", &v.LeaseMS},
+		member{"partition", &v.Partition}, member{"input_hash", &v.InputHash}, member{"expired", &v.Expired}, member{"reduce", &v.Reduce})
+	return v
+}
+
 func (s *scanner) graph() (g Graph) {
-	s.object(func(k string) {
-		switch k {
-		case "workflow_id":
-			g.Workflow = s.text()
-		case "variant":
-			g.Variant = s.text()
-		case "mode":
-			g.Mode = s.text()
-		case "profile_id":
-			g.ProfileID = s.text()
-		case "options":
-			g.Options = s.params()
-		case "nodes":
-			g.Nodes = []Node{}
-			s.list(func() { g.Nodes = append(g.Nodes, s.node()) })
-		case "edges":
-			g.Edges = []Edge{}
-			s.list(func() { g.Edges = append(g.Edges, s.edge()) })
-		default:
-			s.bad = true
-		}
-	})
+	s.fields(member{"workflow_id", &g.Workflow}, member{"variant", &g.Variant}, member{"mode", &g.Mode}, member{"profile_id", &g.ProfileID},
+		member{"options", &g.Options}, member{"nodes", &g.Nodes}, member{"edges", &g.Edges})
 	return g
 }
 
 func (s *scanner) edge() (e Edge) {
-	s.object(func(k string) {
-		switch k {
-		case "from":
-			e.From = s.text()
-		case "to":
-			e.To = s.text()
-		default:
-			s.bad = true
-		}
-	})
+	s.fields(member{"from", &e.From}, member{"to", &e.To})
 	return e
 }
 
 func (s *scanner) node() (n Node) {
-	s.object(func(k string) {
-		switch k {
-		case "id":
-			n.ID = s.text()
-		case "task":
-			n.Task = s.text()
-		case "plane":
-			n.Plane = s.text()
-		case "lane":
-			n.Lane = s.text()
-		case "params":
-			n.Params = s.params()
-		case "in":
-			n.In = s.names()
-		case "out":
-			n.Out = s.names()
-		case "pass":
-			n.Pass = s.names()
-		case "weight":
-			n.Weight = s.float()
-		case "timeout_ms":
-			n.TimeoutMS = s.int()
-		case "skip":
-			n.Skip = s.text()
-		default:
-			s.bad = true
-		}
-	})
+	s.fields(member{"id", &n.ID}, member{"task", &n.Task}, member{"plane", &n.Plane}, member{"lane", &n.Lane}, member{"params", &n.Params},
+		member{"in", &n.In}, member{"out", &n.Out}, member{"pass", &n.Pass}, member{"weight", &n.Weight}, member{"timeout_ms", &n.TimeoutMS},
+		member{"skip", &n.Skip})
 	return n
+}
+
+// plan is a part of a graph as it is written, and as it is read.
+type plan struct {
+	raw   []byte
+	nodes []Node
+	edges []Edge
+}
+
+// plans are the nodes and edges that came last. The jobs of a pipeline mostly have
+// equal ones, and then they share them.
+var plans [256]atomic.Pointer[plan]
+
+var planSeed = maphash.MakeSeed()
+
+// planStart is by how many bytes of their beginnings plans are told apart at first.
+const planStart = 160
+
+// known takes the list of nodes or edges that comes, if it is the one that came last
+// in its place. Otherwise it reads it by read, to be known the next time.
+func (s *scanner) known(read func() plan) plan {
+	rest := s.b[s.i:]
+	at := &plans[maphash.Bytes(planSeed, rest[:min(len(rest), planStart)])%uint64(len(plans))]
+	if p := at.Load(); p != nil && bytes.HasPrefix(rest, p.raw) {
+		s.i += len(p.raw)
+		return *p
+	}
+	from, dry := s.i, s.dry
+	s.dry = false // others may want it
+	p := read()
+	if s.dry = dry; !s.bad {
+		p.raw = bytes.Clone(s.b[from:s.i])
+		p.nodes, p.edges = slices.Clip(p.nodes), slices.Clip(p.edges)
+		at.Store(&p)
+	}
+	return p
+}
+
+func (s *scanner) nodes() []Node {
+	return s.known(func() plan { return plan{nodes: listOf(s, s.node)} }).nodes
+}
+
+func (s *scanner) edges() []Edge {
+	return s.known(func() plan { return plan{edges: listOf(s, s.edge)} }).edges
 }

@@ -96,7 +96,7 @@ func (c *Core) write(p *partition, m events.Message, input events.JobInput, k jo
 		if err != nil {
 			return nil, err
 		}
-		o.end = entry.short()
+		o.end = short(entry)
 		p.open.entries++
 		out = append(out, r)
 	}

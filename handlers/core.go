@@ -56,13 +56,14 @@ func (cfg *CoreConfig) fill() {
 }
 
 // Core decides for the partitions it holds. It implements eventlog.State. Decide and
-// the calls of eventlog.State come from one goroutine; Due, GiveBack, Learn, Beat,
-// BeatsCurrent and Live may run beside it.
+// the calls of eventlog.State come from one goroutine, but Recover, which may run for
+// several partitions at once and beside none of the others. Due, GiveBack, Learn, Beat,
+// BeatsCurrent and Live may run beside all of them.
 type Core struct {
 	cfg     CoreConfig
 	dir     *directory
 	metrics *metrics
-	places  places // the deciding goroutine's own
+	places  places // the deciding goroutine's own; changed under mu by what may run for several partitions at once
 
 	// mu is held where that goroutine changes what the others read, and where the
 	// others read or change it. What only the deciding goroutine writes it reads freely.
@@ -79,8 +80,9 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		return nil, errors.New("cannot make a handler's core without lanes and a way to replay the log")
 	}
 	cfg.fill()
+	common := newCommon()
 	return &Core{cfg: cfg, dir: newDirectory(cfg.Now), metrics: newMetrics(), places: newPlaces(cfg.Lanes), parts: map[int32]*partition{},
-		hot: hot{most: mostHot}, common: newCommon()}, nil
+		hot: hot{common: common, most: mostHot}, common: common}, nil
 }
 
 // Collectors are the core's metrics, for the caller's registry.

@@ -66,7 +66,7 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Log == nil {
 		return nil, errors.New("cannot make a handler without a log")
 	}
-	core, err := NewCore(CoreConfig{Policy: cfg.Policy, Lanes: cfg.Lanes, Replay: cfg.Log.Replay, CarryAfter: cfg.CarryAfter, Archive: cfg.Archive,
+	core, err := NewCore(CoreConfig{Policy: cfg.Policy, Lanes: cfg.Lanes, Replay: cfg.Log.ReplayBare, CarryAfter: cfg.CarryAfter, Archive: cfg.Archive,
 		Logger: cfg.Logger, Now: cfg.Now})
 	if err != nil {
 		return nil, err

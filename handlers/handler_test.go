@@ -7,9 +7,13 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
@@ -175,5 +179,64 @@ func TestRecoveryThatBreaksOff(t *testing.T) {
 	m.drop()
 	if after := m.picture(); !slices.Equal(after, before) {
 		t.Errorf("recovered\n%v\nwas\n%v", after, before)
+	}
+}
+
+// Partitions that are recovered at once come out as each does alone, whatever the clock
+// and the beats do meanwhile.
+func TestRecoveriesSideBySide(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	for n := range 20 {
+		id := events.NameID("job", strconv.Itoa(n))
+		m.must(t, m.command(id, diagnostic()))
+		switch n % 4 {
+		case 0:
+			m.must(t, m.command(id, events.JobCancel{}))
+		case 1:
+			m.must(t, m.answer(id, events.LaneScript, 1, events.TaskAccepted{LeaseMS: 15_000}))
+		case 2:
+			m.must(t, m.answer(id, events.LaneScript, 1, events.TaskFailed{}))
+		}
+	}
+	before, queued := m.picture(), slices.Clone(m.h.places.lanes[events.LaneScript].queued)
+	m.restart()
+	const partitions = 4
+	var recoveries errgroup.Group
+	for n := range int32(partitions) {
+		recoveries.Go(func() error { return m.h.Recover(t.Context(), n, m.meta) })
+	}
+	done := make(chan struct{})
+	var others sync.WaitGroup
+	for _, do := range []func(){
+		func() { m.h.Due(start) }, func() { m.h.Live() },
+		func() { m.h.BeatsCurrent(true, start); m.h.BeatsCurrent(false, start) },
+	} {
+		others.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					do()
+				}
+			}
+		})
+	}
+	err := recoveries.Wait()
+	close(done)
+	others.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range int32(partitions) {
+		if after := m.pictureOf(n); !slices.Equal(after, before) {
+			t.Errorf("partition %d is\n%v\nwant\n%v", n, after, before)
+		}
+	}
+	for i, n := range m.h.places.lanes[events.LaneScript].queued {
+		if want := [2]int{partitions * queued[i][0], partitions * queued[i][1]}; n != want {
+			t.Errorf("%v attempts are counted in queue %d, want %v", n, i, want)
+		}
 	}
 }

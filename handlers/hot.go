@@ -11,8 +11,9 @@ const mostHot = 8192
 // hot lists the jobs that are not packed, in the order in which they came to be so.
 // What has been touched since then gets a second chance.
 type hot struct {
-	queue []*liveJob
-	most  int
+	common *common
+	queue  []*liveJob
+	most   int
 }
 
 // state is a live job's state, unpacked for the caller if need be.
@@ -23,33 +24,41 @@ func (c *Core) state(l *liveJob) *aggregates.Job {
 	return c.common.unpack(l.packed)
 }
 
-// store gives a live job a new state. mu is held: the clock unpacks beside it.
-func (c *Core) store(l *liveJob, j *aggregates.Job) {
+// store gives a live job a new state. Of jobs that others know, Core.mu is held: the
+// clock unpacks beside it.
+func (h *hot) store(l *liveJob, j *aggregates.Job) {
 	l.job, l.packed, l.touched = j, nil, true
 	if !l.queued {
 		l.queued, l.touched = true, false
-		c.hot.queue = append(c.hot.queue, l)
+		h.queue = append(h.queue, l)
 	}
-	for len(c.hot.queue) > c.hot.most {
-		c.cool()
-	}
+	h.cool()
 }
 
-// cool packs the first in the queue, or lets it go on.
-func (c *Core) cool() {
-	l := c.hot.queue[0]
-	c.hot.queue[0] = nil
-	c.hot.queue = c.hot.queue[1:]
-	switch {
-	case l.gone:
-		return
-	case l.touched:
-		l.touched = false
-		c.hot.queue = append(c.hot.queue, l)
-		return
-	}
-	l.queued = false
-	if packed, ok := c.common.pack(l.job); ok {
-		l.job, l.packed = nil, packed
+// take takes over another's jobs.
+func (h *hot) take(other *hot) {
+	h.queue = append(h.queue, other.queue...)
+	h.cool()
+}
+
+// cool packs from the front of the queue, or lets go on what was touched, until it is
+// no longer than it may be.
+func (h *hot) cool() {
+	for len(h.queue) > h.most {
+		l := h.queue[0]
+		h.queue[0] = nil
+		h.queue = h.queue[1:]
+		switch {
+		case l.gone:
+			continue
+		case l.touched:
+			l.touched = false
+			h.queue = append(h.queue, l)
+			continue
+		}
+		l.queued = false
+		if packed, ok := h.common.pack(l.job); ok {
+			l.job, l.packed = nil, packed
+		}
 	}
 }

@@ -5,7 +5,6 @@
 package handlers
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/myspinbot/myspinbot/aggregates"
@@ -18,21 +17,6 @@ const statusArchived = "archived"
 
 // flushEntries is how many missing entries a decision writes beside its own records.
 const flushEntries = 500
-
-// indexEntry is the value of a record of jobs.index. FirstOffset is where a fold of the
-// job may start, LastOffset that of its last fact. Where the fact was written in the
-// entry's own transaction it may lie a little behind that offset, because the markers
-// of transactions take offsets too. An archived job has a status and nothing else:
-// a deleted entry would let an old command start the job again.
-type indexEntry struct {
-	Status      string `json:"status"`
-	Version     int64  `json:"version,omitempty"`
-	LastEventID string `json:"last_event_id,omitempty"`
-	BodyDigest  string `json:"body_digest,omitempty"`
-	FirstOffset int64  `json:"first_offset,omitempty"`
-	LastOffset  int64  `json:"last_offset,omitempty"`
-	EndedMS     int64  `json:"ended_ms,omitempty"`
-}
 
 // ended is what memory keeps of an entry.
 type ended struct {
@@ -59,24 +43,25 @@ func endStatusOf(state string) endStatus {
 	return 0
 }
 
-func (e indexEntry) short() ended {
+// short is what memory keeps of an entry.
+func short(e events.IndexEntry) ended {
 	return ended{endedMS: e.EndedMS, digest: shortDigest(e.BodyDigest), version: int32(e.Version), status: endStatusOf(e.Status)} //nolint:gosec // versions are small
 }
 
 // unindexed is an entry that is missing on the log.
 type unindexed struct {
 	key   jobKey
-	entry indexEntry
+	entry events.IndexEntry
 }
 
 // entryOf is the entry of a job that has ended.
-func entryOf(j aggregates.Job, last events.Message, first, lastOffset int64) indexEntry {
-	return indexEntry{Status: j.State, Version: j.Chain.Version, LastEventID: j.Chain.LastID, BodyDigest: j.Request.BodyDigest,
+func entryOf(j aggregates.Job, last events.Message, first, lastOffset int64) events.IndexEntry {
+	return events.IndexEntry{Status: j.State, Version: j.Chain.Version, LastEventID: j.Chain.LastID, BodyDigest: j.Request.BodyDigest,
 		FirstOffset: first, LastOffset: lastOffset, EndedMS: last.OccurredAt.UnixMilli()}
 }
 
-func indexRecord(id string, e indexEntry) (eventlog.Record, error) {
-	value, err := json.Marshal(e)
+func indexRecord(id string, e events.IndexEntry) (eventlog.Record, error) {
+	value, err := e.Encode()
 	return eventlog.Record{Topic: events.TopicJobIndex, Key: id, Value: value}, err
 }
 
@@ -88,8 +73,8 @@ func (p *partition) foldIndex(records []eventlog.Record) error {
 			delete(p.ended, k)
 			continue
 		}
-		var e indexEntry
-		if err := json.Unmarshal(r.Value, &e); err != nil {
+		e, err := events.DecodeIndexEntry(r.Value)
+		if err != nil {
 			return fmt.Errorf("cannot read the index entry at %s offset %d: %w", r.At(), r.Offset, err)
 		}
 		if e.Status == statusArchived {
@@ -97,7 +82,7 @@ func (p *partition) foldIndex(records []eventlog.Record) error {
 			continue
 		}
 		p.remember(k, r.Key)
-		p.ended[k] = e.short()
+		p.ended[k] = short(e)
 	}
 	p.indexed = len(p.ended) + len(p.archived)
 	return nil
@@ -109,15 +94,19 @@ func (p *partition) archive(k jobKey) {
 	p.archived[k.hash()] = struct{}{}
 }
 
-// foldEnd notes a job that ended among the facts that recovery has read.
-func (p *partition) foldEnd(k jobKey, e indexEntry) {
+// over says whether a job is known to have ended.
+func (p *partition) over(k jobKey) bool {
 	if _, known := p.ended[k]; known {
-		return
+		return true
 	}
-	if _, known := p.archived[k.hash()]; known {
-		return
-	}
-	p.ended[k] = e.short()
+	_, known := p.archived[k.hash()]
+	return known
+}
+
+// foldEnd notes a job that ended among the facts that recovery has read, and is over
+// since then.
+func (p *partition) foldEnd(k jobKey, e events.IndexEntry) {
+	p.ended[k] = short(e)
 	p.unindexed = append(p.unindexed, unindexed{k, e})
 }
 
@@ -157,7 +146,7 @@ func (c *Core) decideArchive(p *partition, m events.Message, k jobKey) ([]eventl
 		c.metrics.ignored.Inc()
 		return nil, nil
 	}
-	r, err := indexRecord(m.AggregateID, indexEntry{Status: statusArchived})
+	r, err := indexRecord(m.AggregateID, events.IndexEntry{Status: statusArchived})
 	if err != nil {
 		return nil, err
 	}

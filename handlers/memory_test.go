@@ -182,9 +182,11 @@ func topicsOf(rs []eventlog.Record) []string {
 	return out
 }
 
-// picture is a partition's state in lines that compare.
-func (m *memory) picture() []string {
-	p := m.h.parts[0]
+// picture is the partition's state in lines that compare, pictureOf that of any partition.
+func (m *memory) picture() []string { return m.pictureOf(0) }
+
+func (m *memory) pictureOf(n int32) []string {
+	p := m.h.parts[n]
 	var out []string
 	for l := p.order.head; l != nil; l = l.next {
 		j := m.h.state(l)

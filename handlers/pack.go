@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/myspinbot/myspinbot/aggregates"
@@ -17,8 +18,10 @@ import (
 )
 
 // common is what packed jobs share. Words and graphs are never forgotten, so there
-// are bounds: what comes later is packed as it is, or not at all.
+// are bounds: what comes later is packed as it is, or not at all. Partitions that are
+// recovered side by side pack and unpack side by side.
 type common struct {
+	mu     sync.RWMutex
 	words  []string
 	word   map[string]int
 	graphs []events.Graph // without parameters and options
@@ -50,6 +53,8 @@ type packer struct {
 
 // pack is the job in short; ok is false for a job that has something that it cannot hold.
 func (c *common) pack(j *aggregates.Job) (packed []byte, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	p := packer{c: c, b: make([]byte, 0, 512), ok: true}
 	p.job(j)
 	return append(make([]byte, 0, len(p.b)), p.b...), p.ok
@@ -82,7 +87,7 @@ func (p *packer) text(s string) {
 		p.uint(hexText)
 		p.uint(len(s) / 2)
 		for i := 0; i < len(s); i += 2 {
-			p.b = append(p.b, hexValue(s[i])<<4|hexValue(s[i+1]))
+			p.b = append(p.b, hexValues[s[i]]<<4|hexValues[s[i+1]])
 		}
 	default:
 		p.wordOrText(s)
@@ -107,7 +112,7 @@ func (p *packer) wordOrText(s string) {
 
 func isHex(s string) bool {
 	for i := range len(s) {
-		if hexValue(s[i]) > 15 {
+		if hexValues[s[i]] > 15 {
 			return false
 		}
 	}

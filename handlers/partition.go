@@ -40,7 +40,7 @@ type partition struct {
 // jobKey is a job's id in 16 bytes: those of its UUID, or a hash where it is none.
 type jobKey [16]byte
 
-func keyOf(id string) jobKey {
+func keyOf[T ~string | ~[]byte](id T) jobKey {
 	var k jobKey
 	if parseUUID(id, &k) {
 		return k
@@ -50,36 +50,34 @@ func keyOf(id string) jobKey {
 	return k
 }
 
+// uuidDigits are where the bytes of a UUID begin in its spelling.
+var uuidDigits = [16]int{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
+
 // parseUUID reads the one spelling that String writes.
-func parseUUID(s string, k *jobKey) bool {
+func parseUUID[T ~string | ~[]byte](s T, k *jobKey) bool {
 	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return false
 	}
-	n := 0
-	for i := 0; i < 36; i++ {
-		if i == 8 || i == 13 || i == 18 || i == 23 {
-			continue
-		}
-		v := hexValue(s[i])
-		if v > 15 {
+	for i, at := range uuidDigits {
+		high, low := hexValues[s[at]], hexValues[s[at+1]]
+		if high|low > 15 {
 			return false
 		}
-		k[n/2] = k[n/2]<<4 | v
-		n++
+		k[i] = high<<4 | low
 	}
 	return true
 }
 
-// hexValue is the value of a lower-case hex digit, 16 for anything else.
-func hexValue(c byte) byte {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0'
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10
+// hexValues are the values of lower-case hex digits, 16 for anything else.
+var hexValues = func() (values [256]byte) {
+	for i := range values {
+		values[i] = 16
 	}
-	return 16
-}
+	for i, c := range []byte("0123456789abcdef") {
+		values[c] = byte(i)
+	}
+	return values
+}()
 
 // String is the UUID.
 func (k jobKey) String() string {

@@ -95,11 +95,14 @@ func (ps *places) settle() {
 
 // move counts a job's attempts as they are after, and no longer as they were before.
 func (ps *places) move(own loads, before, after *aggregates.Job) {
-	ps.count(own, before, -1)
-	ps.count(own, after, 1)
+	ps.count(own, before, -1, true)
+	ps.count(own, after, 1, true)
 }
 
-func (ps *places) count(own loads, j *aggregates.Job, n int) {
+// share counts a job's attempts among a partition's own alone.
+func (ps *places) share(own loads, j *aggregates.Job) { ps.count(own, j, 1, false) }
+
+func (ps *places) count(own loads, j *aggregates.Job, n int, everywhere bool) {
 	if j.Terminal() {
 		return // what still lies there is answered with a stop
 	}
@@ -120,16 +123,18 @@ func (ps *places) count(own loads, j *aggregates.Job, n int) {
 			own[lane] = make(queues, len(l.queued))
 		}
 		own[lane][s.Partition][class] += n
-		l.queued[s.Partition][class] += n
+		if everywhere {
+			l.queued[s.Partition][class] += n
+		}
 	}
 }
 
-// forget takes a partition's share away.
-func (ps *places) forget(own loads) {
+// add counts a partition's share n times, or takes it away.
+func (ps *places) add(own loads, n int) {
 	for lane, q := range own {
 		for i := range q {
-			ps.lanes[lane].queued[i][0] -= q[i][0]
-			ps.lanes[lane].queued[i][1] -= q[i][1]
+			ps.lanes[lane].queued[i][0] += n * q[i][0]
+			ps.lanes[lane].queued[i][1] += n * q[i][1]
 		}
 	}
 }

@@ -141,10 +141,10 @@ func compareRebuilt(t *rapid.T, m *memory) {
 	}
 }
 
-func entries(t *rapid.T, records []eventlog.Record) map[string]indexEntry {
-	out := map[string]indexEntry{}
+func entries(t *rapid.T, records []eventlog.Record) map[string]events.IndexEntry {
+	out := map[string]events.IndexEntry{}
 	for _, r := range records {
-		var e indexEntry
+		var e events.IndexEntry
 		if err := json.Unmarshal(r.Value, &e); err != nil {
 			t.Fatal(err)
 		}

@@ -58,110 +58,153 @@ func parseMark(meta string) (m mark, err error) {
 	return m, nil
 }
 
+// recovery is a partition in the making. Several may be made side by side: what they
+// share is the core's configuration and metrics, and the words of packed jobs.
+type recovery struct {
+	*partition
+	core *Core
+	hot  hot // its own
+}
+
 // Recover folds the partition's facts from the oldest live job on, all of its
 // profiles, and the index of ended jobs. Where the index has lost entries, all facts
-// are folded.
-func (c *Core) Recover(ctx context.Context, n int32, meta string) (err error) {
+// are folded. It may run for several partitions at once.
+func (c *Core) Recover(ctx context.Context, n int32, meta string) error {
 	from, err := parseMark(meta)
 	if err != nil {
 		return err
 	}
 	c.Drop(n)
-	p := newPartition(c.cfg.Now())
-	p.lastAt = from.lastAt
-	defer func() {
-		if err != nil { // it will be tried again
-			c.forget(p)
-		}
-	}()
-	if _, err := c.cfg.Replay(ctx, eventlog.TopicPartition{Topic: events.TopicJobIndex, Partition: n}, 0, p.foldIndex); err != nil {
+	r := recovery{partition: newPartition(c.cfg.Now()), core: c, hot: hot{common: c.common, most: c.hot.most}}
+	r.lastAt = from.lastAt
+	if _, err := c.cfg.Replay(ctx, eventlog.TopicPartition{Topic: events.TopicJobIndex, Partition: n}, 0, r.foldIndex); err != nil {
 		return err
 	}
-	if p.indexed < from.indexed {
+	if r.indexed < from.indexed {
 		c.cfg.Logger.Warn("the index of ended jobs has lost entries; all facts are read to rebuild it",
-			"partition", n, "found", p.indexed, "expected", from.indexed)
+			"partition", n, "found", r.indexed, "expected", from.indexed)
 		from.oldest = 0
 	}
-	if _, err := c.cfg.Replay(ctx, eventlog.TopicPartition{Topic: events.TopicProfileEvents, Partition: n}, 0, c.foldAll(p, c.foldProfile)); err != nil {
+	if _, err := c.cfg.Replay(ctx, eventlog.TopicPartition{Topic: events.TopicProfileEvents, Partition: n}, 0, each(r.foldProfile)); err != nil {
 		return err
 	}
-	end, err := c.cfg.Replay(ctx, eventlog.TopicPartition{Topic: events.TopicJobEvents, Partition: n}, from.oldest, c.foldAll(p, c.foldJob))
-	if err != nil {
+	if r.end, err = c.cfg.Replay(ctx, eventlog.TopicPartition{Topic: events.TopicJobEvents, Partition: n}, from.oldest, each(r.foldJob)); err != nil {
 		return err
 	}
-	p.end = end
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, live := range p.jobs {
-		c.wake(p, live, c.state(live))
-	}
-	c.parts[n] = p
-	c.cfg.Logger.Info("partition recovered", "partition", n, "from", from.oldest, "end", end,
-		"live_jobs", len(p.jobs), "ended_jobs", len(p.ended)+len(p.archived), "unindexed", len(p.unindexed), "profiles", len(p.profiles))
+	r.putInPlace(n)
+	c.cfg.Logger.Info("partition recovered", "partition", n, "from", from.oldest, "end", r.end,
+		"live_jobs", len(r.jobs), "ended_jobs", len(r.ended)+len(r.archived), "unindexed", len(r.unindexed), "profiles", len(r.profiles))
 	return nil
 }
 
-// foldAll decodes records and folds each. What cannot be read stops recovery: to
-// decide over a hole would be to guess.
-func (c *Core) foldAll(p *partition, fold func(*partition, events.Message, int64) error) func([]eventlog.Record) error {
+// each folds records one by one. What cannot be read stops recovery: to decide over a
+// hole would be to guess.
+func each(fold func(eventlog.Record) error) func([]eventlog.Record) error {
 	return func(records []eventlog.Record) error {
 		for _, r := range records {
-			m, err := events.Decode(r.Value)
-			if err == nil {
-				err = fold(p, m, r.Offset)
-			}
-			if err != nil {
+			if err := fold(r); err != nil {
 				return fmt.Errorf("cannot fold the record at %s offset %d: %w", r.At(), r.Offset, err)
-			}
-			if m.OccurredAt.After(p.lastAt) {
-				p.lastAt = m.OccurredAt
 			}
 		}
 		return nil
 	}
 }
 
-func (c *Core) foldJob(p *partition, m events.Message, offset int64) error {
-	k := keyOf(m.AggregateID)
+// putInPlace makes the partition one of the core's, with the times and places of its jobs.
+func (r *recovery) putInPlace(n int32) {
+	c, p := r.core, r.partition
+	for _, live := range p.jobs {
+		job := c.state(live)
+		c.places.share(p.loads, job)
+		c.mu.Lock()
+		c.wake(p, live, job)
+		c.mu.Unlock()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.places.add(p.loads, 1)
+	c.hot.take(&r.hot)
+	c.parts[n] = p
+}
+
+// foldJob folds a fact of a job. Those of jobs that have ended are checked and left:
+// the index says all that is still to be known of them.
+func (r *recovery) foldJob(rec eventlog.Record) error {
+	var k jobKey
+	m, wanted, err := events.DecodeOf(rec.Value, func(aggregateID []byte) bool {
+		k = keyOf(aggregateID)
+		return !r.over(k)
+	})
+	if err != nil {
+		return err
+	}
+	r.occurred(m.OccurredAt)
+	if wanted {
+		r.foldLive(k, m, rec.Offset)
+	}
+	return nil
+}
+
+// foldLive folds a fact of a job that has not ended so far.
+func (r *recovery) foldLive(k jobKey, m events.Message, offset int64) {
 	_, carried := m.Data.(events.JobCarriedForward)
-	live := p.jobs[k]
+	live := r.jobs[k]
 	var before aggregates.Job
 	switch {
 	case live != nil:
-		before = *c.state(live)
+		before = *r.core.state(live)
 	case m.Version != 1 && !carried:
-		return nil // the chain began before the replay's start: the job has ended, or is carried forward later
+		return // the chain began before the replay's start: the job has ended, or is carried forward later
 	}
 	next, err := before.Apply(m)
 	if err != nil {
-		c.reject(m, offset, err)
-		return nil
+		r.core.reject(m, offset, err)
+		return
 	}
 	if next.Chain == before.Chain {
-		return nil // a fact seen before
+		return // a fact seen before
 	}
 	if live == nil {
 		live = &liveJob{key: k, slot: -1}
-		p.jobs[k] = live
-		p.remember(k, m.AggregateID)
+		r.jobs[k] = live
+		r.remember(k, m.AggregateID)
 	}
 	if carried || m.Version == 1 {
 		if before.Chain.Version > 0 {
-			p.order.remove(live)
+			r.order.remove(live)
 		}
 		live.first = offset
-		p.order.push(live)
+		r.order.push(live)
 	}
-	c.places.move(p.loads, &before, &next)
 	live.input = shortDigest(m.CausationID)
-	c.mu.Lock()
-	c.store(live, &next)
-	c.mu.Unlock()
 	if next.Terminal() {
-		p.foldEnd(k, entryOf(next, m, live.first, offset))
-		p.finish(live)
+		r.foldEnd(k, entryOf(next, m, live.first, offset))
+		r.finish(live)
+		return
 	}
+	r.hot.store(live, &next)
+}
+
+func (r *recovery) foldProfile(rec eventlog.Record) error {
+	m, err := events.Decode(rec.Value)
+	if err != nil {
+		return err
+	}
+	r.occurred(m.OccurredAt)
+	next, err := r.profiles[m.AggregateID].Apply(m)
+	if err != nil {
+		r.core.reject(m, rec.Offset, err)
+		return nil
+	}
+	r.profiles[m.AggregateID] = next
 	return nil
+}
+
+// occurred notes the time of a fact.
+func (p *partition) occurred(at time.Time) {
+	if at.After(p.lastAt) {
+		p.lastAt = at
+	}
 }
 
 // finish takes a job out of the live ones.
@@ -171,16 +214,6 @@ func (p *partition) finish(l *liveJob) {
 	delete(p.jobs, l.key)
 	delete(p.given, l.key)
 	l.gone = true
-}
-
-func (c *Core) foldProfile(p *partition, m events.Message, offset int64) error {
-	next, err := p.profiles[m.AggregateID].Apply(m)
-	if err != nil {
-		c.reject(m, offset, err)
-		return nil
-	}
-	p.profiles[m.AggregateID] = next
-	return nil
 }
 
 func (c *Core) reject(m events.Message, offset int64, err error) {
@@ -281,7 +314,7 @@ func (c *Core) merge(p *partition, o *openJob, now time.Time) {
 		p.order.remove(o.live)
 	}
 	job := o.job
-	c.store(o.live, &job)
+	c.hot.store(o.live, &job)
 	o.live.input = o.input
 	o.live.hear(&job, now)
 	c.wake(p, o.live, &job)
@@ -303,5 +336,5 @@ func (c *Core) forget(p *partition) {
 	for _, l := range p.jobs {
 		l.gone = true
 	}
-	c.places.forget(p.loads)
+	c.places.add(p.loads, -1)
 }

@@ -22,6 +22,8 @@ type unpacker struct {
 
 // unpack is the job again. What it reads was packed by this process.
 func (c *common) unpack(packed []byte) *aggregates.Job {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
 	u := unpacker{c, packed}
 	j := u.job()
 	if len(u.b) > 0 {

@@ -101,8 +101,9 @@ func (l *Log) options(more ...kgo.Opt) []kgo.Opt {
 		kgo.DisableClientMetrics(),
 		// Without it the first record to a new topic waits up to 5 s for metadata.
 		kgo.MetadataMinAge(50 * time.Millisecond),
-		// The default of 20 ms gates back-to-back transactions of one id.
-		kgo.ConcurrentTransactionsBackoff(time.Millisecond),
+		// The default of 20 ms gates back-to-back transactions of one id: the broker needs
+		// about a millisecond to write down that the last one is over.
+		kgo.ConcurrentTransactionsBackoff(250 * time.Microsecond),
 
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.BasicConsistentPartitioner(l.partitioner)),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -31,16 +32,20 @@ func open() (*eventlog.Log, func()) {
 // counter numbers the commands of each partition.
 type counter struct {
 	log   *eventlog.Log
+	mu    sync.Mutex    // recoveries run side by side
 	count map[int32]int // as committed
 	ahead map[int32]int // decided in the open transaction
 }
 
 func (c *counter) Recover(ctx context.Context, p int32, _ string) error {
-	c.count[p], c.ahead[p] = 0, 0
+	n := 0
 	_, err := c.log.Replay(ctx, eventlog.TopicPartition{Topic: events.TopicJobEvents, Partition: p}, 0, func(rs []eventlog.Record) error {
-		c.count[p] += len(rs)
+		n += len(rs)
 		return nil
 	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count[p], c.ahead[p] = n, 0
 	return err
 }
 

@@ -60,7 +60,7 @@ func (l *Log) FetchWoken(ctx context.Context, group, topic string) (int, error) 
 		return 0, err
 	}
 	defer m.close(true)
-	for m.sess.Client().BufferedFetchRecords() == 0 {
+	for m.cl.BufferedFetchRecords() == 0 {
 		if err := wait(ctx, time.Millisecond); err != nil {
 			return 0, err
 		}

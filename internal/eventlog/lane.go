@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/myspinbot/myspinbot/events"
 )
@@ -185,26 +184,14 @@ func (n *lane) settleOffer(b *burst, err error) {
 
 // acceptances is what one transaction accepts, of all lanes.
 type acceptances struct {
-	log     *Log
-	records []*kgo.Record
-	offsets []kmsg.TxnOffsetCommitRequestTopic
+	log       *Log
+	records   []*kgo.Record
+	positions positions
 }
 
-// move commits the offset behind an accepted command, not, as the client would have it,
-// behind the polled ones.
+// move commits the offset behind an accepted command, and no further.
 func (b *acceptances) move(cmd Record, meta *string) {
-	p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-	p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = cmd.Partition, cmd.Offset+1, -1, meta
-	topic := b.log.cfg.Prefix + cmd.Topic
-	for i := range b.offsets {
-		if b.offsets[i].Topic == topic {
-			b.offsets[i].Partitions = append(b.offsets[i].Partitions, p)
-			return
-		}
-	}
-	t := kmsg.NewTxnOffsetCommitRequestTopic()
-	t.Topic, t.Partitions = topic, append(t.Partitions, p)
-	b.offsets = append(b.offsets, t)
+	b.positions.add(b.log.cfg.Prefix+cmd.Topic, cmd.Partition, cmd.Offset+1, meta)
 }
 
 // start runs an accepted command, as one of a burst, if there is one.

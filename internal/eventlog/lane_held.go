@@ -134,10 +134,10 @@ func (n *lane) throttle(p int32, h *heldCommands) {
 		q := &h.topics[i]
 		switch {
 		case !q.paused && len(q.queue) >= laneBacklog:
-			n.all.member.sess.Client().PauseFetchPartitions(map[string][]int32{n.all.log.cfg.Prefix + topic: {p}})
+			n.all.member.cl.PauseFetchPartitions(map[string][]int32{n.all.log.cfg.Prefix + topic: {p}})
 			q.paused = true
 		case q.paused && len(q.queue) <= laneBacklog/2:
-			n.all.member.sess.Client().ResumeFetchPartitions(map[string][]int32{n.all.log.cfg.Prefix + topic: {p}})
+			n.all.member.cl.ResumeFetchPartitions(map[string][]int32{n.all.log.cfg.Prefix + topic: {p}})
 			q.paused = false
 		}
 	}

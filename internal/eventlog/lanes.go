@@ -13,7 +13,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // GroupLanes is the group that consumes the commands of all lanes. Each process takes
@@ -127,7 +126,7 @@ func (s *Lanes) session(ctx context.Context) (err error) {
 		s.member.close(err == nil)
 	}()
 	for ctx.Err() == nil {
-		if slices.ContainsFunc(s.hosted(), func(n *lane) bool { return len(n.choose()) > 0 }) {
+		if s.due() {
 			s.waker.wake() // only a look at what else has come, to be accepted with it
 		}
 		// What is accepted belongs to the assignment that the poll has seen: none begins
@@ -137,15 +136,26 @@ func (s *Lanes) session(ctx context.Context) (err error) {
 		if err == nil {
 			started, err = s.accept(lanes)
 		}
+		if err == nil && started != nil {
+			err = s.member.prefetch(ctx)
+		}
 		if err != nil && ctx.Err() == nil {
 			return err
 		}
-		s.member.sess.AllowRebalance()
+		s.member.cl.AllowRebalance()
 		if started != nil {
 			started.await()
 		}
 	}
 	return nil
+}
+
+// due says whether there is something to do without another fetch.
+func (s *Lanes) due() bool {
+	s.mu.Lock()
+	reported := len(s.reports) > 0
+	s.mu.Unlock()
+	return reported || slices.ContainsFunc(s.hosted(), func(n *lane) bool { return len(n.choose()) > 0 })
 }
 
 // begin joins the group for all lanes there are.
@@ -167,7 +177,7 @@ func (s *Lanes) begin(ctx context.Context) error {
 	s.member.seen = make(Offsets)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.client, s.accepting = s.member.sess.Client(), true
+	s.client, s.accepting = s.member.cl, true
 	if added := s.lanes[len(lanes):]; len(added) > 0 {
 		s.client.AddConsumeTopics(s.log.names(laneTopicsOf(added))...)
 	}
@@ -224,10 +234,7 @@ func (s *Lanes) accept(lanes []*lane) (started *burst, err error) {
 		s.writeAside(reports)
 		return nil, nil
 	}
-	err = s.member.transact(s.ctx, append(riders(reports), b.records...), func(req *kmsg.TxnOffsetCommitRequest) error {
-		req.Topics = b.offsets
-		return nil
-	})
+	err = s.member.transact(s.ctx, append(riders(reports), b.records...), b.positions)
 	if err != nil {
 		s.writeAside(reports) // once more perhaps: results are counted once
 	} else {

@@ -27,13 +27,16 @@ func (e errSession) Unwrap() error { return e.error }
 type resumeFunc func(context.Context, Offsets) error
 
 type member struct {
-	log    *Log
-	group  string
-	sess   *kgo.GroupTransactSession
-	resume resumeFunc // or nil
-	waker  *waker     // interrupts poll
-	set    setFunc    // which of the inputs belong together
-	seen   Offsets    // if not nil, behind everything polled of the assignment, markers too
+	log     *Log
+	group   string
+	cl      *kgo.Client
+	v2      bool        // transactions as KIP-890 has them
+	offsets *kgo.Client // commits positions
+	resume  resumeFunc  // or nil
+	waker   *waker      // interrupts poll
+	set     setFunc     // which of the inputs belong together
+	early   []Record    // inputs for the next poll
+	seen    Offsets     // if not nil, behind everything polled of the assignment, markers too
 
 	mu       sync.Mutex
 	fetched  owned // of an assignment in the making
@@ -74,18 +77,25 @@ func (l *Log) join(ctx context.Context, group string, topics []string, set setFu
 		kgo.OnOffsetsFetched(m.onFetched),
 		kgo.AdjustFetchOffsetsFn(m.onAdjust),
 	)
-	sess, err := kgo.NewGroupTransactSession(l.options(append(opts, more...)...)...)
-	if err != nil {
-		return nil, fmt.Errorf("cannot make a transaction session: %w", err)
+	var err error
+	if m.cl, err = l.client(append(opts, more...)...); err != nil {
+		return nil, fmt.Errorf("cannot make the client of group %q: %w", group, err)
 	}
-	m.sess = sess
 	// At once: it ends what a predecessor of this name left open. Otherwise the
 	// group's offsets stay unstable, and nothing is assigned, until that times out.
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if _, _, err := sess.Client().ProducerID(ctx); err != nil {
-		sess.Close()
-		return nil, m.trouble(fmt.Errorf("cannot get a producer id: %w", unavailable(err)))
+	if _, _, err = m.cl.ProducerID(ctx); err != nil {
+		err = fmt.Errorf("cannot get a producer id: %w", unavailable(err))
+	} else {
+		m.v2, err = l.transactionsV2(ctx)
+	}
+	if err == nil {
+		m.offsets, err = l.offsetsClient(m.v2)
+	}
+	if err != nil {
+		m.cl.Close()
+		return nil, m.trouble(err)
 	}
 	return m, nil
 }
@@ -93,11 +103,12 @@ func (l *Log) join(ctx context.Context, group string, topics []string, set setFu
 // close ends the session. A member that leaves gives its partitions away at once;
 // one that does not keeps them until its session times out, for a successor of its name.
 func (m *member) close(leave bool) {
-	m.sess.AllowRebalance()
+	m.cl.AllowRebalance()
 	if leave {
-		m.log.leave(m.group, m.log.cfg.Instance, m.sess.Client())
+		m.log.leave(m.group, m.log.cfg.Instance, m.cl)
 	}
-	m.sess.Close()
+	m.cl.Close()
+	m.offsets.Close()
 }
 
 func (m *member) onRevoked(context.Context, *kgo.Client, map[string][]int32) {
@@ -183,9 +194,12 @@ func (m *member) starts(ctx context.Context, fetched owned) (Offsets, error) {
 type assignment struct{ owned owned } // nil: between two
 
 // poll waits for inputs, a wake or a rebalance. After a rebalance it returns the new
-// assignment and no inputs: those are polled again. Until the next call of
+// assignment and no inputs: those are for the next poll. Until the next call of
 // AllowRebalance none begins.
 func (m *member) poll(ctx context.Context, most int) ([]Record, *assignment, error) {
+	if len(m.early) > 0 {
+		m.waker.wake()
+	}
 	fetches := m.fetch(ctx, most)
 	if ctx.Err() != nil {
 		return nil, nil, ctx.Err()
@@ -199,11 +213,25 @@ func (m *member) poll(ctx context.Context, most int) ([]Record, *assignment, err
 	m.mu.Unlock()
 	if changed {
 		clear(m.seen)
-		return nil, &assignment{owned}, m.settle(ctx)
+		m.early = m.records(fetches) // what was there before is fetched again, if it is still ours
+		return nil, &assignment{owned}, nil
 	}
-	in := m.records(fetches)
+	in := append(m.early, m.records(fetches)...)
+	m.early = nil
 	m.log.metrics.consumedBatch(in)
 	return in, nil, nil
+}
+
+// prefetch takes what the client holds for the next poll, without waiting. The client
+// fetches nothing while it holds something: so the next fetch is under way while what
+// the last poll brought is still being worked on.
+func (m *member) prefetch(ctx context.Context) error {
+	fetches := m.cl.PollRecords(nil, 0) //nolint:staticcheck // documented: no wait, all there is
+	if err := m.inputError(ctx, fetches); err != nil {
+		return err
+	}
+	m.early = append(m.early, m.records(fetches)...)
+	return nil
 }
 
 // fetch waits for records or a wake, which does not leave behind what the client holds.
@@ -213,11 +241,11 @@ func (m *member) fetch(ctx context.Context, most int) kgo.Fetches {
 	if ctx.Err() != nil {
 		// With a context that has ended, the client returns nothing of what it holds;
 		// without any, just that (franz-go 1.22.2).
-		if held := m.sess.PollRecords(nil, most); len(held) > 0 { //nolint:staticcheck // documented
+		if held := m.cl.PollRecords(nil, most); len(held) > 0 { //nolint:staticcheck // documented
 			return held
 		}
 	}
-	return m.sess.PollRecords(ctx, most) // also holds rebalances up until AllowRebalance
+	return m.cl.PollRecords(ctx, most) // also holds rebalances up until AllowRebalance
 }
 
 func (m *member) records(fetches kgo.Fetches) []Record {
@@ -239,18 +267,6 @@ func (m *member) records(fetches kgo.Fetches) []Record {
 	return in
 }
 
-// settle takes the abort that the session owes: it remembers a rebalance until the
-// next End, which it then turns into an abort. An empty transaction takes it.
-func (m *member) settle(ctx context.Context) error {
-	if err := m.sess.Begin(); err != nil {
-		return m.trouble(err)
-	}
-	if _, err := m.sess.End(ctx, kgo.TryAbort); err != nil {
-		return m.trouble(err)
-	}
-	return nil
-}
-
 func (m *member) inputError(ctx context.Context, fetches kgo.Fetches) error {
 	err := m.log.fetchError(ctx, fetches)
 	var group *kgo.ErrGroupSession
@@ -263,64 +279,6 @@ func (m *member) inputError(ctx context.Context, fetches kgo.Fetches) error {
 		return nil
 	}
 	return errSession{err}
-}
-
-// transact writes the records and commits offsets in one transaction. Commit fills
-// the request; it runs when the records are written and their offsets known.
-// After an error nothing of it may count: whether it did commit is for the group's
-// offsets to say, which the next session reads.
-func (m *member) transact(ctx context.Context, out []*kgo.Record, commit func(*kmsg.TxnOffsetCommitRequest) error) error {
-	// Ending is never cancelled from outside: that would leave the outcome open.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.log.cfg.TransactionTimeout+5*time.Second)
-	defer cancel()
-	if err := m.sess.Begin(); err != nil {
-		return m.trouble(err)
-	}
-	if err := m.write(ctx, out); err != nil {
-		m.count("aborted")
-		_, abortErr := m.sess.End(ctx, kgo.TryAbort)
-		return m.trouble(errors.Join(err, abortErr))
-	}
-	ok, err := m.sess.End(kgo.PreTxnCommitFnContext(ctx, commit), kgo.TryCommit)
-	switch {
-	case err != nil:
-		m.count("unknown")
-		return m.trouble(fmt.Errorf("it is not known whether a transaction has committed: %w", unavailable(err)))
-	case !ok:
-		m.count("aborted")
-		return errSession{errors.New("the group has moved on before a transaction could commit")}
-	}
-	m.count("committed")
-	return nil
-}
-
-func (m *member) count(outcome string) {
-	m.log.metrics.transactions.WithLabelValues(m.group, outcome).Inc()
-}
-
-// write produces all records and waits for all.
-func (m *member) write(ctx context.Context, out []*kgo.Record) error {
-	var mu sync.Mutex
-	var failed error
-	written := func(r *kgo.Record, err error) {
-		if err == nil {
-			return
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if failed == nil {
-			failed = fmt.Errorf("cannot write to %s: %w", r.Topic, unavailable(err))
-		}
-	}
-	for _, r := range out {
-		m.sess.Produce(ctx, r, written)
-	}
-	if err := m.sess.Client().Flush(ctx); err != nil {
-		return fmt.Errorf("cannot write a transaction's records: %w", unavailable(err))
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	return failed
 }
 
 // trouble sorts the errors of a session: fenced and hopeless ones end the member.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,8 +26,9 @@ type Batch struct {
 // Reader reads committed records of given partitions from given offsets. It is
 // for one goroutine.
 type Reader struct {
-	log *Log
-	cl  *kgo.Client
+	log  *Log
+	cl   *kgo.Client
+	bare bool
 }
 
 // NewReader starts reading. Offset 0 means from the beginning, also where a
@@ -52,6 +54,13 @@ func (l *Log) NewReader(from Offsets) (*Reader, error) {
 	return &Reader{log: l, cl: cl}, nil
 }
 
+// Bare makes the records come without their headers, for who needs none: they cost more
+// than all else of a record. It returns the reader.
+func (r *Reader) Bare() *Reader {
+	r.bare = true
+	return r
+}
+
 // Close ends the reader.
 func (r *Reader) Close() { r.cl.Close() }
 
@@ -72,7 +81,7 @@ func (r *Reader) Poll(ctx context.Context, max int) (Batch, error) {
 			b.Next[TopicPartition{topic, p.Partition}] = p.Records[len(p.Records)-1].Offset + 1
 			for _, k := range p.Records {
 				if !k.Attrs.IsControl() {
-					b.Records = append(b.Records, incoming(k, topic))
+					b.Records = append(b.Records, r.incoming(k, topic))
 				}
 			}
 		})
@@ -81,6 +90,13 @@ func (r *Reader) Poll(ctx context.Context, max int) (Batch, error) {
 			return b, nil
 		}
 	}
+}
+
+func (r *Reader) incoming(k *kgo.Record, topic string) Record {
+	if !r.bare {
+		return incoming(k, topic)
+	}
+	return Record{Topic: topic, Partition: k.Partition, Offset: k.Offset, Key: string(k.Key), Value: k.Value, Time: k.Timestamp}
 }
 
 // fetchError is the first error among fetched records that the client cannot heal
@@ -123,11 +139,24 @@ func (e *lossError) Unwrap() []error { return []error{ErrDataLoss, e.cause} }
 // Read reads the partitions of from up to what was committed at the call, hands
 // fn every batch in order, and returns the position reached. Fn's error ends it.
 func (l *Log) Read(ctx context.Context, from Offsets, fn func([]Record) error) (Offsets, error) {
+	return l.read(ctx, from, false, fn)
+}
+
+// ReadBare is Read without headers, as Reader.Bare has it.
+func (l *Log) ReadBare(ctx context.Context, from Offsets, fn func([]Record) error) (Offsets, error) {
+	return l.read(ctx, from, true, fn)
+}
+
+func (l *Log) read(ctx context.Context, from Offsets, bare bool, fn func([]Record) error) (Offsets, error) {
 	ranges, err := l.Ranges(ctx, from.topics()...)
 	if err != nil {
 		return nil, err
 	}
-	return l.readTo(ctx, from, func(tp TopicPartition) int64 { return ranges[tp].Stable }, ranges, fn)
+	ends := make(Offsets)
+	for tp := range from {
+		ends[tp] = ranges[tp].Stable
+	}
+	return l.readTo(ctx, from, ends, ranges, bare, fn)
 }
 
 // Replay reads one partition from an offset to its end as of the call, which takes
@@ -135,19 +164,28 @@ func (l *Log) Read(ctx context.Context, from Offsets, fn func([]Record) error) (
 // offset fetch it misses nothing that a previous owner has committed. It returns
 // the offset it reached.
 func (l *Log) Replay(ctx context.Context, at TopicPartition, from int64, fn func([]Record) error) (int64, error) {
+	return l.replay(ctx, at, from, false, fn)
+}
+
+// ReplayBare is Replay without headers, as Reader.Bare has it.
+func (l *Log) ReplayBare(ctx context.Context, at TopicPartition, from int64, fn func([]Record) error) (int64, error) {
+	return l.replay(ctx, at, from, true, fn)
+}
+
+func (l *Log) replay(ctx context.Context, at TopicPartition, from int64, bare bool, fn func([]Record) error) (int64, error) {
 	ranges, err := l.Ranges(ctx, at.Topic)
 	if err != nil {
 		return 0, err
 	}
-	next, err := l.readTo(ctx, Offsets{at: from}, func(tp TopicPartition) int64 { return ranges[tp].End }, ranges, fn)
+	next, err := l.readTo(ctx, Offsets{at: from}, Offsets{at: ranges[at].End}, ranges, bare, fn)
 	return next[at], err
 }
 
-func (l *Log) readTo(ctx context.Context, from Offsets, end func(TopicPartition) int64, have map[TopicPartition]Range, fn func([]Record) error) (Offsets, error) {
+func (l *Log) readTo(ctx context.Context, from, ends Offsets, have map[TopicPartition]Range, bare bool, fn func([]Record) error) (Offsets, error) {
 	next, open := make(Offsets), make(Offsets)
 	for tp, o := range from {
 		next[tp] = o
-		if max(o, have[tp].Start) < end(tp) {
+		if max(o, have[tp].Start) < ends[tp] {
 			open[tp] = o
 		}
 	}
@@ -159,12 +197,13 @@ func (l *Log) readTo(ctx context.Context, from Offsets, end func(TopicPartition)
 		return nil, err
 	}
 	defer r.Close()
+	r.bare = bare
 	for len(open) > 0 {
 		b, err := r.Poll(ctx, 0)
 		if err != nil {
 			return nil, err
 		}
-		b.trim(end)
+		b.trim(ends)
 		if len(b.Records) > 0 {
 			if err := fn(b.Records); err != nil {
 				return nil, err
@@ -172,7 +211,7 @@ func (l *Log) readTo(ctx context.Context, from Offsets, end func(TopicPartition)
 		}
 		for tp, o := range b.Next {
 			next[tp] = o
-			if o >= end(tp) {
+			if o >= ends[tp] {
 				delete(open, tp)
 			}
 		}
@@ -181,16 +220,14 @@ func (l *Log) readTo(ctx context.Context, from Offsets, end func(TopicPartition)
 }
 
 // trim drops what lies at or behind the end of each partition.
-func (b *Batch) trim(end func(TopicPartition) int64) {
-	kept := b.Records[:0]
-	for _, r := range b.Records {
-		if r.Offset < end(r.At()) {
-			kept = append(kept, r)
-		}
-	}
-	b.Records = kept
+func (b *Batch) trim(ends Offsets) {
+	beyond := false
 	for tp, o := range b.Next {
-		b.Next[tp] = min(o, end(tp))
+		beyond = beyond || o > ends[tp]
+		b.Next[tp] = min(o, ends[tp])
+	}
+	if beyond { // in the last batch of a partition alone, if at all
+		b.Records = slices.DeleteFunc(b.Records, func(r Record) bool { return r.Offset >= ends[r.At()] })
 	}
 }
 

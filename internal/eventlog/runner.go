@@ -8,21 +8,27 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
 )
 
 // State is what a decider remembers per partition number. The runner calls it,
-// and Decide, from one goroutine.
+// and Decide, from one goroutine, with one exception: it calls Recover for several
+// partitions at once, each from a goroutine of its own, and nothing else until all of
+// these calls have returned.
 type State interface {
 	// Recover builds the state of partition p from nothing: meta is the text of the
 	// newest commit among its inputs, "" without one. It comes with the assignment,
 	// before p's first decision, when Replay misses nothing of a previous owner's.
-	// An error that wraps ErrUnavailable is tried again, any other ends the runner.
+	// Other partitions may be recovered at the same time, p itself is not. Ctx ends when
+	// the recovery of another one has failed. An error that wraps ErrUnavailable is tried
+	// again, any other ends the runner.
 	Recover(ctx context.Context, p int32, meta string) error
 	// Meta is the text to commit for p. out are the records of the transaction
 	// that were decided from p's inputs, written, with their offsets.
@@ -117,7 +123,7 @@ func (r *Runner) session(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		r.member.sess.AllowRebalance()
+		r.member.cl.AllowRebalance()
 	}
 }
 
@@ -165,20 +171,35 @@ func (r *Runner) reassign(ctx context.Context, all owned) error {
 			r.drop(p)
 		}
 	}
-	for _, p := range slices.Sorted(maps.Keys(assigned)) {
-		if r.known[p] != nil {
-			continue
-		}
-		if err := r.cfg.Decider.Recover(ctx, p, assigned[p].meta); err != nil {
-			err = fmt.Errorf("cannot recover partition %d: %w", p, err)
-			if errors.Is(err, ErrUnavailable) {
-				return errSession{err}
+	return r.recover(ctx, assigned)
+}
+
+// atOnce is how many partitions are recovered side by side for each processor: they do
+// not come in multiples of these, and each waits for its broker now and then.
+const atOnce = 2
+
+// recover recovers the partitions that are not known yet.
+func (r *Runner) recover(ctx context.Context, assigned map[int32]*committed) error {
+	unknown := slices.DeleteFunc(slices.Sorted(maps.Keys(assigned)), func(p int32) bool { return r.known[p] != nil })
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce * runtime.GOMAXPROCS(0))
+	var mu sync.Mutex
+	for _, p := range unknown {
+		g.Go(func() error {
+			if err := r.cfg.Decider.Recover(ctx, p, assigned[p].meta); err != nil {
+				return fmt.Errorf("cannot recover partition %d: %w", p, err)
 			}
-			return err
-		}
-		r.known[p] = assigned[p]
+			mu.Lock()
+			defer mu.Unlock()
+			r.known[p] = assigned[p]
+			return nil
+		})
 	}
-	return nil
+	err := g.Wait()
+	if errors.Is(err, ErrUnavailable) {
+		return errSession{err}
+	}
+	return err
 }
 
 // batch is one transaction's worth of decisions.
@@ -195,7 +216,7 @@ func (r *Runner) handle(ctx context.Context, in []Record) error {
 	if err != nil {
 		return err
 	}
-	if err := r.member.transact(ctx, b.all, func(req *kmsg.TxnOffsetCommitRequest) error { return r.setMeta(req, b) }); err != nil {
+	if err := r.member.transact(ctx, b.all, r.positions(b)); err != nil {
 		return err
 	}
 	for tp, o := range b.moved {
@@ -241,29 +262,26 @@ func (r *Runner) decide(ctx context.Context, in []Record) (*batch, error) {
 	return b, nil
 }
 
-// setMeta runs when the records are written and their offsets known.
-func (r *Runner) setMeta(req *kmsg.TxnOffsetCommitRequest, b *batch) error {
-	for p, sent := range b.sent {
-		for i, s := range sent {
-			out := &b.out[p][i]
-			out.Partition, out.Offset, out.Time = s.Partition, s.Offset, s.Timestamp
-		}
-	}
+// positions are behind the batch's inputs, all of a partition number with one text.
+func (r *Runner) positions(b *batch) positions {
 	texts := make(map[int32]*string)
-	for i := range req.Topics {
-		for j := range req.Topics[i].Partitions {
-			part := &req.Topics[i].Partitions[j]
-			p := part.Partition
-			if b.out[p] == nil {
-				return fmt.Errorf("an offset of partition %d is due without a decision on it", p)
+	var p positions
+	for tp, o := range b.moved {
+		if texts[tp.Partition] == nil {
+			texts[tp.Partition] = new(string)
+		}
+		p.add(r.log.cfg.Prefix+tp.Topic, tp.Partition, o, texts[tp.Partition])
+	}
+	p.late = func() {
+		for n, text := range texts {
+			for i, s := range b.sent[n] {
+				out := &b.out[n][i]
+				out.Partition, out.Offset, out.Time = s.Partition, s.Offset, s.Timestamp
 			}
-			if texts[p] == nil {
-				texts[p] = r.log.formatMeta(r.known[p].seq+1, r.cfg.Decider.Meta(p, b.out[p]))
-			}
-			part.Metadata = texts[p]
+			*text = *r.log.formatMeta(r.known[n].seq+1, r.cfg.Decider.Meta(n, b.out[n]))
 		}
 	}
-	return nil
+	return p
 }
 
 // resume goes on after the last input that the journals show as decided.

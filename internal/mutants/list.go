@@ -23,7 +23,7 @@ func mutants() []mutant {
 		{"conflict-unseen", "another body under a used key is taken for a repeat", "aggregates/decide.go",
 			"		if c.Request.BodyDigest != d.job.Request.BodyDigest {", "		if false {", lives},
 		{"index-unread", "jobs that ended are forgotten at a restart, and start again", "handlers/index.go",
-			"		p.ended[k] = e.short()\n	}\n	p.indexed", "		_ = e\n	}\n	p.indexed", core},
+			"		p.ended[k] = short(e)\n	}\n	p.indexed", "		_ = e\n	}\n	p.indexed", core},
 		{"archived-forgotten", "an archived job can start again", "handlers/index.go",
 			"	p.archived[k.hash()] = struct{}{}", "	_ = p.archived", core},
 		// L3: legal facts, one chain, one end.
@@ -94,6 +94,8 @@ func mutants() []mutant {
 			"len(held) > 0 {", "len(held) > 1000 {", log},
 		{"report-given-up", "what came of a command is not written where nothing is accepted", "internal/eventlog/lane_report.go",
 			"			s.write(some...)\n", "", reports},
+		{"stranger-commits", "offsets are taken from whoever has left the group", "internal/eventlog/transaction.go",
+			"	req.MemberID, req.Generation = m.cl.GroupMetadata()\n	req.InstanceID = kmsg.StringPtr(m.log.cfg.Instance)\n	req.Topics = p.topics", "	req.Topics = p.topics", log},
 		{"old-subscription", "a process that comes back with other lanes is given what it had", "internal/eventlog/lanes.go",
 			"ok && slices.Equal(", "ok || slices.Equal(", onKafka},
 		{"dead-peers-stay", "the open transaction of a dead peer blocks the others", "internal/eventlog/group.go",

@@ -43,6 +43,10 @@ func restoredRecordsLieWhereTheyLay(t *testing.T, cfg eventlog.Config) {
 	run(1, 1, 13)
 	run(1, 50_000, 15, 16)
 	run(1, 1, 50_017)
+	Eventually(t, Patience, "the last write is committed", func() bool {
+		ranges, err := log.Ranges(within(t), events.TopicJobEvents)
+		return err == nil && ranges[eventlog.TopicPartition{Topic: events.TopicJobEvents, Partition: 1}].Stable == 50_019
+	})
 	var got []string
 	end, err := log.Replay(within(t), eventlog.TopicPartition{Topic: events.TopicJobEvents, Partition: 1}, 0, func(rs []eventlog.Record) error {
 		for _, rec := range rs {

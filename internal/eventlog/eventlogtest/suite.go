@@ -34,6 +34,7 @@ func Conformance(t *testing.T, reach func(t *testing.T) eventlog.Config) {
 		{"ProduceAnswersInTime", produceAnswersInTime},
 		{"ReaderReportsLoss", readerReportsLoss},
 		{"RunnerDecidesOnce", runnerDecidesOnce},
+		{"RunnerRecoversSideBySide", runnerRecoversSideBySide},
 		{"RunnerSurvivesKills", runnerSurvivesKills},
 		{"RunnerSharesPartitions", runnerSharesPartitions},
 		{"RunnerSettlesUnknownOutcomes", runnerSettlesUnknownOutcomes},

@@ -24,12 +24,16 @@ type EngineConfig struct {
 // BuiltinEngines are the engines of this package that need no GPU and no model
 // server. Each announces itself what it lacks on this machine.
 func BuiltinEngines(cfg EngineConfig) []engine {
-	media := &mediaTool{ffmpeg: cmp.Or(cfg.FFmpeg, "ffmpeg"), ffprobe: cmp.Or(cfg.FFprobe, "ffprobe")}
+	media := cfg.media()
 	faces := &faceNetworks{folder: cfg.FaceWeights}
 	return []engine{
 		trainingSet{}, &voiceReference{media}, &speech{flite: cmp.Or(cfg.Flite, "flite"), media: media},
 		&kenBurns{media, faces}, &talkingPhoto{media, faces}, &lanczos{media}, &assembler{media}, &checker{media},
 	}
+}
+
+func (cfg EngineConfig) media() *mediaTool {
+	return &mediaTool{ffmpeg: cmp.Or(cfg.FFmpeg, "ffmpeg"), ffprobe: cmp.Or(cfg.FFprobe, "ffprobe")}
 }
 
 // asInvalidInput turns a child's refusal of a user's file into invalid_input;

@@ -59,6 +59,33 @@ func ComfyUIEngines(c ComfyUIConfig, programs EngineConfig) ([]engine, error) {
 	return engines, nil
 }
 
+// InspectComfyUI says which templates the server can run now, and of the others what
+// they lack and how to get it. It is an error when none can.
+func InspectComfyUI(ctx context.Context, c ComfyUIConfig, programs EngineConfig) (string, error) {
+	engines, err := ComfyUIEngines(c, programs)
+	if err != nil {
+		return "", err
+	}
+	var able, unable []string
+	reasons := map[string]bool{}
+	for _, e := range engines {
+		can, gap := e.Capability(ctx)
+		if gap != nil {
+			unable = append(unable, fmt.Sprintf("%s: %s (%s)", gap.Engine, gap.Reason, gap.Hint))
+			reasons[gap.Reason] = true
+			continue
+		}
+		able = append(able, can.Engine+" is ready")
+	}
+	switch {
+	case len(able) == 0 && len(reasons) == 1: // it is about the server
+		return "", errors.New(slices.Collect(maps.Keys(reasons))[0])
+	case len(able) == 0:
+		return "", errors.New(strings.Join(unable, "; "))
+	}
+	return strings.Join(append(able, unable...), "; "), nil
+}
+
 // comfyServer is a server and what was last seen of it, shared by its engines.
 type comfyServer struct {
 	client *comfyClient
@@ -100,6 +127,13 @@ func (s *comfyServer) look(ctx context.Context) (comfyStats, map[string]comfyCla
 	}
 	s.asked = time.Now()
 	return s.stats, s.classes, s.err
+}
+
+// doubt has the next look ask again, however recent the last one is.
+func (s *comfyServer) doubt() {
+	s.lock <- struct{}{}
+	s.asked = time.Time{}
+	<-s.lock
 }
 
 // comfyEngine does one template's task.
@@ -147,6 +181,7 @@ func (e *comfyEngine) Run(ctx context.Context, a *Attempt) (*Output, error) {
 		return nil, err
 	}
 	if err := e.generate(ctx, a, work); err != nil {
+		e.server.doubt()
 		return nil, err
 	}
 	out, err := work.finish(ctx, a)

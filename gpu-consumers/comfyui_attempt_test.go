@@ -15,7 +15,7 @@ import (
 )
 
 var quickComfy = comfyPace{
-	poll: 20 * time.Millisecond, soon: 5 * time.Millisecond, unknown: 300 * time.Millisecond, away: 300 * time.Millisecond,
+	poll: 20 * time.Millisecond, soon: 5 * time.Millisecond, unknown: 2 * time.Second, away: time.Second,
 	cancel: 5 * time.Second, redial: 5 * time.Millisecond,
 }
 

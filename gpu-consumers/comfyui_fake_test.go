@@ -325,11 +325,20 @@ func (f *fakeComfy) begin(id string) {
 	})
 }
 
-// say sends recorded messages about the prompt to whoever listens under its name.
+// say sends recorded messages about the prompt to whoever listens under its name, and
+// returns when they have been read.
 func (f *fakeComfy) say(id, recorded string) {
 	r := comfyRecorded(f.t, recorded)
 	for _, m := range r.Messages {
 		f.send(id, r.as(id, m))
+	}
+	f.mu.Lock()
+	conn := f.conns[id]
+	f.mu.Unlock()
+	if conn != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		_ = conn.Ping(ctx) // answered in turn
 	}
 }
 
@@ -361,6 +370,14 @@ func plays(messages, end string) func(*fakeComfy, string) {
 	}
 }
 
+// input is a part of a class's inputs, by name.
+func (f *fakeComfy) input(class, part string) map[string]any {
+	if f.classes[class] == nil {
+		f.classes[class] = map[string]any{"input": map[string]any{"required": map[string]any{}, "optional": map[string]any{}}}
+	}
+	return f.classes[class].(map[string]any)["input"].(map[string]any)[part].(map[string]any)
+}
+
 // has announces classes that suit the templates: every input that a node has, and every
 // model file that a template names.
 func (f *fakeComfy) has(templates map[string]*comfyTemplate) {
@@ -375,7 +392,9 @@ func (f *fakeComfy) has(templates map[string]*comfyTemplate) {
 					inputs[file.Input] = []any{[]any{node.Inputs[file.Input]}, map[string]any{}}
 				}
 			}
-			f.classes[node.Class] = map[string]any{"input": map[string]any{"required": inputs}}
+			for name, spec := range inputs { // what one template leaves out is no input that must be there
+				f.input(node.Class, "optional")[name] = spec
+			}
 		}
 	}
 }

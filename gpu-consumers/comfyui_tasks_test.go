@@ -64,12 +64,18 @@ func TestTheBuiltInEnginesStandIn(t *testing.T) {
 			t.Errorf("%s: %s, want %s", what, got, c.want)
 		}
 	}
-	f.Close()
-	for _, e := range engines[:len(engines)-2] {
-		e.(*comfyEngine).server.asked = e.(*comfyEngine).server.asked.Add(-comfyStatsAge)
+	f.play = func(f *fakeComfy, id string) {
+		f.begin(id)
+		f.CloseClientConnections()
+		f.Listener.Close()
 	}
+	failing, _ := speaking(t, 1)
+	svd := engines[0].(*comfyEngine)
+	svd.server.client.pace = quickComfy
+	_, err = svd.Run(t.Context(), failing)
+	wantTaskError(t, err, events.ClassEngineUnavailable)
 	if got := pick(render); got != "ken-burns" {
-		t.Errorf("without the server %s renders", got)
+		t.Errorf("after the server has gone %s renders", got)
 	}
 }
 

@@ -285,8 +285,7 @@ func TestWhatAServerLacksIsSaid(t *testing.T) {
 
 // offer changes what an input of a class may be.
 func (f *fakeComfy) offer(class, input, spec string) {
-	required := f.classes[class].(map[string]any)["input"].(map[string]any)["required"].(map[string]any)
-	required[input] = json.RawMessage(spec)
+	f.input(class, "required")[input] = json.RawMessage(spec)
 }
 
 // recorded has the server say of classes what a real one said.

@@ -157,7 +157,11 @@ func TestComfyUIFailuresHaveClasses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := serveComfy(t, c.play)
-			e := engineOn(t, f, "talk", func(c *ComfyUIConfig) { c.Idle = 400 * time.Millisecond })
+			e := engineOn(t, f, "talk", func(cfg *ComfyUIConfig) {
+				if c.class == events.ClassStalled {
+					cfg.Idle = 300 * time.Millisecond
+				}
+			})
 			if c.prepare != nil {
 				c.prepare(f)
 			}

@@ -36,6 +36,7 @@ func (l *loader) finish() {
 	}
 	l.checkURL("postgres.url", c.Postgres.URL.Reveal(), true, "postgres", "postgresql")
 	l.checkURL("engines.ollama.url", c.Engines.Ollama.URL, false, "http", "https")
+	l.checkURL("engines.comfyui.url", c.Engines.ComfyUI.URL, false, "http", "https")
 	l.masterKey()
 }
 

@@ -190,6 +190,9 @@ func (e *comfyEngine) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	}
 	out.Fidelity, out.Engine, out.Model, out.Version = events.FidelityFull, e.t.engine(), e.t.Model, e.version(stats)
 	out.Notes = append(out.Notes, work.notes...)
+	if e.t.Licence != "" {
+		out.Notes = append(out.Notes, "drawn with weights under this licence: "+e.t.Licence)
+	}
 	return out, nil
 }
 

@@ -39,7 +39,7 @@ type comfyTemplate struct {
 	Title   string `json:"title"`
 	Task    string `json:"task"`
 	Model   string `json:"model"`   // as results name it
-	Licence string `json:"licence"` // of the weights, for the documentation
+	Licence string `json:"licence"` // of the weights, told in the notes
 	// Output is the node whose file is the result, and what its name may end in.
 	Output struct {
 		Node       string   `json:"node"`

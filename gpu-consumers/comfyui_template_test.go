@@ -306,3 +306,33 @@ func (f *fakeComfy) device(from, to string) {
 	}
 	f.stats = json.RawMessage(changed)
 }
+
+// The page for operators names every template with all that it needs.
+func TestTheEnginesPageNamesWhatTemplatesNeed(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/engines.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	templates, err := loadTemplates("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(templates) != len(builtinTemplates) {
+		t.Errorf("%d templates, %d in the order of preference", len(templates), len(builtinTemplates))
+	}
+	for name, template := range templates {
+		wanted := []string{fmt.Sprintf("| `%s` | `%s` |", name, template.Task), template.Licence, fmt.Sprintf("| %g GiB |", template.LeastVRAM)}
+		for _, f := range template.Files {
+			wanted = append(wanted, fmt.Sprintf("| `%s` | `models/%s` |", template.Graph[f.Node].Inputs[f.Input], f.Folder))
+		}
+		for _, from := range template.Packages {
+			wanted = append(wanted, from)
+		}
+		for _, want := range wanted {
+			if !bytes.Contains(page, []byte(want)) {
+				t.Errorf("docs/engines.md does not say of %s: %s", name, want)
+			}
+		}
+	}
+}

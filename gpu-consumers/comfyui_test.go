@@ -312,7 +312,7 @@ func TestAPromptIsPostedOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := serveComfy(t, plays("ws_success", "history_success"))
-			f.result = leakyFilm(t, "1.2")
+			f.result, f.jobs = leakyFilm(t, "1.2"), strings.HasPrefix(name, "it") // as the newer servers, which look at the history first
 			c.before(f)
 			a, _ := speaking(t, 2)
 			if _, err := engineOn(t, f, "talk", nil).Run(t.Context(), a); err != nil {

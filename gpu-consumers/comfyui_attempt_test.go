@@ -4,6 +4,7 @@ package gpu
 
 import (
 	"bytes"
+	"context"
 	"maps"
 	"os"
 	"slices"
@@ -44,6 +45,13 @@ func engineOn(t *testing.T, f *fakeComfy, template string, change func(*ComfyUIC
 
 // comfyJob is a job of the tests; attempts are numbered from 1.
 const comfyJob = "0d9b7f5e-1111-7222-8333-444455556666"
+
+// inTime ends what hangs, so that it fails here and not with the whole package.
+func inTime(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
 
 // speaking is an attempt that has a portrait and a second of speech.
 func speaking(t *testing.T, number int) (*Attempt, *[]float64) {

@@ -72,7 +72,7 @@ func TestTheBuiltInEnginesStandIn(t *testing.T) {
 	failing, _ := speaking(t, 1)
 	svd := engines[0].(*comfyEngine)
 	svd.server.client.pace = quickComfy
-	_, err = svd.Run(t.Context(), failing)
+	_, err = svd.Run(inTime(t), failing)
 	wantTaskError(t, err, events.ClassEngineUnavailable)
 	if got := pick(render); got != "ken-burns" {
 		t.Errorf("after the server has gone %s renders", got)
@@ -115,7 +115,7 @@ func TestBuiltInTemplatesRun(t *testing.T) {
 			}
 			f.result = leakyFilm(t, "1.4")
 			a := &Attempt{ID: events.AttemptID(comfyJob, c.stage, 1), JobID: comfyJob, Stage: c.stage, Task: e.t.Task, Number: 1, Dir: t.TempDir(), Params: c.params, Files: c.files}
-			out, err := e.Run(t.Context(), a)
+			out, err := e.Run(inTime(t), a)
 			if err != nil {
 				t.Fatal(err)
 			}

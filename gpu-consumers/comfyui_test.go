@@ -27,7 +27,7 @@ func TestComfyUIMakesATalkingHead(t *testing.T) {
 			f.jobs, f.key, f.result = jobs, "open-sesame", leakyFilm(t, "1.2")
 			e := engineOn(t, f, "talk", func(c *ComfyUIConfig) { c.APIKey = "open-sesame" })
 			a, percents := speaking(t, 2)
-			out, err := e.Run(t.Context(), a)
+			out, err := e.Run(inTime(t), a)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -166,7 +166,7 @@ func TestComfyUIFailuresHaveClasses(t *testing.T) {
 				c.prepare(f)
 			}
 			a, percents := speaking(t, 1)
-			_, err := e.Run(t.Context(), a)
+			_, err := e.Run(inTime(t), a)
 			te := wantTaskError(t, err, c.class)
 			if !strings.Contains(te.Message, c.message) || !strings.Contains(te.Hint, c.hint) || strings.Contains(te.Message+te.Hint, "<base>") {
 				t.Errorf("message %q, hint %q", te.Message, te.Hint)
@@ -219,7 +219,7 @@ func TestMessagesMayBreakOffAndBeOthers(t *testing.T) {
 	})
 	f.result, f.late = leakyFilm(t, "1.2"), 3 // history lags behind the message of success
 	a, percents := speaking(t, 1)
-	if _, err := engineOn(t, f, "talk", nil).Run(t.Context(), a); err != nil {
+	if _, err := engineOn(t, f, "talk", nil).Run(inTime(t), a); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.IsSorted(*percents) || len(*percents) < 20 {
@@ -257,7 +257,7 @@ func TestACancelledAttemptLeavesNothing(t *testing.T) {
 	for name, runs := range map[string]bool{"while it waits": false, "while it runs": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithCancel(t.Context())
+			ctx, cancel := context.WithCancel(inTime(t))
 			f := serveComfy(t, func(f *fakeComfy, id string) {
 				if runs {
 					f.begin(id)
@@ -315,7 +315,7 @@ func TestAPromptIsPostedOnce(t *testing.T) {
 			f.result, f.jobs = leakyFilm(t, "1.2"), strings.HasPrefix(name, "it") // as the newer servers, which look at the history first
 			c.before(f)
 			a, _ := speaking(t, 2)
-			if _, err := engineOn(t, f, "talk", nil).Run(t.Context(), a); err != nil {
+			if _, err := engineOn(t, f, "talk", nil).Run(inTime(t), a); err != nil {
 				t.Fatal(err)
 			}
 			f.mu.Lock()
@@ -357,7 +357,7 @@ func TestAServerThatHangsIsGivenUp(t *testing.T) {
 		return true
 	}
 	a, _ := speaking(t, 1)
-	_, err := engineOn(t, f, "talk", func(c *ComfyUIConfig) { c.Answer = 50 * time.Millisecond }).Run(t.Context(), a)
+	_, err := engineOn(t, f, "talk", func(c *ComfyUIConfig) { c.Answer = 50 * time.Millisecond }).Run(inTime(t), a)
 	wantTaskError(t, err, events.ClassEngineUnavailable)
 }
 
@@ -367,7 +367,7 @@ func TestMemoryIsFreedAfterItRanOut(t *testing.T) {
 	f.result = leakyFilm(t, "1.2")
 	a, _ := speaking(t, 2)
 	a.Reduce = 1
-	if _, err := engineOn(t, f, "talk", nil).Run(t.Context(), a); err != nil {
+	if _, err := engineOn(t, f, "talk", nil).Run(inTime(t), a); err != nil {
 		t.Fatal(err)
 	}
 	var graph comfyGraph

@@ -17,7 +17,7 @@ import (
 
 var quickComfy = comfyPace{
 	poll: 20 * time.Millisecond, soon: 5 * time.Millisecond, unknown: 2 * time.Second, away: time.Second,
-	cancel: 5 * time.Second, redial: 5 * time.Millisecond,
+	cancel: 5 * time.Second, redial: 5 * time.Millisecond, ping: 100 * time.Millisecond,
 }
 
 // engineOn is the engine of a template, on the server.

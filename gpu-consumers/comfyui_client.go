@@ -57,11 +57,12 @@ type comfyPace struct {
 	away    time.Duration // how long a server may be away while a prompt runs
 	cancel  time.Duration // for taking a prompt back when its attempt ends
 	redial  time.Duration // before the messages' connection is made again, at least
+	ping    time.Duration // between two proofs that the connection stands
 }
 
 var usualComfyPace = comfyPace{
 	poll: 2 * time.Second, soon: 250 * time.Millisecond, unknown: 5 * time.Second, away: time.Minute,
-	cancel: 3 * time.Second, redial: 250 * time.Millisecond,
+	cancel: 3 * time.Second, redial: 250 * time.Millisecond, ping: 20 * time.Second,
 }
 
 func newComfyClient(c ComfyUIConfig) (*comfyClient, error) {
@@ -104,11 +105,14 @@ func (e *comfyStatus) Error() string { return fmt.Sprintf("the server answered %
 // errComfyFormat is an answer that is not what ComfyUI says.
 var errComfyFormat = errors.New("the answer is not in ComfyUI's format")
 
-// send makes a request and hands the body of a 200 to read, which is stopped after
-// c.Answer without a byte.
+// send makes a request and hands the body of a 200 to read. It is stopped after c.Answer
+// without a byte in either direction.
 func (c *comfyClient) send(ctx context.Context, method, path, ctype string, body io.Reader, read func(*http.Response) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	idle := time.AfterFunc(c.Connect+c.Answer, func() { cancel(errIdle) })
+	defer idle.Stop()
+	heard := func() { idle.Reset(c.Answer) }
 	req, err := http.NewRequestWithContext(ctx, method, c.URL+path, body)
 	if err != nil {
 		return fmt.Errorf("cannot make a request to ComfyUI: %w", err)
@@ -119,14 +123,16 @@ func (c *comfyClient) send(ctx context.Context, method, path, ctype string, body
 	if c.APIKey != "" {
 		req.Header.Set("Authorization", "Bearer "+c.APIKey)
 	}
+	if req.Body != nil {
+		req.Body = &attentive{req.Body, heard} // a server that stops taking a large file
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
-	idle := time.AfterFunc(c.Answer, func() { cancel(errIdle) })
-	defer idle.Stop()
-	res.Body = &attentive{res.Body, func() { idle.Reset(c.Answer) }}
+	heard()
+	res.Body = &attentive{res.Body, heard}
 	if res.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10)) // what could be read is enough
 		return &comfyStatus{res.StatusCode, string(text)}

@@ -346,21 +346,6 @@ func losesFirst(f *fakeComfy) func(http.ResponseWriter, *http.Request) bool {
 	}
 }
 
-func TestAServerThatHangsIsGivenUp(t *testing.T) {
-	t.Parallel()
-	f := serveComfy(t, nil)
-	f.intercept = func(_ http.ResponseWriter, r *http.Request) bool {
-		if r.URL.Path != "/queue" {
-			return false
-		}
-		<-r.Context().Done()
-		return true
-	}
-	a, _ := speaking(t, 1)
-	_, err := engineOn(t, f, "talk", func(c *ComfyUIConfig) { c.Answer = 50 * time.Millisecond }).Run(inTime(t), a)
-	wantTaskError(t, err, events.ClassEngineUnavailable)
-}
-
 func TestMemoryIsFreedAfterItRanOut(t *testing.T) {
 	t.Parallel()
 	f := serveComfy(t, plays("ws_success", "history_success"))

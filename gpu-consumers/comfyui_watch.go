@@ -83,6 +83,13 @@ func (w *comfyWatch) hear(ctx context.Context) {
 	conn.SetReadLimit(comfyMessage)
 	w.connect(true)
 	defer w.connect(false)
+	ctx, over := context.WithCancel(ctx)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		w.prove(ctx, conn)
+	}()
+	defer func() { over(); <-gone }()
 	for {
 		kind, text, err := conn.Read(ctx)
 		if err != nil {
@@ -90,6 +97,20 @@ func (w *comfyWatch) hear(ctx context.Context) {
 		}
 		if kind == websocket.MessageText { // the others are previews
 			w.take(text)
+		}
+	}
+}
+
+// prove ends a connection whose other side has gone without a word, which else would
+// pass for a graph that is silent.
+func (w *comfyWatch) prove(ctx context.Context, conn *websocket.Conn) {
+	for pause(ctx, w.client.pace.ping) {
+		asking, cancel := context.WithTimeout(ctx, w.client.Answer)
+		err := conn.Ping(asking)
+		cancel()
+		if err != nil {
+			_ = conn.CloseNow() // ends hear
+			return
 		}
 	}
 }

@@ -15,6 +15,35 @@ import (
 	"github.com/myspinbot/myspinbot/events"
 )
 
+// input is a part of a class's inputs, by name.
+func (f *fakeComfy) input(class, part string) map[string]any {
+	if f.classes[class] == nil {
+		f.classes[class] = map[string]any{"input": map[string]any{"required": map[string]any{}, "optional": map[string]any{}}}
+	}
+	return f.classes[class].(map[string]any)["input"].(map[string]any)[part].(map[string]any)
+}
+
+// has announces classes that suit the templates: every input that a node has, and every
+// model file that a template names.
+func (f *fakeComfy) has(templates map[string]*comfyTemplate) {
+	for _, t := range templates {
+		for id, node := range t.Graph {
+			inputs := map[string]any{}
+			for name := range node.Inputs {
+				inputs[name] = []any{"ANY", map[string]any{}}
+			}
+			for _, file := range t.Files {
+				if file.Node == id {
+					inputs[file.Input] = []any{[]any{node.Inputs[file.Input]}, map[string]any{}}
+				}
+			}
+			for name, spec := range inputs { // what one template leaves out is no input that must be there
+				f.input(node.Class, "optional")[name] = spec
+			}
+		}
+	}
+}
+
 var quickComfy = comfyPace{
 	poll: 20 * time.Millisecond, soon: 5 * time.Millisecond, unknown: 2 * time.Second, away: time.Second,
 	cancel: 5 * time.Second, redial: 5 * time.Millisecond, ping: 100 * time.Millisecond,

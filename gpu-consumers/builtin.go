@@ -19,17 +19,32 @@ type EngineConfig struct {
 	FFprobe     string // path of ffprobe; empty: found on PATH
 	Flite       string // path of flite; empty: found on PATH
 	FaceWeights string // folder of the face networks; empty: lip-sync announces a gap, and rendering frames without them
+	NoVoice     bool   // leave the built-in voice out: where another is configured, no job is to be spoken by this one
 }
 
 // BuiltinEngines are the engines of this package that need no GPU and no model
 // server. Each announces itself what it lacks on this machine.
 func BuiltinEngines(cfg EngineConfig) []engine {
-	media := &mediaTool{ffmpeg: cmp.Or(cfg.FFmpeg, "ffmpeg"), ffprobe: cmp.Or(cfg.FFprobe, "ffprobe")}
+	media := cfg.media()
 	faces := &faceNetworks{folder: cfg.FaceWeights}
-	return []engine{
-		trainingSet{}, &voiceReference{media}, &speech{flite: cmp.Or(cfg.Flite, "flite"), media: media},
+	engines := []engine{
+		trainingSet{}, &voiceReference{media},
 		&kenBurns{media, faces}, &talkingPhoto{media, faces}, &lanczos{media}, &assembler{media}, &checker{media},
 	}
+	if !cfg.NoVoice {
+		engines = append(engines, cfg.builtinVoice(media))
+	}
+	return engines
+}
+
+func (cfg EngineConfig) media() *mediaTool {
+	return &mediaTool{ffmpeg: cmp.Or(cfg.FFmpeg, "ffmpeg"), ffprobe: cmp.Or(cfg.FFprobe, "ffprobe")}
+}
+
+// builtinVoice is the speech engine with flite.
+func (cfg EngineConfig) builtinVoice(media *mediaTool) *speech {
+	program := cmp.Or(cfg.Flite, "flite")
+	return &speech{voice: flite(program), aligner: &aligner{program}, media: media}
 }
 
 // asInvalidInput turns a child's refusal of a user's file into invalid_input;

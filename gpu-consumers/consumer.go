@@ -156,7 +156,7 @@ func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Reco
 	}
 	a := &Attempt{
 		ID: r.id, JobID: r.cmd.JobID, Stage: r.cmd.Stage, Task: r.cmd.Task, Variant: r.cmd.Variant, Number: r.cmd.Attempt,
-		Params: r.task.Params, Reduce: r.task.Reduce, Progress: beats.report,
+		Params: r.task.Params, Reduce: r.task.Reduce, Profile: r.profile(), Progress: beats.report,
 	}
 	engine, err := r.prepare(ctx, a, &space)
 	if err != nil {

@@ -30,7 +30,8 @@ type engine interface {
 // Attempt is one run of one stage, with its inputs opened and at hand.
 type Attempt struct {
 	ID, JobID, Stage, Task, Variant string
-	Number                          int // from 1
+	Number                          int    // from 1
+	Profile                         string // its id; empty: the job has none
 	Params                          map[string]any
 	Texts                           map[string]string // clear text by input name
 	Files                           map[string][]File // local files by input name

@@ -18,7 +18,7 @@ import (
 var taskLanes = map[string]string{
 	taskScript: events.LaneScript, taskSafety: events.LaneScript,
 	"train_lora": events.LaneTrain, "train_voice": events.LaneTrain,
-	"tts.synthesize": events.LaneTTS, "render_video": events.LaneRender,
+	taskSpeech: events.LaneTTS, "render_video": events.LaneRender,
 	"lipsync.apply": events.LaneLipsync, "upscale_video": events.LaneUpscale,
 	"media.assemble": events.LaneMedia, "media.check": events.LaneMedia,
 	"noop.script": events.LaneScript, "noop.tts": events.LaneTTS, "noop.render": events.LaneRender, "noop.lipsync": events.LaneLipsync,
@@ -27,6 +27,12 @@ var taskLanes = map[string]string{
 // chooser is an engine that cannot take every attempt of its task.
 type chooser interface {
 	takes(a *Attempt) bool
+}
+
+// personal is an engine that may make something else of the same inputs for another
+// profile, which the name of a result does not hold.
+type personal interface {
+	ownsResults(task, profile string) bool
 }
 
 // lightweight is an engine that needs no folder, and that waits for nothing when it
@@ -209,6 +215,16 @@ func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapab
 		e.Hint = strings.Join(slices.Compact(hints), "; ")
 	}
 	return nil, events.TaskCapability{}, e
+}
+
+// personal says whether some engine makes something of the profile's own of the task.
+func (r *roster) personal(task, profile string) bool {
+	for _, e := range r.engines {
+		if p, ok := e.(personal); ok && p.ownsResults(task, profile) {
+			return true
+		}
+	}
+	return false
 }
 
 // began and ended count the running attempts of a lane.

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -50,6 +51,10 @@ type child struct {
 	// lines gets each line of standard output as it comes; with nil the output
 	// is collected and returned.
 	lines func(string)
+	// inherit names more variables that the child gets from us, and home and
+	// temporary folder among them replace its own.
+	inherit []string
+	log     *logTail // gets standard error; nil: it is kept for errors alone
 }
 
 // run starts the child, waits for it and returns its standard output. When ctx
@@ -74,9 +79,12 @@ func (c child) run(ctx context.Context) ([]byte, error) {
 	cmd.SysProcAttr = childAttributes()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = stopGrace
-	var log logTail
+	log := c.log
+	if log == nil {
+		log = new(logTail)
+	}
 	var out capture
-	cmd.Stderr = &log
+	cmd.Stderr = log
 	cmd.Stdout = &out
 	if c.lines != nil {
 		cmd.Stdout = &lineWriter{to: c.lines}
@@ -92,7 +100,7 @@ func (c child) run(ctx context.Context) ([]byte, error) {
 	if feedErr := <-fed; err == nil && feedErr != nil {
 		return nil, feedErr
 	}
-	return out.buf.Bytes(), c.explain(ctx, limited, err, &log, out.cut)
+	return out.buf.Bytes(), c.explain(ctx, limited, err, log, out.cut)
 }
 
 // find resolves the program's path.
@@ -178,7 +186,7 @@ func waitStatus(exit *exec.ExitError) (syscall.WaitStatus, bool) {
 
 func (c child) environment() []string {
 	env := []string{"LC_ALL=C.UTF-8", "HOME=" + c.dir, "TMPDIR=" + c.dir}
-	for _, name := range inheritedEnv {
+	for _, name := range slices.Concat(inheritedEnv, c.inherit) {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
 		} else if name == "PATH" {

@@ -31,7 +31,18 @@ type madeResult struct {
 }
 
 // shares says whether the command's result may be another job's, and another's its.
-func (r *run) shares() bool { return r.task.Share && r.task.InputHash != "" && r.light == nil }
+func (r *run) shares() bool {
+	return r.task.Share && r.task.InputHash != "" && r.light == nil && !r.worker.roster.personal(r.cmd.Task, r.profile())
+}
+
+// profile is the id of the job's profile, or empty.
+func (r *run) profile() string {
+	parts := strings.Split(r.task.Subject, "/") // newRun has checked it
+	if len(parts) < 3 || parts[1] == objects.NoProfile {
+		return ""
+	}
+	return parts[1]
+}
 
 // asPlanned says whether the result is what its name supposes: made by that very
 // engine, and as large as it was asked for.

@@ -14,7 +14,7 @@ import (
 	"github.com/myspinbot/myspinbot/events"
 )
 
-func testSpeech() *speech { return &speech{flite: "flite", media: testTool()} }
+func testSpeech() *speech { return EngineConfig{Flite: "flite"}.builtinVoice(testTool()) }
 
 // shownSentences writes a split as "word word|word".
 func shownSentences(sentences []utterance) string {
@@ -46,12 +46,12 @@ func TestSplitNarration(t *testing.T) {
 		strings.Repeat("b ", 24) + "b, c":    strings.Repeat("b ", 24) + "b,|c",
 		"Crème brûlée für 5 € “please” — thanks": "Crème brûlée für 5 € “please” — thanks",
 	} {
-		got, _ := splitNarration(text)
+		got, _ := splitNarration(text, speakable)
 		if shownSentences(got) != want {
 			t.Errorf("%q:\n got %q\nwant %q", text, shownSentences(got), want)
 		}
 	}
-	got, unsaid := splitNarration("Crème brûlée “5€” Ж end")
+	got, unsaid := splitNarration("Crème brûlée “5€” Ж end", speakable)
 	if unsaid != 1 || got[0].words[0].spoken != "Creme" || got[0].words[1].spoken != "brulee" || got[0].words[2].spoken != `"5 euros "` || got[0].words[2].shown != "“5€” Ж" {
 		t.Errorf("unsaid %d, words %+v", unsaid, got)
 	}
@@ -249,7 +249,7 @@ func TestSpeechCapability(t *testing.T) {
 	if gap != nil || c.Lane != events.LaneTTS || c.Fidelity != events.FidelityPreview {
 		t.Errorf("capability %+v, gap %+v", c, gap)
 	}
-	absent := &speech{flite: "myspinbot-no-flite", media: testTool()}
+	absent := EngineConfig{Flite: "myspinbot-no-flite"}.builtinVoice(testTool())
 	if _, gap = absent.Capability(context.Background()); gap == nil || !strings.Contains(gap.Hint, "apt-get install flite") {
 		t.Errorf("gap %+v", gap)
 	}
@@ -266,7 +266,7 @@ func TestTextIsNeverAnArgument(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	_, err := (&speech{flite: spy, media: testTool()}).Run(context.Background(), &Attempt{Dir: dir, Texts: map[string]string{"narration": "canary"}})
+	_, err := EngineConfig{Flite: spy}.builtinVoice(testTool()).Run(context.Background(), &Attempt{Dir: dir, Texts: map[string]string{"narration": "canary"}})
 	wantTaskError(t, err, events.ClassEngineRejected)
 	args, err := os.ReadFile(dir + "/args")
 	if err != nil || strings.Contains(string(args), "canary") || !strings.Contains(string(args), "text.txt") {

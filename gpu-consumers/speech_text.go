@@ -4,8 +4,10 @@
 package gpu
 
 import (
+	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -25,6 +27,16 @@ type spokenWord struct {
 type utterance struct {
 	words []spokenWord
 	pause float64 // seconds of silence after it
+	ends  bool    // a paragraph ends with it
+}
+
+// text is the utterance as it is spoken.
+func (u utterance) text() string {
+	words := make([]string, len(u.words))
+	for i, w := range u.words {
+		words[i] = w.spoken
+	}
+	return strings.Join(words, " ")
 }
 
 // Pauses after a sentence in seconds.
@@ -51,15 +63,32 @@ func speakable(word string) string {
 	return strings.Join(strings.Fields(b.String()), " ")
 }
 
+// asWritten is a word for voices that know all letters.
+func asWritten(word string) string { return norm.NFC.String(word) }
+
 // sayable says whether there is anything in a spoken form to pronounce.
 func sayable(spoken string) bool {
-	return strings.ContainsFunc(spoken, func(r rune) bool { return r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' })
+	return strings.ContainsFunc(spoken, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) })
 }
 
-// splitNarration cuts a text into sentences. unsaid counts the words that hold
-// letters, none of which the voice knows. Words that cannot be said are shown
-// together with the word before them.
-func splitNarration(text string) (sentences []utterance, unsaid int) {
+// gather puts sentences of one paragraph together, up to longest words in one go.
+func gather(sentences []utterance, longest int) []utterance {
+	var out []utterance
+	for _, s := range sentences {
+		if n := len(out); n > 0 && !out[n-1].ends && len(out[n-1].words)+len(s.words) <= longest {
+			s.words = append(slices.Clip(out[n-1].words), s.words...)
+			out[n-1] = s
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// splitNarration cuts a text into sentences of words as spell writes them. unsaid
+// counts the words that hold letters, none of which the voice knows. Words that
+// cannot be said are shown together with the word before them.
+func splitNarration(text string, spell func(string) string) (sentences []utterance, unsaid int) {
 	for _, paragraph := range paragraphs(text) {
 		var current utterance
 		flush := func(pause float64) {
@@ -71,7 +100,7 @@ func splitNarration(text string) (sentences []utterance, unsaid int) {
 		}
 		fields := strings.Fields(paragraph)
 		for i, shown := range fields {
-			spoken := speakable(shown)
+			spoken := spell(shown)
 			if !sayable(spoken) {
 				if strings.ContainsFunc(shown, unicode.IsLetter) {
 					unsaid++
@@ -93,7 +122,7 @@ func splitNarration(text string) (sentences []utterance, unsaid int) {
 		}
 		flush(pauseSentence)
 		if n := len(sentences); n > 0 {
-			sentences[n-1].pause = pauseParagraph
+			sentences[n-1].pause, sentences[n-1].ends = pauseParagraph, true
 		}
 	}
 	return sentences, unsaid
@@ -125,16 +154,16 @@ var abbreviations = map[string]bool{"dr": true, "mr": true, "mrs": true, "ms": t
 // decides about full stops: an abbreviation or an initial goes on, and so does
 // a word in lower case.
 func sentenceEnd(spoken string, next []string) rune {
-	bare := strings.TrimRight(spoken, `"')]`)
-	if bare == "" {
-		return 0
+	bare := strings.TrimRight(spoken, `"')]”’»`)
+	mark, _ := utf8.DecodeLastRuneInString(bare)
+	if mark == '…' {
+		mark = '.'
 	}
-	mark := rune(bare[len(bare)-1])
 	if !strings.ContainsRune(".!?", mark) {
 		return 0
 	}
 	if len(next) > 0 {
-		if unicode.IsLower(firstLetter(next[0])) || mark == '.' && abbreviated(strings.Trim(bare, `."'([`)) {
+		if unicode.IsLower(firstLetter(next[0])) || mark == '.' && abbreviated(strings.Trim(bare, `."'([“‘«`)) {
 			return 0
 		}
 	}

@@ -17,12 +17,16 @@ const silence = "pau"
 // timing is the content of a timing artifact; times are in seconds.
 type timing struct {
 	Duration float64 `json:"duration"`
-	Source   string  `json:"source"` // engine: the synthesiser said so itself
-	// WordSource tells how the words were placed: "aligned" by their own phones,
-	// or "estimated" by their length.
+	// Source tells who placed the phones: "engine", the synthesiser itself, or
+	// "aligned", by comparing its sound with that of one who says so.
+	Source string `json:"source"`
+	// WordSource tells how the words were placed: by the "engine", "aligned" by their
+	// own phones, or "estimated" by their length.
 	WordSource string      `json:"word_source,omitempty"`
 	Words      []timedWord `json:"words"`
-	Phones     []phone     `json:"phones"`
+	Phones     []phone     `json:"phones"` // of the whole speech, or none
+
+	unphoned bool // a sentence's phones are unknown
 }
 
 type timedWord struct {
@@ -39,8 +43,11 @@ type phone struct {
 	End    float64 `json:"end"`
 }
 
-// Sources of word times.
+// Sources of times.
 const (
+	timesOfEngine  = "engine"
+	timesAligned   = "aligned"
+	wordsOfEngine  = "engine"
 	wordsAligned   = "aligned"
 	wordsEstimated = "estimated"
 )

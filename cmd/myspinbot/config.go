@@ -133,9 +133,11 @@ type EnginesConfig struct {
 	// Path of flite, the built-in voice. Empty: the one on PATH.
 	Flite string `key:"flite"`
 	// Announce the engine that makes nothing, for jobs in the diagnostic mode: smoke tests, chaos tests and benches. Leave it off where people wait for videos.
-	Noop   bool         `key:"noop" default:"false"`
-	Face   FaceConfig   `key:"face"`
-	Ollama OllamaConfig `key:"ollama"`
+	Noop    bool          `key:"noop" default:"false"`
+	Face    FaceConfig    `key:"face"`
+	Ollama  OllamaConfig  `key:"ollama"`
+	Speech  SpeechConfig  `key:"speech"`
+	ComfyUI ComfyUIConfig `key:"comfyui"`
 }
 
 // FaceConfig is for the built-in talking photo.
@@ -152,6 +154,20 @@ type OllamaConfig struct {
 	Model string `key:"model" default:"llama3.2"`
 	// How freely the model writes, 0 to 2. Lower it when scripts wander.
 	Temperature float64 `key:"temperature" default:"0.7" min:"0" max:"2"`
+}
+
+// ComfyUIConfig reaches the server that renders, has portraits speak and enlarges on a graphics card.
+type ComfyUIConfig struct {
+	// Base URL of a ComfyUI server, such as http://127.0.0.1:8188. Empty: none; the built-in engines do its work. ComfyUI itself asks nobody for a key: keep it on loopback or a private network.
+	URL string `key:"url"`
+	// Key that a proxy in front of ComfyUI asks for, sent as a bearer token. Empty: none is sent.
+	APIKey Secret `key:"api_key"`
+	// Folder with templates of your own, *.json; one named as a built-in template takes its place. Empty: the built-in ones alone.
+	Workflows string `key:"workflows"`
+	// Names of the templates to offer, in the order of preference. Empty: your own, then svd, s2v, infinitetalk and upscale. Set it to leave out what this card should not do.
+	Templates []string `key:"templates"`
+	// Longest silence of a running graph before its attempt is given up. Raise it where models load from a slow disk for longer than that.
+	Idle time.Duration `key:"idle" default:"10m" min:"10s" max:"4h"`
 }
 
 // JobConfig is how stubborn and how patient jobs are.

@@ -36,6 +36,9 @@ func (l *loader) finish() {
 	}
 	l.checkURL("postgres.url", c.Postgres.URL.Reveal(), true, "postgres", "postgresql")
 	l.checkURL("engines.ollama.url", c.Engines.Ollama.URL, false, "http", "https")
+	l.checkURL("engines.speech.openai.url", c.Engines.Speech.OpenAI.URL, false, "http", "https")
+	l.checkURL("engines.speech.sovits.url", c.Engines.Speech.SoVITS.URL, false, "http", "https")
+	l.checkURL("engines.comfyui.url", c.Engines.ComfyUI.URL, false, "http", "https")
 	l.masterKey()
 }
 

@@ -270,7 +270,7 @@ func TestDeploymentNamesRealKeys(t *testing.T) {
 		known[s.env], known["`"+s.key+"`"] = true, true
 	}
 	names := regexp.MustCompile(`MYSPINBOT_[A-Z0-9_]+|` + "`(?:kafka|postgres|s3|secrets|http|gpu|lanes|engines|limits|log)\\.[a-z0-9_.]+`")
-	for _, file := range []string{"redpanda-compose.yml", "deploy/Dockerfile", "deploy/make-secrets", "deploy/myspinbot.toml", "docs/operator.md"} {
+	for _, file := range []string{"redpanda-compose.yml", "deploy/Dockerfile", "deploy/make-secrets", "deploy/myspinbot.toml", "docs/operator.md", "docs/engines-voices.md"} {
 		data, err := os.ReadFile(filepath.Join("../..", file))
 		if err != nil {
 			t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	gpu "github.com/myspinbot/myspinbot/gpu-consumers"
 	"github.com/myspinbot/myspinbot/internal/devstack"
 	"github.com/myspinbot/myspinbot/internal/objects"
 	"github.com/myspinbot/myspinbot/internal/talkingphoto"
@@ -186,8 +187,11 @@ func serviceChecks(cfg Config) []check {
 		if !configured {
 			required, look = false, func(context.Context) (string, error) { return "", fmt.Errorf("%s is not set", key) }
 			remedy = "`myspinbot dev` brings its own; `myspinbot run` needs it"
-			if key == "engines.ollama.url" {
+			switch key {
+			case "engines.ollama.url":
 				remedy = "without it scripts come from your own text, or from a template"
+			case "engines.comfyui.url":
+				remedy = "without it the built-in engines draw, on the CPU"
 			}
 		}
 		checks = append(checks, check{name, required, look, remedy})
@@ -200,6 +204,8 @@ func serviceChecks(cfg Config) []check {
 		"start the store, or set s3.endpoint, s3.access_key and s3.secret_key right")
 	service("Ollama", "engines.ollama.url", cfg.Engines.Ollama.URL != "", false, func(ctx context.Context) (string, error) { return lookAtOllama(ctx, cfg) },
 		"start Ollama, or ollama pull "+cfg.Engines.Ollama.Model)
+	service("ComfyUI", "engines.comfyui.url", cfg.Engines.ComfyUI.URL != "", false, func(ctx context.Context) (string, error) { return lookAtComfyUI(ctx, cfg) },
+		"docs/engines.md says what each template needs")
 	return checks
 }
 
@@ -262,4 +268,10 @@ func lookAtOllama(ctx context.Context, cfg Config) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%s has no model %q", o.URL, o.Model)
+}
+
+// lookAtComfyUI asks what the templates need.
+func lookAtComfyUI(ctx context.Context, cfg Config) (string, error) {
+	e := cfg.Engines
+	return gpu.InspectComfyUI(ctx, comfyUI(e.ComfyUI), gpu.EngineConfig{FFmpeg: e.FFmpeg, FFprobe: e.FFprobe})
 }

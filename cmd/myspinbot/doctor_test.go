@@ -97,12 +97,12 @@ func TestConfiguredServicesMustAnswer(t *testing.T) {
 	t.Parallel()
 	const nobody = "127.0.0.1:1"
 	cfg := Config{Kafka: KafkaConfig{Brokers: []string{nobody}, Prefix: "x.", Partitions: 1}, Postgres: PostgresConfig{URL: "postgres://u:hunter2@" + nobody + "/d"},
-		S3: S3Config{Endpoint: nobody, AccessKey: "a", SecretKey: "hunter2", Bucket: "b"}, Engines: EnginesConfig{Ollama: OllamaConfig{URL: "http://" + nobody, Model: "m"}}}
+		S3: S3Config{Endpoint: nobody, AccessKey: "a", SecretKey: "hunter2", Bucket: "b"}, Engines: EnginesConfig{Ollama: OllamaConfig{URL: "http://" + nobody, Model: "m"}, ComfyUI: ComfyUIConfig{URL: "http://" + nobody, APIKey: "hunter2"}}}
 	cfg.Lanes = mustDefaults(t).Lanes
 	var out bytes.Buffer
 	status := examine(context.Background(), serviceChecks(cfg), &out)
 	text := out.String()
-	for _, want := range []string{"MISSING   log", "MISSING   PostgreSQL", "MISSING   object store", "optional  Ollama", "start the broker", "ollama pull m"} {
+	for _, want := range []string{"MISSING   log", "MISSING   PostgreSQL", "MISSING   object store", "optional  Ollama", "start the broker", "ollama pull m", "optional  ComfyUI", "ComfyUI does not answer (http://127.0.0.1:1)", "docs/engines.md"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q", want)
 		}

@@ -250,7 +250,17 @@ func (p *process) worker() (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	engines = append(engines, gpu.BuiltinEngines(gpu.EngineConfig{FFmpeg: c.FFmpeg, FFprobe: c.FFprobe, Flite: c.Flite, FaceWeights: weights})...)
+	programs := gpu.EngineConfig{FFmpeg: c.FFmpeg, FFprobe: c.FFprobe, Flite: c.Flite, FaceWeights: weights}
+	rendering, err := gpu.ComfyUIEngines(comfyUI(c.ComfyUI), programs)
+	if err != nil {
+		return nil, err
+	}
+	voices, err := gpu.SpeechEngines(c.Speech.voices(), programs)
+	if err != nil {
+		return nil, err
+	}
+	programs.NoVoice = len(voices) > 0 && !c.Speech.Fallback
+	engines = slices.Concat(engines, rendering, voices, gpu.BuiltinEngines(programs)) // the built-in ones stand in
 	if c.Noop {
 		engines = append(engines, gpu.NoopEngines()...)
 	}
@@ -262,6 +272,10 @@ func (p *process) worker() (func(context.Context) error, error) {
 		return nil, err
 	}
 	return w.Run, nil
+}
+
+func comfyUI(c ComfyUIConfig) gpu.ComfyUIConfig {
+	return gpu.ComfyUIConfig{URL: c.URL, APIKey: c.APIKey.Reveal(), Workflows: c.Workflows, Templates: c.Templates, Idle: c.Idle}
 }
 
 func (p *process) api(ready func(string)) (func(context.Context) error, error) {

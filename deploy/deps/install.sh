@@ -5,6 +5,7 @@
 #   install.sh runtime   what a machine needs to run MySpinBot: ffmpeg, flite and xz (packages),
 #                        PostgreSQL's server programs, the weights of the face detector
 #   install.sh test      what the tests need as well: Apache Kafka's jars, a speech recogniser
+#   install.sh voice     optional: a small neural voice (see docs/engines-voices.md)
 #
 # Everything that is no package goes into .deps/ of the checkout. What is fetched is compared with
 # the SHA-256 written down beside this script before it is used; Python packages, which differ from
@@ -195,22 +196,23 @@ PROPERTIES
   printf '%s\n' "$stamp" >"$archive.for"
 }
 
-# A speech recogniser in a Python environment of its own: the tests listen to what was spoken.
-speech() {
-  local stamp=$deps/asr/requirements.txt
-  cmp -s "$here/asr.txt" "$stamp" && [ -x "$deps/asr/bin/python" ] && return 0
+# environment NAME MODULE WHAT installs the packages of NAME.txt into a Python environment of their
+# own, .deps/NAME.
+environment() {
+  local stamp=$deps/$1/requirements.txt
+  cmp -s "$here/$1.txt" "$stamp" && [ -x "$deps/$1/bin/python" ] && return 0
   need_packages python3=python3
   local python
   python=$(command -v python3)
   "$python" -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
-  say "fetching the speech recogniser of the tests"
+  say "fetching $3"
   # An environment holds its own path, so it is made in place and its stamp is written last.
-  rm -rf "$deps/asr"
+  rm -rf "${deps:?}/$1"
   mkdir -p "$deps"
-  "$python" -m venv "$deps/asr"
-  "$deps/asr/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: -r "$here/asr.txt"
-  "$deps/asr/bin/python" -c 'import pocketsphinx' || fail "the speech recogniser was installed but cannot be loaded"
-  cp "$here/asr.txt" "$stamp"
+  "$python" -m venv "$deps/$1"
+  "$deps/$1/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: -r "$here/$1.txt"
+  "$deps/$1/bin/python" -c "import $2" || fail "$3 was installed but cannot be loaded"
+  cp "$here/$1.txt" "$stamp"
 }
 
 case "${1:-}" in
@@ -223,10 +225,13 @@ case "${1:-}" in
   test)
     need_go
     kafka
-    speech
+    environment asr pocketsphinx "the speech recogniser of the tests" # they listen to what was spoken
+    ;;
+  voice)
+    environment hibari hibari "the small neural voice"
     ;;
   *)
-    say "usage: install.sh runtime|test"
+    say "usage: install.sh runtime|test|voice"
     [ "${1:-}" = --help ] || exit 2
     ;;
 esac

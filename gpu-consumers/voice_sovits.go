@@ -1,0 +1,283 @@
+// Voices that imitate a reference behind GPT-SoVITS' api_v2.py (POST /tts).
+//
+// Rules, each of which answers a fact of that server: the reference is named by a
+// path that the server itself opens, so that it lies in a folder that both see;
+// weights are the server's global state, so that setting them and speaking lie under
+// one lock; languages are sent in lower case, because POST does not lower them; every
+// failure is a 400, so that its words decide about the class; a reference is 3 to 10
+// seconds long.
+
+package gpu
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/myspinbot/myspinbot/events"
+)
+
+// SoVITSConfig says where a GPT-SoVITS server answers. With an empty URL there is
+// none.
+type SoVITSConfig struct {
+	URL      string // such as http://127.0.0.1:9880
+	Shared   string // folder here that the server sees too; empty: the server runs on this machine, as the same user
+	SharedAs string // that folder as the server names it; empty: as here
+	// GPTWeights and SoVITSWeights are paths on the server; empty: what it has loaded.
+	GPTWeights, SoVITSWeights string
+	Language                  string // of the reference; empty: that of the job
+	Note                      string // added to the notes of each result
+	Patience
+}
+
+const (
+	soVITSShortest = 3.0 // seconds of a reference
+	soVITSLongest  = 9.5 // a little below the server's own limit
+)
+
+type soVITS struct {
+	SoVITSConfig
+	server *speechServer
+	media  *mediaTool
+	lock   chan struct{} // holds one while nobody speaks; for servers whose weights we set
+}
+
+func newSoVITS(c SoVITSConfig, media *mediaTool) (*soVITS, error) {
+	server, err := newSpeechServer("GPT-SoVITS", c.URL, "", c.Patience)
+	if err != nil {
+		return nil, err
+	}
+	if (c.GPTWeights == "") != (c.SoVITSWeights == "") {
+		return nil, errors.New("cannot set one half of GPT-SoVITS' weights: name both, or neither")
+	}
+	if c.Shared == "" {
+		if u, err := url.Parse(server.base); err != nil || !loopback(u.Hostname()) {
+			return nil, fmt.Errorf("cannot hand voice references to GPT-SoVITS at %s: name a folder that it shares with this machine", c.URL)
+		}
+	} else if !filepath.IsAbs(c.Shared) {
+		return nil, fmt.Errorf("cannot use the shared folder %q of GPT-SoVITS: give an absolute path", c.Shared)
+	}
+	v := &soVITS{SoVITSConfig: c, server: server, media: media, lock: make(chan struct{}, 1)}
+	v.lock <- struct{}{}
+	return v, nil
+}
+
+// loopback says whether a host name is this machine itself.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (v *soVITS) about() events.TaskCapability {
+	model := "loaded weights"
+	if v.SoVITSWeights != "" {
+		model = path.Base(v.GPTWeights) + "+" + path.Base(v.SoVITSWeights)
+	}
+	return events.TaskCapability{Engine: "gpt-sovits", Model: model, Version: settingsVersion("1", v.GPTWeights, v.SoVITSWeights, v.Language), Fidelity: events.FidelityFull}
+}
+
+// announce looks whether the server has the routes that are used here.
+func (v *soVITS) announce(ctx context.Context) (events.TaskCapability, *events.TaskGap) {
+	gap := &events.TaskGap{Engine: "gpt-sovits"}
+	r, err := v.server.get(ctx, "/openapi.json")
+	switch {
+	case err != nil:
+		gap.Reason, gap.Hint = fmt.Sprintf("GPT-SoVITS at %s does not answer", v.URL), "start its api_v2.py, or set its address right"
+	case r.status != http.StatusOK || !r.routes("/tts", "/set_gpt_weights", "/set_sovits_weights"):
+		gap.Reason, gap.Hint = fmt.Sprintf("what answers at %s is not GPT-SoVITS' api_v2.py", v.URL), "start api_v2.py, not api.py or the web page"
+	default:
+		if v.Shared == "" {
+			return v.about(), nil
+		}
+		if info, err := os.Stat(v.Shared); err == nil && info.IsDir() {
+			return v.about(), nil
+		}
+		gap.Reason, gap.Hint = "the folder shared with GPT-SoVITS is not there", "mount it, or set engines.speech.sovits.shared right"
+	}
+	return events.TaskCapability{}, gap
+}
+
+// routes says whether an OpenAPI document has all the paths.
+func (r *reply) routes(paths ...string) bool {
+	var doc struct{ Paths map[string]json.RawMessage }
+	if json.Unmarshal(r.body, &doc) != nil {
+		return false
+	}
+	for _, p := range paths {
+		if _, ok := doc.Paths[p]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// takes implements voice: without a reference there is nobody to imitate.
+func (v *soVITS) takes(a *Attempt) bool { return len(a.Files["voice_reference"]) > 0 }
+func (v *soVITS) personal(string) bool  { return false }
+func (v *soVITS) writing() writing      { return writing{spell: asWritten} }
+
+// open brings the reference to where the server sees it and, where weights are set,
+// takes the lock and sets them.
+func (v *soVITS) open(ctx context.Context, a *Attempt, speed float64) (_ speaker, err error) {
+	ref, err := a.oneFile("voice_reference")
+	if err != nil {
+		return nil, err
+	}
+	s := &soVITSSpeaker{v: v, dir: a.Dir, speed: speed, language: strings.ToLower(a.text("language", "en"))}
+	s.promptLanguage = strings.ToLower(cmp.Or(v.Language, s.language))
+	if err := s.shareReference(ctx, ref.Path, plainText(a.Texts["voice_transcript"])); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	if v.Note != "" {
+		s.notes = append(s.notes, v.Note)
+	}
+	if v.SoVITSWeights != "" {
+		if err := s.setWeights(ctx); err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+	}
+	return s, nil
+}
+
+// soVITSSpeaker speaks one attempt.
+type soVITSSpeaker struct {
+	v                        *soVITS
+	dir                      string
+	speed                    float64
+	language, promptLanguage string
+	reference, prompt        string // as the server opens it; what is said in it, or empty
+	file                     string // the reference in the shared folder, to be removed
+	locked                   bool
+	notes                    []string
+}
+
+func (s *soVITSSpeaker) about() (events.TaskCapability, []string) { return s.v.about(), s.notes }
+
+func (s *soVITSSpeaker) close() error {
+	if s.locked {
+		s.locked = false
+		s.v.lock <- struct{}{}
+	}
+	if s.file == "" {
+		return nil
+	}
+	if err := os.Remove(s.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot take the voice reference out of the shared folder: %w", err)
+	}
+	return nil
+}
+
+// shareReference writes a reference that the server takes. One that has to be cut
+// loses its transcript, which says more than it then.
+func (s *soVITSSpeaker) shareReference(ctx context.Context, from, transcript string) error {
+	wav, err := referenceWave(ctx, s.v.media, s.dir, from)
+	if err != nil {
+		return err
+	}
+	whole := wav.seconds()
+	if whole < soVITSShortest {
+		return &TaskError{Class: events.ClassInvalidInput, Message: fmt.Sprintf("the voice reference lasts %.1f s, and GPT-SoVITS needs %.0f", whole, soVITSShortest),
+			Hint: "record more of the voice, at least 3 seconds"}
+	}
+	if s.prompt = transcript; whole > soVITSLongest {
+		cutAtPause(wav, soVITSLongest)
+		s.prompt = ""
+		s.notes = append(s.notes, fmt.Sprintf("the voice was imitated from %.1f of the reference's %.1f s, which is as much as GPT-SoVITS takes", wav.seconds(), whole))
+	}
+	folder := cmp.Or(s.v.Shared, s.dir)
+	f, err := os.CreateTemp(folder, "myspinbot-*.wav")
+	if err != nil {
+		return &TaskError{Class: events.ClassEngineUnavailable, Message: "the folder shared with GPT-SoVITS cannot be written", Hint: "let this process write to engines.speech.sovits.shared", Err: err}
+	}
+	s.file = f.Name()
+	if err := errors.Join(f.Close(), wav.write(s.file)); err != nil {
+		return err
+	}
+	s.reference = s.file
+	if s.v.Shared != "" {
+		if err := os.Chmod(s.file, 0o644); err != nil { //nolint:gosec // the server may be another user; the operator's folder decides who gets there
+			return fmt.Errorf("cannot let GPT-SoVITS read the voice reference: %w", err)
+		}
+		if s.v.SharedAs != "" {
+			s.reference = strings.TrimRight(s.v.SharedAs, `/\`) + "/" + filepath.Base(s.file)
+		}
+	}
+	return nil
+}
+
+// setWeights waits until nobody else speaks and loads the weights.
+func (s *soVITSSpeaker) setWeights(ctx context.Context) error {
+	select {
+	case <-s.v.lock:
+		s.locked = true
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for GPT-SoVITS was stopped: %w", ctx.Err())
+	}
+	for _, set := range [][2]string{{"/set_gpt_weights", s.v.GPTWeights}, {"/set_sovits_weights", s.v.SoVITSWeights}} {
+		r, err := s.v.server.do(ctx, http.MethodGet, set[0]+"?weights_path="+url.QueryEscape(set[1]), nil, replyLimit)
+		if err != nil {
+			return err
+		}
+		if r.status != http.StatusOK {
+			return s.v.server.refusal(r, soVITSRules...)
+		}
+	}
+	return nil
+}
+
+func (s *soVITSSpeaker) say(ctx context.Context, u utterance) (*take, error) {
+	r, err := s.v.server.post(ctx, "/tts", map[string]any{
+		"text": u.text(), "text_lang": s.language, "ref_audio_path": s.reference, "prompt_lang": s.promptLanguage, "prompt_text": s.prompt,
+		"text_split_method": "cut0", "speed_factor": s.speed, "media_type": "wav", "streaming_mode": false,
+	}, soundLimit)
+	if err != nil {
+		return nil, err
+	}
+	if r.status != http.StatusOK {
+		return nil, s.v.server.refusal(r, soVITSRules...)
+	}
+	path := filepath.Join(s.dir, "answer.sound")
+	if err := os.WriteFile(path, r.body, 0o600); err != nil {
+		return nil, fmt.Errorf("cannot keep what GPT-SoVITS made: %w", err)
+	}
+	heard, err := s.v.media.hear(ctx, s.dir, path, s.v.server.name, u, s.speed)
+	if err != nil {
+		return nil, err
+	}
+	return &take{sound: heard}, nil
+}
+
+// soVITSRules read what a 400 means. The server passes on the words of whatever
+// failed inside, Chinese among them.
+var soVITSRules = []refusalRule{
+	outOfMemory,
+	{words: []string{"is not supported in version"}, class: events.ClassInvalidInput, message: "does not speak the language", hint: "choose another language, or another version of its weights"},
+	{words: []string{"3-10", "3~10", "3 to 10", "3-10秒"}, class: events.ClassInvalidInput, message: "does not take the voice reference", hint: "give a reference of 3 to 10 seconds"},
+	{words: []string{"change gpt weight failed", "change sovits weight failed", "weight path is required"}, class: events.ClassEngineUnavailable,
+		message: "cannot load the weights", hint: "set engines.speech.sovits.gpt_weights and sovits_weights to paths on its machine"},
+	{words: []string{"no such file", "not exist", "not found", "error opening", "failed to open", "permission denied", "system error", "不存在"}, class: events.ClassEngineUnavailable,
+		message: "cannot read the voice reference", hint: "it must see the same folder: set engines.speech.sovits.shared and shared_as, and let it read there"},
+}
+
+// referenceWave is a voice reference as mono sound at speechRate.
+func referenceWave(ctx context.Context, media *mediaTool, dir, from string) (*wave, error) {
+	out := filepath.Join(dir, "reference.wav")
+	err := media.run(ctx, transcode{dir: dir, inputs: []mediaInput{{path: from}}, output: out, timeout: 2 * time.Minute,
+		args: []string{"-map", "0:a:0", "-ac", "1", "-ar", strconv.Itoa(speechRate), "-c:a", "pcm_s16le", "-f", "wav"}})
+	if err != nil {
+		return nil, asInvalidInput(err, "the voice reference cannot be decoded", "upload the voice sample again")
+	}
+	return readWave(out)
+}

@@ -201,6 +201,9 @@ func TestRecoveriesSideBySide(t *testing.T) {
 	}
 	before, queued := m.picture(), slices.Clone(m.h.places.lanes[events.LaneScript].queued)
 	m.restart()
+	m.h.Drop(0)
+	m.h.common = newCommon() // words that nobody has packed yet
+	m.h.hot = hot{common: m.h.common, most: m.mostHot}
 	const partitions = 4
 	var recoveries errgroup.Group
 	for n := range int32(partitions) {

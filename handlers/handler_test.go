@@ -6,6 +6,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -188,7 +189,7 @@ func TestRecoveriesSideBySide(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
 	for n := range 20 {
-		id := events.NameID("job", strconv.Itoa(n))
+		id := "job-" + strconv.Itoa(n) // a word of its own in every packed job
 		m.must(t, m.command(id, diagnostic()))
 		switch n % 4 {
 		case 0:
@@ -201,7 +202,27 @@ func TestRecoveriesSideBySide(t *testing.T) {
 	}
 	before, queued := m.picture(), slices.Clone(m.h.places.lanes[events.LaneScript].queued)
 	m.restart()
+	m.h.Drop(0)
+	m.h.common = newCommon() // words that nobody has packed yet
+	m.h.hot = hot{common: m.h.common, most: m.mostHot}
 	const partitions = 4
+	var begun sync.WaitGroup
+	begun.Add(partitions)
+	m.h.cfg.Replay = func(ctx context.Context, at eventlog.TopicPartition, from int64, fn func([]eventlog.Record) error) (int64, error) {
+		if at.Topic == events.TopicJobEvents { // all at once, and in turns
+			begun.Done()
+			begun.Wait()
+		}
+		return m.read(ctx, at, from, func(records []eventlog.Record) error {
+			for i := range records {
+				runtime.Gosched()
+				if err := fn(records[i : i+1]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
 	var recoveries errgroup.Group
 	for n := range int32(partitions) {
 		recoveries.Go(func() error { return m.h.Recover(t.Context(), n, m.meta) })

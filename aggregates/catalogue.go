@@ -206,7 +206,7 @@ func renderNode(portrait, lora, after string) PipelineNode {
 
 func speechNode(after string) PipelineNode {
 	return PipelineNode{ID: "tts", Task: TaskSpeech, After: []string{after},
-		In: map[string]string{"narration": "narration", "voice_reference": "voice_reference?"}, Out: map[string]string{"speech": "speech", "timing": "timing"}}
+		In: map[string]string{"narration": "narration", "voice_reference": "voice_reference?", "voice_transcript": "voice_transcript?"}, Out: map[string]string{"speech": "speech", "timing": "timing"}}
 }
 
 // Pipelines lists what is offered to users.

@@ -280,6 +280,19 @@ func TestProfileIsLoaded(t *testing.T) {
 	}
 }
 
+// A voice that imitates a reference has to know what is said in it.
+func TestTheTranscriptReachesTheVoice(t *testing.T) {
+	t.Parallel()
+	s := newScript(t)
+	r := trainRequest()
+	r.Inputs["voice"], r.Inputs["voice_transcript"] = portrait, text
+	s.submit(r)
+	i, _ := s.job.Node("tts")
+	if !s.job.Inputs(s.job.Graph.Nodes[i])["voice_transcript"].Present() {
+		t.Error("tts lacks the transcript of the voice sample")
+	}
+}
+
 // Decide and Evolve are functions: the same input gives the same bytes, and
 // nothing that was handed in is changed.
 func TestDecideIsPure(t *testing.T) {

@@ -66,8 +66,7 @@ func TestTheBuiltInEnginesStandIn(t *testing.T) {
 	}
 	f.play = func(f *fakeComfy, id string) {
 		f.begin(id)
-		f.CloseClientConnections()
-		f.Listener.Close()
+		f.vanish()
 	}
 	failing, _ := speaking(t, 1)
 	svd := engines[0].(*comfyEngine)
@@ -77,6 +76,13 @@ func TestTheBuiltInEnginesStandIn(t *testing.T) {
 	if got := pick(render); got != "ken-burns" {
 		t.Errorf("after the server has gone %s renders", got)
 	}
+}
+
+// vanish is the end of the server. No connection may come about between the two steps:
+// it would be served.
+func (f *fakeComfy) vanish() {
+	f.Listener.Close()
+	f.CloseClientConnections()
 }
 
 // The templates that come along, through the same server: what each sends and makes.

@@ -149,8 +149,7 @@ func TestComfyUIFailuresHaveClasses(t *testing.T) {
 		}, class: events.ClassEngineUnavailable, message: "no longer knows"},
 		"gone in the middle": {play: func(f *fakeComfy, id string) {
 			f.begin(id)
-			f.CloseClientConnections()
-			f.Listener.Close()
+			f.vanish()
 		}, class: events.ClassEngineUnavailable, message: "does not answer"},
 		"silent": {play: func(f *fakeComfy, id string) { f.begin(id) }, class: events.ClassStalled, hint: "engines.comfyui.idle"},
 	} {

@@ -91,13 +91,18 @@ func (m *member) writeAndCommit(ctx context.Context, out []*kgo.Record, p positi
 	}
 	// Not beside the write: while the broker notes one change of a transaction it refuses
 	// any other, and the client's pauses then cost more than a request.
+	id, epoch, err := m.cl.ProducerID(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot get a producer id: %w", unavailable(err))
+	}
+	by := producer{id, epoch}
 	if !m.v2 { // there the group comes in with its positions
-		if err := m.addGroup(ctx); err != nil {
+		if err := m.addGroup(ctx, by); err != nil {
 			return err
 		}
 	}
 	p.complete()
-	return m.commitPositions(ctx, p)
+	return m.commitPositions(ctx, by, p)
 }
 
 // write produces all records and waits for all.
@@ -127,14 +132,10 @@ func (m *member) write(ctx context.Context, out []*kgo.Record) error {
 
 // addGroup makes the group's offsets a part of the transaction, as the first version
 // of the protocol asks for.
-func (m *member) addGroup(ctx context.Context) error {
-	id, epoch, err := m.cl.ProducerID(ctx)
-	if err != nil {
-		return fmt.Errorf("cannot get a producer id: %w", unavailable(err))
-	}
+func (m *member) addGroup(ctx context.Context, by producer) error {
 	req := kmsg.NewPtrAddOffsetsToTxnRequest()
 	req.TransactionalID, req.Group = m.log.transactionalID(m.group, m.log.cfg.Instance), m.log.cfg.Prefix+m.group
-	req.ProducerID, req.ProducerEpoch = id, epoch
+	req.ProducerID, req.ProducerEpoch = by.id, by.epoch
 	for {
 		resp, err := req.RequestWith(ctx, m.offsets)
 		if err == nil {
@@ -151,29 +152,20 @@ func (m *member) addGroup(ctx context.Context) error {
 }
 
 // commitPositions makes the positions a part of the transaction, as a member of the group.
-func (m *member) commitPositions(ctx context.Context, p positions) error {
-	id, epoch, err := m.cl.ProducerID(ctx)
-	if err != nil {
-		return fmt.Errorf("cannot get a producer id: %w", unavailable(err))
-	}
+func (m *member) commitPositions(ctx context.Context, by producer, p positions) error {
 	req := kmsg.NewPtrTxnOffsetCommitRequest()
 	req.TransactionalID, req.Group = m.log.transactionalID(m.group, m.log.cfg.Instance), m.log.cfg.Prefix+m.group
-	req.ProducerID, req.ProducerEpoch = id, epoch
+	req.ProducerID, req.ProducerEpoch = by.id, by.epoch
 	req.MemberID, req.Generation = m.cl.GroupMetadata()
 	req.InstanceID = kmsg.StringPtr(m.log.cfg.Instance)
 	req.Topics = p.topics
 	resp, err := req.RequestWith(ctx, m.offsets)
 	if err == nil {
 		for _, t := range resp.Topics {
-			for _, part := range t.Partitions {
-				err = errors.Join(err, kerr.ErrorForCode(part.ErrorCode))
-			}
+			err = errors.Join(err, refusals(t.Partitions, func(p kmsg.TxnOffsetCommitResponseTopicPartition) int16 { return p.ErrorCode }))
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("cannot commit the group's offsets: %w", unavailable(err))
-	}
-	return nil
+	return uncommitted(err)
 }
 
 // commitAlone commits positions behind inputs from which nothing was decided: there is
@@ -197,17 +189,30 @@ func (m *member) commitAlone(ctx context.Context, p positions) error {
 	resp, err := req.RequestWith(ctx, m.offsets)
 	if err == nil {
 		for _, t := range resp.Topics {
-			for _, part := range t.Partitions {
-				err = errors.Join(err, kerr.ErrorForCode(part.ErrorCode))
-			}
+			err = errors.Join(err, refusals(t.Partitions, func(p kmsg.OffsetCommitResponseTopicPartition) int16 { return p.ErrorCode }))
 		}
 	}
 	if err != nil {
 		m.count("unknown")
-		return m.trouble(fmt.Errorf("cannot commit the group's offsets: %w", unavailable(err)))
+		return m.trouble(uncommitted(err))
 	}
 	m.count("committed")
 	return nil
+}
+
+// refusals are what the broker says against the partitions of an answer.
+func refusals[P any](parts []P, code func(P) int16) (err error) {
+	for _, p := range parts {
+		err = errors.Join(err, kerr.ErrorForCode(code(p)))
+	}
+	return err
+}
+
+func uncommitted(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("cannot commit the group's offsets: %w", unavailable(err))
 }
 
 func (m *member) count(outcome string) {

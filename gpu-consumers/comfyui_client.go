@@ -12,9 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -66,9 +64,8 @@ var usualComfyPace = comfyPace{
 }
 
 func newComfyClient(c ComfyUIConfig) (*comfyClient, error) {
-	u, err := url.Parse(c.URL)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" {
-		return nil, fmt.Errorf("cannot use %q as ComfyUI's address: give http://host:port", c.URL)
+	if err := checkServer("ComfyUI", c.URL, true); err != nil {
+		return nil, err
 	}
 	if strings.ContainsAny(c.APIKey, "\r\n") {
 		return nil, errors.New("cannot use ComfyUI's key: it has a line break")
@@ -83,14 +80,9 @@ func newComfyClient(c ComfyUIConfig) (*comfyClient, error) {
 	if c.Idle <= 0 {
 		c.Idle = 10 * time.Minute
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil // a model server is named directly
-	transport.DialContext = (&net.Dialer{Timeout: c.Connect}).DialContext
-	transport.TLSHandshakeTimeout = c.Connect
+	transport := serverTransport(c.Connect)
 	transport.ResponseHeaderTimeout = c.Answer
-	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
-		return http.ErrUseLastResponse // portraits and the key go to the address that was named, and nowhere else
-	}}
+	client := &http.Client{Transport: transport, CheckRedirect: stayHere}
 	return &comfyClient{ComfyUIConfig: c, http: client, pace: usualComfyPace}, nil
 }
 
@@ -142,20 +134,6 @@ func (c *comfyClient) send(ctx context.Context, method, path, ctype string, body
 		return errIdle
 	}
 	return err
-}
-
-// attentive tells of every read that brought something.
-type attentive struct {
-	io.ReadCloser
-	heard func()
-}
-
-func (a *attentive) Read(p []byte) (int, error) {
-	n, err := a.ReadCloser.Read(p)
-	if n > 0 {
-		a.heard()
-	}
-	return n, err
 }
 
 // get and post exchange JSON. into may be nil for an answer without a body.

@@ -19,9 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -51,9 +49,8 @@ type ollama struct {
 }
 
 func newOllama(c OllamaConfig) (*ollama, error) {
-	u, err := url.Parse(c.URL)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("cannot use %q as Ollama's address: give http://host:port", c.URL)
+	if err := checkServer("Ollama", c.URL, false); err != nil {
+		return nil, err
 	}
 	if c.Model == "" {
 		return nil, errors.New("cannot use Ollama without a model: name one that `ollama list` shows")
@@ -71,11 +68,7 @@ func newOllama(c OllamaConfig) (*ollama, error) {
 	if c.Idle <= 0 {
 		c.Idle = 30 * time.Second
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil // a model server is named directly
-	transport.DialContext = (&net.Dialer{Timeout: c.Connect}).DialContext
-	transport.TLSHandshakeTimeout = c.Connect
-	return &ollama{OllamaConfig: c, http: &http.Client{Transport: transport}}, nil
+	return &ollama{OllamaConfig: c, http: &http.Client{Transport: serverTransport(c.Connect)}}, nil
 }
 
 // Capability asks for the list of models, so that an absent model is known before
@@ -269,11 +262,6 @@ func (o *ollama) chat(ctx context.Context, messages []ollamaMessage, tokens int)
 	}
 	return o.stream(ctx, cancel, res.Body, watch)
 }
-
-var (
-	errFirstToken = errors.New("no answer began in time")
-	errIdle       = errors.New("the answer stopped in the middle")
-)
 
 // stream reads the answer line by line. first ends the wait for the first one.
 func (o *ollama) stream(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader, first *time.Timer) (answer ollamaAnswer, err error) {

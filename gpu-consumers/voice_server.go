@@ -10,9 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -41,22 +39,15 @@ type speechServer struct {
 }
 
 func newSpeechServer(name, address, key string, p Patience) (*speechServer, error) {
-	u, err := url.Parse(address)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("cannot use %q as the address of %s: give http://host:port", address, name)
+	if err := checkServer(name, address, true); err != nil {
+		return nil, err
 	}
 	for limit, usual := range map[*time.Duration]time.Duration{&p.Connect: 3 * time.Second, &p.FirstByte: 5 * time.Minute, &p.Idle: 30 * time.Second} {
 		if *limit <= 0 {
 			*limit = usual
 		}
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil // a model server is named directly
-	transport.DialContext = (&net.Dialer{Timeout: p.Connect}).DialContext
-	transport.TLSHandshakeTimeout = p.Connect
-	// A key goes to the named server alone.
-	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &speechServer{name: name, base: strings.TrimRight(address, "/"), key: key, Patience: p, http: &http.Client{Transport: transport, CheckRedirect: stay}}, nil
+	return &speechServer{name: name, base: strings.TrimRight(address, "/"), key: key, Patience: p, http: &http.Client{Transport: serverTransport(p.Connect), CheckRedirect: stayHere}}, nil
 }
 
 // reply is an answer, whatever its status.
@@ -108,7 +99,7 @@ func (s *speechServer) do(ctx context.Context, method, path string, body []byte,
 	first.Stop()
 	idle := time.AfterFunc(s.Idle, func() { cancel(errIdle) })
 	defer idle.Stop()
-	said, err := io.ReadAll(io.LimitReader(alive{res.Body, idle, s.Idle}, limit+1))
+	said, err := io.ReadAll(io.LimitReader(&attentive{res.Body, func() { idle.Reset(s.Idle) }}, limit+1))
 	if err != nil {
 		return nil, s.explain(ctx, err)
 	}
@@ -116,19 +107,6 @@ func (s *speechServer) do(ctx context.Context, method, path string, body []byte,
 		return nil, &TaskError{Class: events.ClassEngineRejected, Message: fmt.Sprintf("%s answered with more than %d bytes, which it never should", s.name, limit)}
 	}
 	return &reply{res.StatusCode, said}, nil
-}
-
-// alive is a reader that puts off the end of patience with everything that comes.
-type alive struct {
-	from    io.Reader
-	timer   *time.Timer
-	silence time.Duration
-}
-
-func (a alive) Read(b []byte) (int, error) {
-	n, err := a.from.Read(b)
-	a.timer.Reset(a.silence)
-	return n, err
 }
 
 // explain gives a broken exchange its class.

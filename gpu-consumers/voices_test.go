@@ -3,16 +3,13 @@
 package gpu
 
 import (
-	"bytes"
 	"context"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/myspinbot/myspinbot/events"
-	"github.com/myspinbot/myspinbot/internal/devstack"
+	"github.com/myspinbot/myspinbot/internal/devstack/devstacktest"
 )
 
 // TestTheConfiguredVoiceSpeaksWhileItIsHealthy takes the voices away one by one.
@@ -54,17 +51,6 @@ func TestTheConfiguredVoiceSpeaksWhileItIsHealthy(t *testing.T) {
 	}
 }
 
-const listener = `
-import sys
-from pocketsphinx import Decoder
-d = Decoder(samprate=16000)
-d.start_utt()
-d.process_raw(open(sys.argv[1], "rb").read(), full_utt=True)
-d.end_utt()
-h = d.hyp()
-print(h.hypstr if h else "")
-`
-
 // TestLongSpeechIsUnderstood listens to what the engine joined of a long text, with
 // the offline recogniser, and to each half by itself: the times of the words tell
 // where it is cut.
@@ -82,50 +68,28 @@ func TestLongSpeechIsUnderstood(t *testing.T) {
 		from, to float64
 		words    []timedWord
 	}{{0, times.Duration, times.Words}, {0, cut, times.Words[:middle]}, {cut, times.Duration, times.Words[middle:]}} {
-		heard := understood(t, path, part.from, part.to)
-		wanted, found := map[string]bool{}, 0
-		for _, w := range part.words {
-			word := bare(w.Word)
-			if !wanted[word] && heard[word] {
-				found++
-			}
-			wanted[word] = true
+		wanted := make([]string, len(part.words))
+		for i, w := range part.words {
+			wanted[i] = bare(w.Word)
 		}
-		if share := float64(found) / float64(len(wanted)); share < 0.5 {
-			t.Errorf("from %.1f to %.1f s only %.0f %% of the words are understood: %v", part.from, part.to, 100*share, heard)
+		heard := devstacktest.Heard(t, cutOut(t, path, part.from, part.to))
+		if share := devstacktest.Understood(wanted, heard); share < 0.5 {
+			t.Errorf("from %.1f to %.1f s only %.0f %% of the words are understood: %q", part.from, part.to, 100*share, heard)
 		}
 	}
 }
 
-// understood are the words that the recogniser hears in a part of a file.
-func understood(t *testing.T, path string, from, to float64) map[string]bool {
+// cutOut is a file with a part of a sound, in seconds.
+func cutOut(t *testing.T, path string, from, to float64) string {
 	t.Helper()
-	python, err := devstack.SpeechPython()
-	if err != nil {
-		t.Fatal(err)
-	}
 	w, err := readWave(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.samples = w.cut(from, to)
-	part, raw := filepath.Join(t.TempDir(), "part.wav"), filepath.Join(t.TempDir(), "part.raw")
+	part := filepath.Join(t.TempDir(), "part.wav")
 	if err := w.write(part); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-i", part, "-ac", "1", "-ar", "16000", "-f", "s16le", raw).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	var stderr bytes.Buffer
-	cmd := exec.Command(python, "-c", listener, raw)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v: %s", err, stderr.String())
-	}
-	heard := map[string]bool{}
-	for _, word := range regexp.MustCompile(`[a-z']+`).FindAllString(strings.ToLower(string(out)), -1) {
-		heard[word] = true
-	}
-	return heard
+	return part
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,6 +21,7 @@ import (
 	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/devstack"
+	"github.com/myspinbot/myspinbot/internal/devstack/devstacktest"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/internal/talkingphoto"
 )
@@ -42,7 +41,8 @@ func onlyVideo(t *testing.T, dir string) string {
 func checkTalkingVideo(t *testing.T, path, script string) {
 	t.Helper()
 	checkStreams(t, path)
-	if share, heard := recognised(t, path, script); share < 0.5 {
+	heard := devstacktest.Heard(t, path)
+	if share := devstacktest.Understood(devstacktest.Words(script), heard); share < 0.5 {
 		t.Errorf("%s: only %.0f %% of the words are recognised: %q", path, 100*share, heard)
 	}
 	checkMouthAndFace(t, path)
@@ -82,52 +82,6 @@ func checkStreams(t *testing.T, path string) {
 	if v, a := seconds["video"], seconds["audio"]; v < 1 || a < 1 || v-a > 0.3 || a-v > 0.3 {
 		t.Errorf("%s: video lasts %.2f s, audio %.2f s", path, v, a)
 	}
-}
-
-const recogniser = `
-import sys
-from pocketsphinx import Decoder
-d = Decoder(samprate=16000)
-d.start_utt()
-d.process_raw(open(sys.argv[1], "rb").read(), full_utt=True)
-d.end_utt()
-h = d.hyp()
-print(h.hypstr if h else "")
-`
-
-var word = regexp.MustCompile(`[a-z']+`)
-
-// recognised is the share of the script's different words that an offline speech
-// recogniser hears in the file.
-func recognised(t *testing.T, path, script string) (float64, string) {
-	t.Helper()
-	python, err := devstack.SpeechPython()
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw := filepath.Join(t.TempDir(), "speech.raw")
-	if out, err := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-i", path, "-ac", "1", "-ar", "16000", "-f", "s16le", raw).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	var stderr bytes.Buffer
-	cmd := exec.Command(python, "-c", recogniser, raw)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v: %s", err, stderr.String())
-	}
-	heard := map[string]bool{}
-	for _, w := range word.FindAllString(strings.ToLower(string(out)), -1) {
-		heard[w] = true
-	}
-	wanted, found := map[string]bool{}, 0
-	for _, w := range word.FindAllString(strings.ToLower(script), -1) {
-		if !wanted[w] && heard[w] {
-			found++
-		}
-		wanted[w] = true
-	}
-	return float64(found) / float64(len(wanted)), strings.TrimSpace(string(out))
 }
 
 // checkMouthAndFace looks at the picture: the mouth moves with the sound, within

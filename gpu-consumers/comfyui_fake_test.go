@@ -80,6 +80,7 @@ type fakeComfy struct {
 	result    []byte                                        // of /view; nil: 404
 	key       string                                        // asked for, unless empty
 	jobs      bool                                          // has /api/jobs
+	node      string                                        // under which results lie, in place of the recorded one
 	late      int                                           // how often /history answers {} about a prompt that it knows
 	play      func(f *fakeComfy, id string)                 // runs a prompt
 	intercept func(http.ResponseWriter, *http.Request) bool // true: has answered
@@ -360,10 +361,14 @@ func (f *fakeComfy) send(id string, message []byte) {
 // end takes a prompt off the queue and puts a recorded entry into the history.
 func (f *fakeComfy) end(id, recorded string) {
 	r := comfyRecorded(f.t, recorded)
+	entry := r.as(id, r.Response)
+	if f.node != "" {
+		entry = bytes.Replace(entry, []byte(`"outputs": {"6"`), []byte(`"outputs": {"`+f.node+`"`), 1)
+	}
 	f.change(func() {
 		gone := func(p string) bool { return p == id }
 		f.running, f.pending = slices.DeleteFunc(f.running, gone), slices.DeleteFunc(f.pending, gone)
-		f.history[id] = r.as(id, r.Response)
+		f.history[id] = entry
 	})
 }
 

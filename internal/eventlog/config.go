@@ -118,6 +118,10 @@ func (l *Log) options(more ...kgo.Opt) []kgo.Opt {
 		kgo.Dialer(l.dialer.dial),
 
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// Markers show where topics end. And a client that drops one forgets its epoch: it
+		// takes the marker of a later leader for a loss once the leader moves again
+		// (franz-go 1.22.2). Who reads records leaves them out.
+		kgo.KeepControlRecords(),
 		kgo.FetchMaxPartitionBytes(4 << 20),
 		// A partition that joins while a fetch is under way waits for its end.
 		kgo.FetchMaxWait(500 * time.Millisecond),

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -150,7 +151,8 @@ func (c *consumer) revoked(ctx context.Context, m map[string][]int32, commit boo
 }
 
 func (c *consumer) enqueue(f kgo.FetchTopicPartition) {
-	if len(f.Records) == 0 {
+	records := slices.DeleteFunc(f.Records, func(r *kgo.Record) bool { return r.Attrs.IsControl() })
+	if len(records) == 0 {
 		return // an error of no topic, for example
 	}
 	c.mu.Lock()
@@ -160,7 +162,7 @@ func (c *consumer) enqueue(f kgo.FetchTopicPartition) {
 		return
 	}
 	p.mu.Lock()
-	p.queue = append(p.queue, f.Records...)
+	p.queue = append(p.queue, records...)
 	if len(p.queue) >= consumerBacklog && !p.paused {
 		p.paused = true
 		c.cl.PauseFetchPartitions(p.name)

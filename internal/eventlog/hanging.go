@@ -265,7 +265,7 @@ func (l *Log) readRaw(ctx context.Context, tp TopicPartition, from int64, isolat
 	if from >= end {
 		return nil
 	}
-	cl, err := l.client(kgo.FetchIsolationLevel(isolation), kgo.KeepControlRecords(),
+	cl, err := l.client(kgo.FetchIsolationLevel(isolation),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{name: {tp.Partition: kgo.NewOffset().At(from)}}))
 	if err != nil {
 		return err

@@ -170,8 +170,7 @@ func (s *Lanes) begin(ctx context.Context) error {
 	}
 	var err error
 	if s.member, err = s.log.join(ctx, GroupLanes, topics, s.laneOf, &s.waker, nil,
-		// A fetch brings about what is held; and markers, to see where the topics end.
-		kgo.FetchMaxPartitionBytes(64<<10), kgo.KeepControlRecords()); err != nil {
+		kgo.FetchMaxPartitionBytes(64<<10)); err != nil { // a fetch brings about what is held
 		return err
 	}
 	s.member.seen = make(Offsets)

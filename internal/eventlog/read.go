@@ -48,7 +48,7 @@ func (l *Log) NewReader(from Offsets) (*Reader, error) {
 		parts[name][tp.Partition] = at
 	}
 	// Several read side by side, and what a fetch brings takes many times its size in memory.
-	cl, err := l.client(kgo.ConsumePartitions(parts), kgo.KeepControlRecords(), kgo.FetchMaxPartitionBytes(1<<20))
+	cl, err := l.client(kgo.ConsumePartitions(parts), kgo.FetchMaxPartitionBytes(1<<20))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the log: %w", err)
 	}

@@ -10,6 +10,7 @@ var (
 	hours   = checker{pkg: "internal/brokersim", run: "^TestSeeds$/^seed$/^(119|158|199)$", args: []string{"-tags", "synctests"}}
 	log     = checker{pkg: "internal/eventlog", run: "^TestConformanceInMemory$|^TestLane|^TestAWake"}
 	reports = checker{pkg: "internal/eventlog", run: "^TestConformanceInMemory$/^LaneReportsWhatRan$"}
+	leaders = checker{pkg: "internal/eventlog", run: "^TestAMarkerOfALaterLeaderIsNoLoss$"}
 	onKafka = checker{pkg: "internal/eventlog", run: "^TestConformanceOnKafka$/^LanesChangeWithTheProcess$"}
 	rows    = checker{pkg: "projections", run: "Fold|Duplicates|Life|Stage"}
 	tables  = checker{pkg: "projections", run: "Readers|RebuildThatCompares|RebuildUnderLoad"}
@@ -94,6 +95,8 @@ func mutants() []mutant {
 			"len(held) > 0 {", "len(held) > 1000 {", log},
 		{"report-given-up", "what came of a command is not written where nothing is accepted", "internal/eventlog/lane_report.go",
 			"			s.write(some...)\n", "", reports},
+		{"markers-forgotten", "a leader that moves twice around a marker looks like a loss", "internal/eventlog/config.go",
+			"		kgo.KeepControlRecords(),\n", "", leaders},
 		{"stranger-commits", "offsets are taken from whoever has left the group", "internal/eventlog/transaction.go",
 			"	req.MemberID, req.Generation = m.cl.GroupMetadata()\n	req.InstanceID = kmsg.StringPtr(m.log.cfg.Instance)\n	req.Topics = p.topics", "	req.Topics = p.topics", log},
 		{"old-subscription", "a process that comes back with other lanes is given what it had", "internal/eventlog/lanes.go",

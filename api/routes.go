@@ -127,6 +127,7 @@ func (s *Server) around(c *fiber.Ctx, handle fiber.Handler) (err error) {
 	c.Set("X-Trace-Id", trace)
 	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 	c.Set(fiber.HeaderReferrerPolicy, "no-referrer")
+	defer noteUnread(c)
 	defer func() {
 		method, route, id := methodName(c.Method()), "none", ""
 		if r := c.Route(); len(r.Handlers) > 0 {

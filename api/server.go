@@ -171,9 +171,11 @@ func New(cfg Config) (*Server, error) {
 	})
 	s.register()
 	s.app.Server().Handler = s.serve()
-	if s.listener, err = net.Listen("tcp", cfg.Addr); err != nil {
+	listener, err := net.Listen("tcp", cfg.Addr)
+	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", cfg.Addr, err)
 	}
+	s.listener = lingeringListener{listener}
 	return s, nil
 }
 

@@ -234,8 +234,8 @@ func (s *Server) sealedFor(ctx context.Context, job string, text *string) (*even
 		return nil, nil
 	}
 	keyID, err := s.contentKey(ctx, job)
-	if err != nil {
-		return nil, err
+	if err != nil || keyID == "" {
+		return nil, err // a job without texts never waits for approval, which the job handler says
 	}
 	said := strings.TrimSpace(*text)
 	var sealed events.Sealed
@@ -249,18 +249,18 @@ func (s *Server) sealedFor(ctx context.Context, job string, text *string) (*even
 	return &events.Value{Text: &sealed, Digest: s.textDigest(said)}, err
 }
 
-// contentKey is the id of the job's content key. It is named after the profile as well,
-// which this process remembers, the tables know, or an event tells that came lately.
+// contentKey is the id of the job's content key, "" if it has none. It is named after the profile
+// as well, which this process remembers, the tables know, or an event tells that came lately.
 func (s *Server) contentKey(ctx context.Context, job string) (string, error) {
 	if known, ok := s.accepted.find(job); ok && known.confirmed && known.view != nil {
-		return contentKeyID(job, known.view.Profile)
+		return contentKeyID(job, known.view.Mode, known.view.Profile)
 	}
 	for _, e := range s.feed.lately(tenant, job) {
 		var told struct {
 			Request events.Request `json:"request"`
 		}
 		if e.Type == (events.JobSubmitted{}).EventType() && json.Unmarshal(e.Data, &told) == nil {
-			return contentKeyID(job, &profileRef{ID: told.Request.ProfileID})
+			return contentKeyID(job, told.Request.Mode, &profileRef{ID: told.Request.ProfileID})
 		}
 	}
 	var row *projections.Job
@@ -274,10 +274,13 @@ func (s *Server) contentKey(ctx context.Context, job string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return contentKeyID(job, &profileRef{ID: row.ProfileID})
+	return contentKeyID(job, row.Mode, &profileRef{ID: row.ProfileID})
 }
 
-func contentKeyID(job string, profile *profileRef) (string, error) {
+func contentKeyID(job, mode string, profile *profileRef) (string, error) {
+	if mode == aggregates.ModeDiagnostic {
+		return "", nil
+	}
 	if profile == nil {
 		profile = &profileRef{}
 	}

@@ -25,12 +25,14 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 	s, b := sub.server, sub.body
 	var keyID string
 	var key []byte
-	err := inTime(ctx, objectTimeout, func(ctx context.Context) (err error) {
-		keyID, key, err = s.cfg.Keyring.Create(ctx, tenant, sub.profile, sub.jobID)
-		return err
-	})
-	if err != nil {
-		return events.Request{}, fmt.Errorf("cannot make the job's content key: %w", err)
+	if b.Mode != aggregates.ModeDiagnostic { // which has no text
+		err := inTime(ctx, objectTimeout, func(ctx context.Context) (err error) {
+			keyID, key, err = s.cfg.Keyring.Create(ctx, tenant, sub.profile, sub.jobID)
+			return err
+		})
+		if err != nil {
+			return events.Request{}, fmt.Errorf("cannot make the job's content key: %w", err)
+		}
 	}
 	var failed error
 	seal := func(text string) *events.Sealed {

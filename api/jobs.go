@@ -61,6 +61,7 @@ type submitting struct {
 	body    jobRequest
 	digest  string // of the body
 	trace   string
+	prefer  preference
 	profile string // id: the given one, or the one that the job makes
 	uploads map[string]upload
 	graph   events.Graph
@@ -103,7 +104,7 @@ type taken struct {
 }
 
 func (s *Server) answerSubmission(c *fiber.Ctx, sub *submitting) error {
-	wait, got, err := sub.accept(c)
+	got, err := sub.accept(c)
 	outcome := "accepted"
 	switch {
 	case got.repeated:
@@ -118,11 +119,14 @@ func (s *Server) answerSubmission(c *fiber.Ctx, sub *submitting) error {
 		return err
 	}
 	status, view := fiber.StatusAccepted, got.view
-	if wait > 0 {
+	switch wait := sub.prefer.wait; {
+	case wait > 0:
 		if done, ok := s.waitForEnd(c.UserContext(), sub.jobID, wait); ok {
 			view, status = done, fiber.StatusOK
 		}
 		c.Set("Preference-Applied", fmt.Sprintf("wait=%d", int(wait.Seconds())))
+	case sub.prefer.async:
+		c.Set("Preference-Applied", "respond-async")
 	}
 	answer := accepted{jobView: view, Position: positionToken(view.ID, max(1, view.Version, got.version))}
 	if sub.camel {
@@ -139,30 +143,30 @@ func (s *Server) answerSubmission(c *fiber.Ctx, sub *submitting) error {
 func positionToken(job string, version int64) string { return fmt.Sprintf("%s:%d", job, version) }
 
 // accept does everything up to the job handler's reply.
-func (sub *submitting) accept(c *fiber.Ctx) (wait time.Duration, got taken, err error) {
+func (sub *submitting) accept(c *fiber.Ctx) (got taken, err error) {
 	if err = checkQuery(c); err != nil {
-		return 0, got, err
+		return got, err
 	}
-	if wait, err = preferredWait(c); err != nil {
-		return 0, got, err
+	if sub.prefer, err = preferred(c); err != nil {
+		return got, err
 	}
 	if err = sub.identify(c); err != nil {
-		return 0, got, err
+		return got, err
 	}
 	faults, err := sub.read(c)
 	if err != nil {
-		return 0, got, err
+		return got, err
 	}
 	// The time begins when the body is here. What must be copied is known once it is planned, and is given time of its own.
 	ctx, cancel := context.WithTimeout(c.UserContext(), sub.server.cfg.SubmitTimeout)
 	defer cancel()
 	if len(faults) == 0 && sub.keyed {
 		if got, err = sub.repeat(ctx); got.repeated || err != nil {
-			return wait, got, err
+			return got, err
 		}
 	}
 	if err = sub.plan(ctx, faults); err != nil {
-		return 0, got, err
+		return got, err
 	}
 	if sub.copying = copyTime(sub.bytes()); sub.copying > 0 {
 		end, _ := ctx.Deadline()
@@ -172,11 +176,10 @@ func (sub *submitting) accept(c *fiber.Ctx) (wait time.Duration, got taken, err 
 	}
 	sent, err := sub.produce(ctx)
 	if err != nil {
-		return 0, got, err
+		return got, err
 	}
 	defer sent.waiter.forget()
-	got, err = sub.settle(c.UserContext(), sent)
-	return wait, got, err
+	return sub.settle(c.UserContext(), sent)
 }
 
 // identify reads the Idempotency-Key and names the job.
@@ -216,20 +219,29 @@ func idempotencyKey(c *fiber.Ctx) (key string, given bool, err error) {
 	return key, true, nil
 }
 
-// preferredWait reads Prefer: wait=N (RFC 7240), which other preferences may stand beside.
-func preferredWait(c *fiber.Ctx) (time.Duration, error) {
+// preference is what the Prefer header asks for (RFC 7240); preferences of other names may stand beside.
+type preference struct {
+	wait  time.Duration // for the end of the job
+	async bool          // answer as soon as the command lies on the log; wait goes before
+}
+
+func preferred(c *fiber.Ctx) (preference, error) {
+	var out preference
 	for _, p := range strings.Split(c.Get("Prefer"), ",") {
-		text, ok := strings.CutPrefix(strings.TrimSpace(p), "wait=")
-		if !ok {
+		p = strings.TrimSpace(p)
+		out.async = out.async || p == "respond-async"
+		text, ok := strings.CutPrefix(p, "wait=")
+		if !ok || out.wait > 0 {
 			continue
 		}
 		d, err := time.ParseDuration(strings.Clone(text) + "s")
 		if err != nil || d < 0 || d > time.Minute || d%time.Second != 0 {
-			return 0, badParameter("Prefer", "wait must be a whole number of seconds from 0 to 60")
+			return out, badParameter("Prefer", "wait must be a whole number of seconds from 0 to 60")
 		}
-		return d, nil
+		out.wait = d
 	}
-	return 0, nil
+	out.async = out.async && out.wait == 0
+	return out, nil
 }
 
 // repeat finds the job that this key made before. What this process has written but

@@ -255,6 +255,36 @@ func TestPreferWaitAnswersWithTheFinishedJob(t *testing.T) {
 	w.want(http.StatusBadRequest, w.post("/api/jobs", body, "Prefer", "wait=soon"))
 }
 
+// TestPreferRespondAsyncWaitsForNobody has a job handler that never answers: the wait for
+// its word would take longer than the whole test may.
+func TestPreferRespondAsyncWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{noProjector: true, config: func(c *Config) { c.ReplyTimeout = time.Hour }})
+	w.decider.mute.Store(true)
+	got := w.post("/api/jobs", diagnostic, "Prefer", "respond-async")
+	var job accepted
+	w.want(http.StatusAccepted, got).decode(t, &job)
+	if applied := got.header.Get("Preference-Applied"); applied != "respond-async" {
+		t.Errorf("Preference-Applied is %q", applied)
+	}
+	if n := len(w.records(events.TopicJobCommands)); n != 1 {
+		t.Errorf("%d commands lie on the log", n)
+	}
+}
+
+// A diagnostic job has no text, and so nothing of it to erase lies in the store.
+func TestADiagnosticJobHasNoContentKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{noProjector: true})
+	before := w.stored()
+	var job accepted
+	w.want(http.StatusAccepted, w.post("/api/jobs", diagnostic)).decode(t, &job)
+	if n := w.stored(); n != before {
+		t.Errorf("%d objects in the store, %d before", n, before)
+	}
+	w.want(http.StatusConflict, w.post("/api/jobs/"+job.ID+"/deny", `{"reason":"because"}`))
+}
+
 func TestPagesOfJobs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{manual: true})

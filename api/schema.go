@@ -245,9 +245,9 @@ func spoken(pointer string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(pointer, "/"), "/", ".")
 }
 
-func escapePointer(name string) string {
-	return strings.NewReplacer("~", "~0", "/", "~1").Replace(shortened(name))
-}
+var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
+
+func escapePointer(name string) string { return pointerEscapes.Replace(shortened(name)) }
 
 // shortened keeps an answer small, whatever the client called its field.
 func shortened(name string) string {

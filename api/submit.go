@@ -69,10 +69,13 @@ func commandMessage(job, command string, at time.Time, data events.Payload) even
 	}
 }
 
-// settle waits for the reply to a command that lies on the log. Without one in time
-// the answer is that it lies there, which is true.
+// settle waits for the reply to a command that lies on the log, unless the client will
+// not. Without one in time the answer is that it lies there, which is true.
 func (sub *submitting) settle(ctx context.Context, out *sent) (taken, error) {
 	s := sub.server
+	if sub.prefer.async {
+		return taken{view: sub.withTexts(ctx, out.kept, out.request)}, nil
+	}
 	reply, answered := out.waiter.wait(ctx, s.cfg.ReplyTimeout, s.stopping)
 	entry := submission{command: out.command, bodyDigest: sub.digest, view: &out.kept}
 	switch {

@@ -25,7 +25,7 @@ const inFlight = 100
 
 // factsOf are the facts of the n-th job, in order.
 func factsOf(n int) []events.Message {
-	t := teller{id: events.JobID("bench", "facts", strconv.Itoa(n)), now: time.Now().UTC()}
+	t := teller{id: events.JobID("bench", "facts", strconv.Itoa(n)), variant: aggregates.VariantNoop, now: time.Now().UTC()}
 	graph := events.Graph{Workflow: aggregates.WorkflowDiagnostic, Mode: aggregates.ModeDiagnostic, Variant: aggregates.VariantNoop}
 	for _, lane := range noopLanes {
 		graph.Nodes = append(graph.Nodes, events.Node{ID: lane, Task: aggregates.NoopTask(lane), Plane: events.PlaneGPU, Lane: lane,
@@ -51,15 +51,16 @@ func factsOf(n int) []events.Message {
 
 // teller chains the facts of one job.
 type teller struct {
-	id    string
-	now   time.Time
-	chain events.Chain
-	told  []events.Message
+	id      string
+	variant string
+	now     time.Time
+	chain   events.Chain
+	told    []events.Message
 }
 
 func (t *teller) add(data events.Payload, c events.Columns) {
 	t.now = t.now.Add(time.Millisecond)
-	c.JobID, c.Variant = t.id, aggregates.VariantNoop
+	c.JobID, c.Variant = t.id, t.variant
 	m := events.Message{
 		ID: events.EventID(t.now, t.id, int(t.chain.Version)), SchemaVersion: data.SchemaVersion(), AggregateType: events.AggregateJob, AggregateID: t.id,
 		Version: t.chain.Version + 1, PrevID: t.chain.LastID, OccurredAt: t.now, CommandID: t.id, CausationID: t.id, CorrelationID: t.id,
@@ -69,8 +70,8 @@ func (t *teller) add(data events.Payload, c events.Columns) {
 	t.told = append(t.told, m)
 }
 
-// writeFacts writes the facts of jobs from…until-1, a hundred of them side by side.
-func writeFacts(ctx context.Context, d *deployment, log *eventlog.Log, from, until int) error {
+// writeFacts writes the facts of jobs from…until-1, which facts makes, a hundred jobs side by side.
+func writeFacts(ctx context.Context, d *deployment, log *eventlog.Log, from, until int, facts func(n int) []events.Message) error {
 	cl, err := rawWriter(d)
 	if err != nil {
 		return err
@@ -80,10 +81,10 @@ func writeFacts(ctx context.Context, d *deployment, log *eventlog.Log, from, unt
 	for ; from < until; from += inFlight {
 		var group [][]events.Message
 		for n := from; n < min(from+inFlight, until); n++ {
-			group = append(group, factsOf(n))
+			group = append(group, facts(n))
 		}
 		var records []*kgo.Record
-		for i := range factsPerJob {
+		for i := range len(group[0]) {
 			for _, facts := range group {
 				r, err := factRecord(d, facts[i], partitions)
 				if err != nil {

@@ -35,6 +35,7 @@ func measures() []measure {
 		{"jobs_per_second", measureJobs},
 		{"job_latency_idle", measureIdle},
 		{"handler_share", measureShare},
+		{"accept_rate", measureAccept},
 		{"pickup_p95", measurePickup},
 		{"slot_busy", measureSlotBusy},
 		{"recovery", measureRecovery},
@@ -43,6 +44,8 @@ func measures() []measure {
 		{"fold_rate", measureFold},
 		{"projector_rate", measureProjector},
 		{"read_lag", measureReadLag},
+		{"list_page", measureListPage},
+		{"sse_lag", measureStreams},
 		{"rebuild_memory", measureRebuildMemory},
 	}
 }

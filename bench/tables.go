@@ -64,7 +64,7 @@ func (b *tablesBench) stop() error {
 
 // write adds the facts of jobs.
 func (b *tablesBench) write(ctx context.Context, jobs int) error {
-	err := writeFacts(ctx, b.deployment, b.log, b.jobs, b.jobs+jobs)
+	err := writeFacts(ctx, b.deployment, b.log, b.jobs, b.jobs+jobs, factsOf)
 	b.jobs += jobs
 	return err
 }

@@ -89,6 +89,8 @@ type HTTPConfig struct {
 	Listen string `key:"listen" default:"127.0.0.1:8080"`
 	// Names, beside localhost, under which a proxy passes requests on. Others are refused, so that no foreign web page reaches the API by a name of its own.
 	Hosts []string `key:"hosts"`
+	// Live streams that may be open at once, over which events are pushed. One more is refused with 503. Each costs a connection and some 130 KB.
+	MaxStreams int `key:"max_streams" default:"2048" min:"1" max:"100000"`
 }
 
 // OpsConfig is where a process without the API shows how it is.

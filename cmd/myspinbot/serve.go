@@ -281,7 +281,7 @@ func comfyUI(c ComfyUIConfig) gpu.ComfyUIConfig {
 func (p *process) api(ready func(string)) (func(context.Context) error, error) {
 	server, err := api.New(api.Config{
 		Addr: p.cfg.HTTP.Listen, Log: p.log, Tables: projections.NewReader(p.pool), Objects: p.objects, Keyring: p.keyring,
-		Hosts: p.cfg.HTTP.Hosts, Limits: p.limits(), Registerer: p.registry, Gatherer: p.registry, Logger: p.logger,
+		Hosts: p.cfg.HTTP.Hosts, MaxStreams: p.cfg.HTTP.MaxStreams, Limits: p.limits(), Registerer: p.registry, Gatherer: p.registry, Logger: p.logger,
 		FFmpeg: p.cfg.Engines.FFmpeg, FFprobe: p.cfg.Engines.FFprobe, TempDir: p.cfg.Work,
 	})
 	if err != nil {

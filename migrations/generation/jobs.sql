@@ -30,5 +30,7 @@ CREATE TABLE jobs (
 -- Once the table is filled:
 CREATE INDEX jobs_page ON jobs (tenant, created_at DESC, id DESC);
 CREATE INDEX jobs_page_by_status ON jobs (tenant, status, created_at DESC, id DESC);
+CREATE INDEX jobs_page_by_variant ON jobs (tenant, variant, mode, created_at DESC, id DESC);
+CREATE INDEX jobs_page_by_mode ON jobs (tenant, mode, created_at DESC, id DESC);
 CREATE INDEX jobs_page_by_profile ON jobs (tenant, profile_id, created_at DESC, id DESC) WHERE profile_id IS NOT NULL;
 CREATE INDEX jobs_page_by_parent ON jobs (tenant, parent_job_id, created_at DESC, id DESC) WHERE parent_job_id IS NOT NULL;

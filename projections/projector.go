@@ -35,9 +35,11 @@ type source interface {
 	reader(from eventlog.Offsets) (cursor, error)
 }
 
-// cursor reads on from a position.
+// cursor reads on from a position. Pause and Resume are safe to call beside Poll.
 type cursor interface {
 	Poll(ctx context.Context, max int) (eventlog.Batch, error)
+	Pause(at eventlog.TopicPartition)
+	Resume(at eventlog.TopicPartition)
 	Close()
 }
 
@@ -163,7 +165,7 @@ func (p *Projector) keepUp(ctx context.Context) (progressed bool, err error) {
 	watch.Go(func() { cancel(s.watch(ctx)) })
 	defer watch.Wait()
 	defer cancel(nil)
-	err = s.follow(ctx)
+	err = newLive(s).follow(ctx)
 	return s.progressed, err
 }
 

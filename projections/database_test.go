@@ -59,6 +59,7 @@ type memoryLog struct {
 	values   map[eventlog.TopicPartition][][]byte
 	grown    chan struct{} // closed and replaced at each append
 	failures int           // polls that fail before the next one that does not
+	last     *memoryCursor // the newest one
 }
 
 var errLogAway = errors.New("the log is away")
@@ -113,7 +114,17 @@ func (l *memoryLog) reader(from eventlog.Offsets) (cursor, error) {
 	for tp, o := range from {
 		at[tp] = o
 	}
-	return &memoryCursor{log: l, at: at, paused: make(map[eventlog.TopicPartition]bool)}, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = &memoryCursor{log: l, at: at, paused: make(map[eventlog.TopicPartition]bool)}
+	return l.last, nil
+}
+
+// position is up to where the newest cursor has read.
+func (l *memoryLog) position(tp eventlog.TopicPartition) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last.at[tp]
 }
 
 type memoryCursor struct {

@@ -21,7 +21,7 @@ type turn struct {
 // runs, what comes waits and is the next one. So a trickle in many partitions costs few
 // commits, and nobody waits for longer than one. Full batches are written beside it.
 func (l *live) dispatch() {
-	for l.running < l.most {
+	for l.running < l.most && len(l.waiting) > 0 {
 		chosen, small := l.choose()
 		if len(chosen) == 0 {
 			return
@@ -45,7 +45,7 @@ func (l *live) dispatch() {
 	}
 }
 
-// choose is who has the next turn; nobody, if it would be a second small one.
+// choose is who of those that wait has the next turn; nobody, if it would be a second small one.
 func (l *live) choose() (chosen []*part, small bool) {
 	size := l.p.cfg.BatchSize
 	alone := slices.IndexFunc(l.waiting, func(p *part) bool { return p.blocked || 2*len(p.queue) >= size })

@@ -22,7 +22,7 @@ import (
 // Config is what a projector works with. Log and Pool are required.
 type Config struct {
 	Log  *eventlog.Log
-	Pool *pgxpool.Pool // two connections are enough
+	Pool *pgxpool.Pool // two connections are enough; a projector that is behind writes with half of them at once
 	// BatchSize bounds the events of one transaction; default 1000, beyond which
 	// PostgreSQL gains nothing. Smaller shortens locks, never a result.
 	BatchSize int

@@ -20,6 +20,9 @@ import (
 // table was empty would otherwise read all of it for ever.
 const beginWrite = "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off"
 
+// beginPatient is beginWrite where others may hold locks, which are waited for no longer than lockPatience.
+var beginPatient = fmt.Sprintf("%s; SET LOCAL lock_timeout = %d", beginWrite, lockPatience.Milliseconds())
+
 // commit writes one batch and its checkpoints in one transaction.
 func (s *session) commit(ctx context.Context, facts []fact, next eventlog.Offsets) (Counts, error) {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
@@ -28,7 +31,7 @@ func (s *session) commit(ctx context.Context, facts []fact, next eventlog.Offset
 		return s.add(ctx, facts, next)
 	}
 	f := newFold()
-	err := pgx.BeginTxFunc(ctx, s.p.cfg.Pool, pgx.TxOptions{BeginQuery: beginWrite}, func(tx pgx.Tx) error {
+	err := pgx.BeginTxFunc(ctx, s.p.cfg.Pool, pgx.TxOptions{BeginQuery: beginPatient}, func(tx pgx.Tx) error {
 		return s.write(ctx, tx, f, facts, next)
 	})
 	if err != nil {

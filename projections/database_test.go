@@ -59,6 +59,7 @@ type memoryLog struct {
 	values   map[eventlog.TopicPartition][][]byte
 	grown    chan struct{} // closed and replaced at each append
 	failures int           // polls that fail before the next one that does not
+	last     *memoryCursor // the newest one
 }
 
 var errLogAway = errors.New("the log is away")
@@ -113,15 +114,39 @@ func (l *memoryLog) reader(from eventlog.Offsets) (cursor, error) {
 	for tp, o := range from {
 		at[tp] = o
 	}
-	return &memoryCursor{log: l, at: at}, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = &memoryCursor{log: l, at: at, paused: make(map[eventlog.TopicPartition]bool)}
+	return l.last, nil
+}
+
+// position is up to where the newest cursor has read.
+func (l *memoryLog) position(tp eventlog.TopicPartition) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last.at[tp]
 }
 
 type memoryCursor struct {
-	log *memoryLog
-	at  eventlog.Offsets
+	log    *memoryLog
+	at     eventlog.Offsets
+	paused map[eventlog.TopicPartition]bool // under the log's mutex
 }
 
 func (c *memoryCursor) Close() {}
+
+func (c *memoryCursor) Pause(at eventlog.TopicPartition) {
+	c.log.mu.Lock()
+	defer c.log.mu.Unlock()
+	c.paused[at] = true
+}
+
+func (c *memoryCursor) Resume(at eventlog.TopicPartition) {
+	c.log.mu.Lock()
+	delete(c.paused, at)
+	c.log.mu.Unlock()
+	c.log.add(at) // wakes polls
+}
 
 // Poll implements cursor; it takes from the partitions in turn, so that batches mix them.
 func (c *memoryCursor) Poll(ctx context.Context, most int) (eventlog.Batch, error) {
@@ -152,7 +177,7 @@ func (c *memoryCursor) next(most int) eventlog.Batch {
 		for _, tp := range sorted(c.at) {
 			o := c.at[tp]
 			values := c.log.values[tp]
-			if o >= int64(len(values)) || (values[o] != nil && len(b.Records) >= most) {
+			if c.paused[tp] || o >= int64(len(values)) || (values[o] != nil && len(b.Records) >= most) {
 				continue
 			}
 			if values[o] != nil {

@@ -14,7 +14,8 @@
 //   - A fact counts only if it continues its aggregate's chain. A duplicate is
 //     skipped; anything else is counted as rejected and changes nothing.
 //   - A record that cannot be read stops its partition, with a sentence in Status;
-//     the other partitions go on.
+//     the other partitions go on. So they do while somebody else has locked what one
+//     partition is about to write.
 //   - Tables that are missing, damaged or older than the program are built from the
 //     log beside what is there. Readers see one whole generation, before and after the
 //     switch, and never one that knows less than what they saw before.

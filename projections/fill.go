@@ -36,11 +36,11 @@ func (b *builder) fill(ctx context.Context, phase string, ends func(context.Cont
 		s.report = func(at eventlog.Offsets, c Counts) { b.tell(goal, at, c) }
 		s.begin(share)
 		work.Go(func() error {
-			err := s.follow(ctx)
+			err := s.fill(ctx)
 			if refused(err) { // once more from the last commit, to find what PostgreSQL refuses
 				s.bulk.single = true
 				s.begin(s.stored)
-				err = s.follow(ctx)
+				err = s.fill(ctx)
 			}
 			b.mu.Lock()
 			defer b.mu.Unlock()

@@ -13,6 +13,7 @@ type metrics struct {
 	rejected prometheus.Counter
 	stopped  prometheus.Gauge
 	delay    prometheus.Histogram
+	commits  prometheus.Histogram
 }
 
 func newMetrics() *metrics {
@@ -34,13 +35,18 @@ func newMetrics() *metrics {
 			Help:    "From an event's decision to its row being readable, for the last event of each batch.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600},
 		}),
+		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "myspinbot", Subsystem: "projection", Name: "commit_events",
+			Help:    "Events of one transaction of the live tables, of one partition or several.",
+			Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000},
+		}),
 	}
 }
 
 // Collectors are the projector's metrics, for the caller's registry.
 func (p *Projector) Collectors() []prometheus.Collector {
 	m := p.metrics
-	return []prometheus.Collector{m.events, m.rejected, m.stopped, m.delay}
+	return []prometheus.Collector{m.events, m.rejected, m.stopped, m.delay, m.commits}
 }
 
 func (m *metrics) note(c Counts, stopped int) {
@@ -51,5 +57,6 @@ func (m *metrics) note(c Counts, stopped int) {
 }
 
 func (m *metrics) committed(facts []fact, now time.Time) {
+	m.commits.Observe(float64(len(facts)))
 	m.delay.Observe(max(0, now.Sub(facts[len(facts)-1].message.OccurredAt).Seconds()))
 }

@@ -22,7 +22,7 @@ import (
 // Config is what a projector works with. Log and Pool are required.
 type Config struct {
 	Log  *eventlog.Log
-	Pool *pgxpool.Pool // two connections are enough
+	Pool *pgxpool.Pool // two connections are enough; a projector that is behind writes with half of them at once
 	// BatchSize bounds the events of one transaction; default 1000, beyond which
 	// PostgreSQL gains nothing. Smaller shortens locks, never a result.
 	BatchSize int
@@ -35,9 +35,11 @@ type source interface {
 	reader(from eventlog.Offsets) (cursor, error)
 }
 
-// cursor reads on from a position.
+// cursor reads on from a position. Pause and Resume are safe to call beside Poll.
 type cursor interface {
 	Poll(ctx context.Context, max int) (eventlog.Batch, error)
+	Pause(at eventlog.TopicPartition)
+	Resume(at eventlog.TopicPartition)
 	Close()
 }
 
@@ -163,7 +165,7 @@ func (p *Projector) keepUp(ctx context.Context) (progressed bool, err error) {
 	watch.Go(func() { cancel(s.watch(ctx)) })
 	defer watch.Wait()
 	defer cancel(nil)
-	err = s.follow(ctx)
+	err = newLive(s).follow(ctx)
 	return s.progressed, err
 }
 

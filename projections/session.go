@@ -1,4 +1,4 @@
-// One session: from the checkpoints of a generation on, until something breaks or a goal is reached.
+// One session: what is written to a generation, from its checkpoints on.
 
 package projections
 
@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -24,13 +23,13 @@ var (
 	errReplaced = errors.New("the live tables were replaced")
 )
 
-// session fills the tables of one generation from the log. One goroutine reads and
-// decodes, ahead by one batch; the caller's folds and writes.
+// session writes facts of some partitions, which are its own in this process, to the
+// tables of one generation. It is for one goroutine.
 type session struct {
 	p          *Projector
 	generation int
 	status     string           // of the generation: the fence lets no batch through once it is another
-	goal       eventlog.Offsets // nil: for ever
+	goal       eventlog.Offsets // of a rebuild; nil: there is none
 	bulk       *bulk            // how new rows are written in large numbers; nil: as they come
 	report     func(eventlog.Offsets, Counts)
 
@@ -46,148 +45,6 @@ func (s *session) begin(stored eventlog.Offsets) {
 	for tp, o := range stored {
 		s.stored[tp], s.at[tp] = o, o
 	}
-}
-
-// follow reads from where the session stands and writes, until the goal is reached,
-// which is nil, or something breaks. Ctx's cause is the error when it ends.
-func (s *session) follow(ctx context.Context) error {
-	from := make(eventlog.Offsets)
-	for tp, o := range s.at {
-		if s.goal == nil || o < s.goal[tp] {
-			from[tp] = o
-		}
-	}
-	if len(from) == 0 {
-		return nil
-	}
-	c, err := s.p.log.reader(from)
-	if err != nil {
-		return err
-	}
-	reading, stop := context.WithCancel(ctx)
-	batches, ended := make(chan decoded), make(chan error, 1)
-	var reader sync.WaitGroup
-	reader.Go(func() { ended <- s.ahead(reading, c, from, batches) })
-	defer func() { stop(); reader.Wait(); c.Close() }()
-	defer s.abandon(ctx)
-	for !s.reached() {
-		select {
-		case b := <-batches:
-			if err := s.take(ctx, b); err != nil {
-				return err
-			}
-		case err := <-ended:
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return err
-		}
-	}
-	counts, err := s.finish(ctx)
-	if err != nil {
-		return err
-	}
-	s.report(s.at, counts)
-	return nil
-}
-
-// decoded is what one poll brought, or several.
-type decoded struct {
-	facts      []fact
-	next       eventlog.Offsets
-	unreadable map[eventlog.TopicPartition]error // what stops a partition, which next leaves at the record at fault
-}
-
-// ahead polls and decodes until ctx ends or the log fails. In bulk, batches are
-// filled up as long as the goal lies ahead.
-func (s *session) ahead(ctx context.Context, c cursor, open eventlog.Offsets, out chan<- decoded) error {
-	r := batchReader{goal: s.goal, at: open, stopped: make(map[eventlog.TopicPartition]bool)}
-	least := 1
-	if s.bulk != nil {
-		least = s.batchSize() / 2
-	}
-	for {
-		b := decoded{next: make(eventlog.Offsets), unreadable: make(map[eventlog.TopicPartition]error)}
-		for len(b.next) == 0 || (len(b.facts) < least && !r.reached()) {
-			polled, err := c.Poll(ctx, s.batchSize())
-			if err != nil {
-				return err
-			}
-			r.decode(polled, &b)
-		}
-		select {
-		case out <- b:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if r.reached() {
-			return nil // the last batch ends the session
-		}
-	}
-}
-
-func (s *session) batchSize() int {
-	if s.bulk != nil {
-		return bulkFactor * s.p.cfg.BatchSize
-	}
-	return s.p.cfg.BatchSize
-}
-
-// batchReader decodes what polls bring, up to the goal and to the first unreadable record of each partition.
-type batchReader struct {
-	goal    eventlog.Offsets
-	at      eventlog.Offsets
-	stopped map[eventlog.TopicPartition]bool
-}
-
-func (r *batchReader) reached() bool {
-	if r.goal == nil {
-		return false
-	}
-	for tp, o := range r.at {
-		if o < r.goal[tp] && !r.stopped[tp] {
-			return false
-		}
-	}
-	return true
-}
-
-func (r *batchReader) decode(polled eventlog.Batch, b *decoded) {
-	b.facts = slices.Grow(b.facts, len(polled.Records))
-	for _, record := range polled.Records {
-		tp := record.At()
-		if r.stopped[tp] || (r.goal != nil && record.Offset >= r.goal[tp]) {
-			continue
-		}
-		x, err := decode(record)
-		if err != nil {
-			r.stopped[tp], b.unreadable[tp] = true, err
-			r.at[tp], b.next[tp] = record.Offset, record.Offset
-			continue
-		}
-		b.facts = append(b.facts, x)
-	}
-	for tp, o := range polled.Next {
-		if r.stopped[tp] {
-			continue
-		}
-		if r.goal != nil {
-			o = min(o, r.goal[tp])
-		}
-		r.at[tp], b.next[tp] = o, o
-	}
-}
-
-func (s *session) reached() bool {
-	if s.goal == nil {
-		return false
-	}
-	for tp, o := range s.at {
-		if o < s.goal[tp] && s.stopped[tp] == "" {
-			return false
-		}
-	}
-	return true
 }
 
 // take folds and writes a batch.
@@ -274,8 +131,8 @@ func (s *session) adopt(ctx context.Context) error {
 		if have, ok := now[tp]; !ok || have < o {
 			return errReplaced
 		}
+		s.stored[tp] = now[tp]
 	}
-	s.stored = now
 	return nil
 }
 

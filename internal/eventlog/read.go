@@ -23,7 +23,7 @@ type Batch struct {
 	Next Offsets
 }
 
-// Reader reads committed records of given partitions from given offsets. It is
+// Reader reads committed records of given partitions from given offsets. Poll is
 // for one goroutine.
 type Reader struct {
 	log  *Log
@@ -60,6 +60,17 @@ func (l *Log) NewReader(from Offsets) (*Reader, error) {
 func (r *Reader) Bare() *Reader {
 	r.bare = true
 	return r
+}
+
+// Pause leaves a partition out of what later polls bring, until Resume; then they go on
+// behind the last record that one has brought. Both are safe to call beside Poll.
+func (r *Reader) Pause(at TopicPartition) { r.cl.PauseFetchPartitions(r.one(at)) }
+
+// Resume takes back Pause.
+func (r *Reader) Resume(at TopicPartition) { r.cl.ResumeFetchPartitions(r.one(at)) }
+
+func (r *Reader) one(at TopicPartition) map[string][]int32 {
+	return map[string][]int32{r.log.cfg.Prefix + at.Topic: {at.Partition}}
 }
 
 // Close ends the reader.

@@ -29,6 +29,7 @@ func Conformance(t *testing.T, reach func(t *testing.T) eventlog.Config) {
 		{"KeysDecideThePartition", keysDecideThePartition},
 		{"ReadsStopAtTheCommittedEnd", readsStopAtTheCommittedEnd},
 		{"BareReadsLackHeadersAlone", bareReadsLackHeadersAlone},
+		{"ReaderPauses", readerPauses},
 		{"TailFollowsPastMarkers", tailFollowsPastMarkers},
 		{"TailPassesWhatIsGone", tailPassesWhatIsGone},
 		{"WatchKnowsWhenItIsCurrent", watchKnowsWhenItIsCurrent},

@@ -30,18 +30,31 @@ func profileRequest() events.Request {
 	return events.Request{Mode: aggregates.ModeGenerateFromProfile, ProfileID: "prof", Inputs: map[string]events.Value{"script": text}}
 }
 
-// everyTask announces the whole catalogue.
-func everyTask() map[string]bool {
-	all := map[string]bool{}
+// everyTask announces the whole catalogue, but for the tasks that are left out.
+func everyTask(but ...string) aggregates.Engines { return aggregates.EnginesOf(announced(but...)...) }
+
+// withEngines announces the whole catalogue, some tasks by these engines alone.
+func withEngines(caps ...events.TaskCapability) aggregates.Engines {
+	var tasks []string
+	for _, c := range caps {
+		tasks = append(tasks, c.Task)
+	}
+	return aggregates.EnginesOf(append(announced(tasks...), caps...)...)
+}
+
+func announced(but ...string) []events.TaskCapability {
+	var all []events.TaskCapability
 	for _, t := range aggregates.Tasks() {
-		all[t.Name] = true
+		if !slices.Contains(but, t.Name) {
+			all = append(all, events.TaskCapability{Task: t.Name, Engine: "builtin", Fidelity: events.FidelityPreview, Builtin: true})
+		}
 	}
 	return all
 }
 
 func plan(t *testing.T, r events.Request) events.Graph {
 	t.Helper()
-	g, reasons := aggregates.Plan(aggregates.PlanInput{JobID: "j", Request: r, Profile: snapshot, Tasks: everyTask()})
+	g, reasons := aggregates.Plan(aggregates.PlanInput{JobID: "j", Request: r, Profile: snapshot, Engines: everyTask()})
 	if len(reasons) > 0 {
 		t.Fatalf("refused: %+v", reasons)
 	}
@@ -170,8 +183,6 @@ func TestPlanRefuses(t *testing.T) {
 		f(&r)
 		return r
 	}
-	noLipsync := everyTask()
-	delete(noLipsync, aggregates.TaskLipsync)
 	for name, c := range map[string]struct {
 		in   aggregates.PlanInput
 		want []string // code field
@@ -194,8 +205,8 @@ func TestPlanRefuses(t *testing.T) {
 		"an input nobody reads":    {aggregates.PlanInput{Request: change(func(r *events.Request) { r.Inputs["music"] = portrait })}, []string{"input_unused /music"}},
 		"too many images": {aggregates.PlanInput{Request: change(func(r *events.Request) { r.Inputs["images"] = events.Value{Artifacts: make([]events.Artifact, 61)} })},
 			[]string{"input_invalid /images"}},
-		"disabled capability": {aggregates.PlanInput{Request: trainRequest(), Tasks: noLipsync,
-			Gaps: map[string]events.TaskGap{aggregates.TaskLipsync: {Reason: "no face weights", Hint: "run make deps"}}}, []string{"capability_missing /variant"}},
+		"disabled capability": {aggregates.PlanInput{Request: trainRequest(), Engines: everyTask(aggregates.TaskLipsync),
+			Gaps: map[string][]events.TaskGap{aggregates.TaskLipsync: {{Reason: "no face weights", Hint: "run make deps"}}}}, []string{"capability_missing /variant"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -219,8 +230,8 @@ func TestPlanRefuses(t *testing.T) {
 
 func TestRefusalSaysHowToMend(t *testing.T) {
 	t.Parallel()
-	_, reasons := aggregates.Plan(aggregates.PlanInput{Request: trainRequest(), Tasks: map[string]bool{},
-		Gaps: map[string]events.TaskGap{aggregates.TaskLipsync: {Reason: "no face weights", Hint: "run make deps"}}})
+	_, reasons := aggregates.Plan(aggregates.PlanInput{Request: trainRequest(), Engines: aggregates.EnginesOf(),
+		Gaps: map[string][]events.TaskGap{aggregates.TaskLipsync: {{Reason: "no face weights", Hint: "run make deps"}}}})
 	if !slices.ContainsFunc(reasons, func(r events.Reason) bool { return strings.Contains(r.Detail, "no face weights; run make deps") }) {
 		t.Errorf("no reason tells the gap: %+v", reasons)
 	}

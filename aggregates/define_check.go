@@ -182,22 +182,29 @@ func (d *definition) checkUsed() {
 }
 
 // checkGraph has the graph pass the checks of every graph, and says at which node each
-// fault lies.
+// fault lies. What is told at better places already is left out of it, so that it goes
+// on to what is behind that.
 func (d *definition) checkGraph(index map[string]int) {
 	g := events.Graph{Edges: buildEdges(d.pipe)}
+	seen := map[string]bool{}
 	for _, n := range inOrder(d.pipe.Nodes) {
-		g.Nodes = append(g.Nodes, events.Node{ID: n.ID, Task: n.Task, In: n.In, Out: n.Out})
+		if !seen[n.ID] {
+			g.Nodes = append(g.Nodes, events.Node{ID: n.ID, Task: TaskRegister, In: n.In, Out: n.Out})
+		}
+		seen[n.ID] = true
 	}
 	given := map[string]bool{}
 	for key := range d.given() {
 		given[key] = true
 	}
-	for _, r := range CheckGraph(g, given) {
-		switch r.Code {
-		case "node_duplicate", "task_unknown", "edge_dangling", "graph_empty", "input_missing":
-			continue // told at their places
+	reasons := CheckGraph(g, given)
+	// With two nodes or writers of one name the order is anybody's guess.
+	unclear := len(g.Nodes) < len(d.pipe.Nodes) || slices.ContainsFunc(reasons, func(r events.Reason) bool { return r.Code == "output_duplicate" })
+	for _, r := range reasons {
+		if unclear && (r.Code == "graph_cycle" || r.Code == "node_unreachable") {
+			continue
 		}
-		if i, known := index[strings.TrimPrefix(r.Field, "/graph/")]; known {
+		if i, known := index[strings.TrimPrefix(r.Field, "/graph/")]; known && r.Code != "input_missing" {
 			d.fault(d.node(i), r.Code, r.Detail)
 		}
 	}

@@ -114,4 +114,3 @@ func unknownPipeline(r events.Request) []events.Reason {
 	}
 	return out
 }
-

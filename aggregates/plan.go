@@ -363,4 +363,3 @@ func scaleWeights(nodes []events.Node) {
 		nodes[i].Weight /= sum
 	}
 }
-

@@ -116,7 +116,9 @@ func TestRerunFromAStage(t *testing.T) {
 
 func TestAnotherEngineOrOptionMakesAnotherResult(t *testing.T) {
 	t.Parallel()
-	parent := finished(t, func(s *script) { s.env.Engines = withEngines(events.TaskCapability{Task: aggregates.TaskSpeech, Engine: "flite", Version: "2", Model: "slt"}) })
+	parent := finished(t, func(s *script) {
+		s.env.Engines = withEngines(events.TaskCapability{Task: aggregates.TaskSpeech, Engine: "flite", Version: "2", Model: "slt"})
+	})
 	_, scheduled, _ := again(t, parent, "", func(r *events.Request) { r.Options = map[string]any{"seed": 8.0} })
 	if !slices.Contains(scheduled, "render") || slices.Contains(scheduled, "tts") {
 		t.Errorf("another seed: scheduled %v", scheduled)

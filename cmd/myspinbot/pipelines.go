@@ -163,9 +163,9 @@ func listPipelines(ctx context.Context, c *client, asJSON bool, stdout io.Writer
 		now := "real"
 		switch {
 		case len(p.Missing) > 0:
-			now = "cannot: " + strings.Join(p.Missing, ", ")
+			now = "cannot: " + few(p.Missing)
 		case len(p.Unreal) > 0:
-			now = "preview: " + strings.Join(p.Unreal, ", ")
+			now = "preview: " + few(p.Unreal)
 		}
 		id := p.ID
 		if p.Own {
@@ -180,6 +180,15 @@ func listPipelines(ctx context.Context, c *client, asJSON bool, stdout io.Writer
 		fmt.Fprintln(t)
 	}
 	return t.Flush()
+}
+
+// few are the first of many words.
+func few(words []string) string {
+	const most = 3
+	if len(words) <= most {
+		return strings.Join(words, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(words[:most], ", "), len(words)-most)
 }
 
 // checkPipelines reads pipelines as every role does at its start, without any service.

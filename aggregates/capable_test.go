@@ -142,15 +142,20 @@ func TestARealJobTakesNoPreview(t *testing.T) {
 // A preview of the parent stands in for no real work, and a real result for no preview.
 func TestReuseObeysTheEngines(t *testing.T) {
 	t.Parallel()
-	parent := finished(t, func(*script) {}) // its results are previews
+	// Its results are previews, made after the real engines that are announced went away,
+	// so that they bear the real ones' name.
+	parent := finished(t, func(s *script) { s.env.Engines = aggregates.EnginesOf(realTasks()...) })
 	reused, _, _ := again(t, parent, "", func(r *events.Request) { r.Engines = events.EnginesAuto })
 	if !slices.Contains(reused, "script") {
 		t.Errorf("auto reused %v", reused)
 	}
-	parent.env.Engines = aggregates.EnginesOf(realTasks()...)
 	reused, scheduled, _ := again(t, parent, "", func(r *events.Request) { r.Engines = events.EnginesReal })
 	if len(reused) > 0 || !slices.Contains(scheduled, "script") {
 		t.Errorf("real work reused %v and scheduled %v", reused, scheduled)
+	}
+	parent = finished(t, func(*script) {}) // by an engine that is none of the built-in ones
+	if reused, scheduled, _ = again(t, parent, "", func(r *events.Request) { r.Engines = events.EnginesPreview }); len(reused) > 0 || !slices.Contains(scheduled, "script") {
+		t.Errorf("a preview reused %v and scheduled %v", reused, scheduled)
 	}
 }
 

@@ -114,6 +114,31 @@ func TestOwnPipelinesAndInfiniteTalkOnBuiltInEngines(t *testing.T) {
 	s.explained()
 }
 
+// The engines that pipelines want by name are those of ComfyUI templates that there are.
+func TestWantedEnginesAreTemplates(t *testing.T) {
+	t.Parallel()
+	own, err := loadPipelines(ownPipelines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := 0
+	for _, p := range own.Pipelines() {
+		for _, n := range p.Nodes {
+			if n.Engine == "" {
+				continue
+			}
+			wanted++
+			template, comfy := strings.CutPrefix(n.Engine, "comfyui-")
+			if _, err := os.Stat("../../gpu-consumers/workflows/" + template + ".json"); !comfy || err != nil {
+				t.Errorf("%s/%s wants %s: %v", p.Workflow, n.ID, n.Engine, err)
+			}
+		}
+	}
+	if wanted < 3 {
+		t.Errorf("only %d nodes want an engine", wanted)
+	}
+}
+
 // madeBy checks fidelity and engine of stages of the newest job.
 func (s *system) madeBy(pairs ...string) {
 	s.t.Helper()

@@ -72,20 +72,23 @@ func (d *decision) schedule(stage string, attempt int) {
 		return
 	}
 	n := d.job.Graph.Nodes[i]
-	hash := InputHash(d.job, n, d.s.Engines[n.Task])
+	engine := d.s.Engines.Name(n, d.job.Request.Engines)
+	hash := InputHash(d.job, n, engine)
 	if attempt == 1 && d.reuse(n, hash) {
 		return
 	}
 	batch := d.job.Request.Priority == events.PriorityBatch
 	d.emit(events.StageScheduled{
-		Partition: d.s.Place(n.Lane, d.s.Engines[n.Task], events.AttemptID(d.job.ID, stage, attempt), batch),
-		InputHash: hash, Engine: d.s.Engines[n.Task], TimeoutMS: n.TimeoutMS, Batch: batch, Reduce: d.job.Stages[i].Reduce,
+		Partition: d.s.Place(n.Lane, engine, events.AttemptID(d.job.ID, stage, attempt), batch),
+		InputHash: hash, Engine: engine, TimeoutMS: n.TimeoutMS, Batch: batch, Reduce: d.job.Stages[i].Reduce,
 	}, events.Columns{Stage: n.ID, Task: n.Task, Lane: n.Lane, Attempt: attempt, State: StageQueued})
 }
 
 // results are the values that the pipeline names as the job's outputs.
 func (d *decision) results() map[string]events.Value {
-	pipe, _ := FindPipeline(d.job.Graph.Mode, d.job.Graph.Variant)
+	r := d.job.Request
+	r.Mode, r.Variant = d.job.Graph.Mode, d.job.Graph.Variant
+	pipe, _ := pipelineOf(r)
 	out := map[string]events.Value{}
 	for name, key := range pipe.Results {
 		if v, ok := d.job.Values[key]; ok {

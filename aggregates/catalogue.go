@@ -13,8 +13,9 @@ const (
 	ModeTrainAndGenerate    = "train_and_generate"
 	ModeGenerateFromProfile = "generate_from_profile"
 
-	VariantSVDWav2Lip = "svd_wav2lip"
-	VariantSadTalker  = "sadtalker"
+	VariantSVDWav2Lip   = "svd_wav2lip"
+	VariantSadTalker    = "sadtalker"
+	VariantInfiniteTalk = "infinitetalk"
 
 	// A diagnostic job goes through four lanes and makes nothing.
 	ModeDiagnostic = "diagnostic"
@@ -65,6 +66,11 @@ type Pipeline struct {
 	Hidden   bool // not offered to users: it serves operators
 	Nodes    []PipelineNode
 	Results  map[string]string // name of a job's output → key of the value
+	// Params are the options that the pipeline offers; nil: those of its tasks that no
+	// node fixes.
+	Params []Param
+	// Definition is the pipeline as JSON where it is an installation's own.
+	Definition string
 }
 
 // PipelineNode is one task in a pipeline.
@@ -75,6 +81,12 @@ type PipelineNode struct {
 	In    map[string]string // input name → key; a key ending in "?" is optional
 	Out   map[string]string // output name → key
 	Pass  map[string]string // output name → key taken over when skipped
+	// Fixed are parameters of the task that the pipeline sets, and From those that it
+	// takes from an option of another name.
+	Fixed  map[string]any
+	From   map[string]string
+	Engine string  // that does it, or a built-in one as a preview; empty: any
+	Weight float64 // relative; 0: the task's own
 }
 
 const minute = int64(60_000)
@@ -146,7 +158,7 @@ func noopTask(lane string) TaskSpec {
 // NoopTask is the name of the lane's task that makes nothing.
 func NoopTask(lane string) string { return "noop." + lane }
 
-// pipelines are the four built-in graphs of the specification, and one for operators.
+// pipelines are the built-in graphs, and one for operators.
 var pipelines = []Pipeline{
 	{Workflow: WorkflowTrainAndGenerate, Mode: ModeTrainAndGenerate, Variant: VariantSVDWav2Lip, Title: "Scene video from the portrait, speech, lip-sync",
 		Nodes: slices.Concat(opening(resolveProfile), []PipelineNode{trainLora, trainVoice, renderNode("portrait", "lora?", "train_lora"), speechNode("train_voice"), lipsyncOnClip}, closing), Results: results},
@@ -156,6 +168,10 @@ var pipelines = []Pipeline{
 		Nodes: slices.Concat(opening(loadProfile), []PipelineNode{renderNode("portrait", "lora?", "profile"), speechNode("profile"), lipsyncOnClip}, closing), Results: results},
 	{Workflow: WorkflowGenerateFromProfile, Mode: ModeGenerateFromProfile, Variant: VariantSadTalker, Title: "Talking head of a profile",
 		Nodes: slices.Concat(opening(loadProfile), []PipelineNode{speechNode("profile"), lipsyncOnPortrait}, closing), Results: results},
+	{Workflow: WorkflowTrainAndGenerate, Mode: ModeTrainAndGenerate, Variant: VariantInfiniteTalk, Title: "Long talking video from the portrait by InfiniteTalk, with a cloned voice",
+		Nodes: slices.Concat(opening(resolveProfile), []PipelineNode{trainVoice, speechNode("train_voice"), infiniteTalk}, closing), Results: results},
+	{Workflow: WorkflowGenerateFromProfile, Mode: ModeGenerateFromProfile, Variant: VariantInfiniteTalk, Title: "Long talking video of a profile by InfiniteTalk",
+		Nodes: slices.Concat(opening(loadProfile), []PipelineNode{speechNode("profile"), infiniteTalk}, closing), Results: results},
 	{Workflow: WorkflowDiagnostic, Mode: ModeDiagnostic, Variant: VariantNoop, Title: "Four lanes, nothing made", Hidden: true, Nodes: []PipelineNode{
 		{ID: events.LaneScript, Task: NoopTask(events.LaneScript)},
 		{ID: "approval", Task: TaskApproval, After: []string{events.LaneScript}},
@@ -179,6 +195,8 @@ var (
 		In: map[string]string{"clip": "clip", "speech": "speech", "timing": "timing?"}, Out: map[string]string{"talking": "talking"}}
 	lipsyncOnPortrait = PipelineNode{ID: "lipsync", Task: TaskLipsync,
 		In: map[string]string{"portrait": "portrait", "speech": "speech", "timing": "timing?"}, Out: map[string]string{"talking": "talking"}}
+	infiniteTalk = PipelineNode{ID: "lipsync", Task: TaskLipsync, Engine: "comfyui-infinitetalk",
+		In: map[string]string{"portrait": "portrait", "speech": "speech", "timing": "timing?", "scene": "scene?"}, Out: map[string]string{"talking": "talking"}}
 	closing = []PipelineNode{
 		{ID: "upscale", Task: TaskUpscale, In: map[string]string{"video": "talking"}, Out: map[string]string{"video": "upscaled"}, Pass: map[string]string{"video": "talking"}},
 		{ID: "assemble", Task: TaskAssemble, In: map[string]string{"video": "upscaled", "speech": "speech", "timing": "timing?", "narration": "narration"},
@@ -257,11 +275,14 @@ func distinct(f func(Pipeline) string) []string {
 // Options lists the parameters that a pipeline's user may set: those of its
 // tasks, each name once (tasks that share a name share the value).
 func (p Pipeline) Options() []Param {
+	if p.Params != nil {
+		return p.Params
+	}
 	var out []Param
 	for _, n := range p.Nodes {
 		t, _ := Task(n.Task)
 		for _, q := range t.Params {
-			if !slices.ContainsFunc(out, func(o Param) bool { return o.Name == q.Name }) {
+			if _, fixed := n.Fixed[q.Name]; !fixed && !slices.ContainsFunc(out, func(o Param) bool { return o.Name == q.Name }) {
 				out = append(out, q)
 			}
 		}

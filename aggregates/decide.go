@@ -32,10 +32,9 @@ func DefaultPolicy() Policy {
 type Surroundings struct {
 	At      time.Time // of the decision; not before any earlier fact of the partition
 	Policy  Policy
-	Profile *events.ProfileSnapshot   // that the request names, when the tenant has it
-	Tasks   map[string]bool           // announced by workers
-	Gaps    map[string]events.TaskGap // by task
-	Engines map[string]string         // by task: what would make a result, see Workers.Engines
+	Profile *events.ProfileSnapshot     // that the request names, when the tenant has it
+	Engines Engines                     // announced by workers
+	Gaps    map[string][]events.TaskGap // see Workers.Gaps
 	// Place picks the partition of a lane's topic for an attempt; model is the
 	// identity of the task's engine.
 	Place func(lane, model, attemptID string, batch bool) int32
@@ -191,7 +190,7 @@ func (d *decision) nodeColumns(stage, state string) events.Columns {
 func (d *decision) submit(c events.JobSubmit) {
 	r := Defaults(c.Request)
 	d.emit(events.JobSubmitted{Request: r, Parent: c.Parent}, events.Columns{State: JobQueued, Variant: r.Variant})
-	g, reasons := Plan(PlanInput{JobID: d.cause.AggregateID, Request: r, Profile: d.s.Profile, Tasks: d.s.Tasks, Gaps: d.s.Gaps, Limits: d.s.Policy.Limits})
+	g, reasons := Plan(PlanInput{JobID: d.cause.AggregateID, Request: r, Profile: d.s.Profile, Engines: d.s.Engines, Gaps: d.s.Gaps, Limits: d.s.Policy.Limits})
 	if len(reasons) > 0 {
 		d.emit(events.JobRejected{Reasons: reasons}, events.Columns{State: JobRejected, Variant: r.Variant, ErrorClass: events.ClassInvalidInput})
 		return
@@ -202,7 +201,7 @@ func (d *decision) submit(c events.JobSubmit) {
 	}
 	d.emit(events.JobPlanned{
 		Graph: g, DeadlineMS: from.Add(d.s.Policy.JobDeadline).UnixMilli(),
-		Tasks: slices.Sorted(maps.Keys(d.s.Tasks)), Profile: d.s.Profile,
+		Tasks: d.s.Engines.Tasks(), Profile: d.s.Profile,
 	}, events.Columns{State: state, Variant: r.Variant})
 	if d.job.State != JobScheduled {
 		d.advance()
@@ -239,6 +238,10 @@ func (d *decision) succeeded(t events.TaskSucceeded) {
 	node := d.job.Graph.Nodes[i]
 	if v := t.Verdict; v != nil && !v.Allowed && node.Task != TaskSafety {
 		d.failed(failure{class: events.ClassEngineRejected, message: "the finished video did not pass its check: " + firstDetail(v.Reasons), hint: "look at the stage's reasons in the job's events"})
+		return
+	}
+	if d.job.Request.Engines == events.EnginesReal && !events.IsReal(t.Fidelity) {
+		d.failed(failure{class: events.ClassEngineUnavailable, message: "the result is of fidelity " + t.Fidelity + ", and the job takes none but full", hint: "look after the configured engine, or ask with engines auto"})
 		return
 	}
 	if t.ReusedFrom != nil {

@@ -31,7 +31,7 @@ type script struct {
 func newScript(t *testing.T) *script {
 	t.Helper()
 	return &script{t: t, at: start, env: aggregates.Surroundings{
-		Policy: aggregates.DefaultPolicy(), Tasks: everyTask(), Profile: snapshot, Place: func(string, string, string, bool) int32 { return 1 },
+		Policy: aggregates.DefaultPolicy(), Engines: everyTask(), Profile: snapshot, Place: func(string, string, string, bool) int32 { return 1 },
 	}}
 }
 

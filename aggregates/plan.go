@@ -7,7 +7,8 @@
 //  4. The approval gate is part of the plan only where it is asked for, or where the
 //     request brings an edited narration.
 //  5. Training without samples and upscaling by 1 are planned as skipped, with a reason.
-//  6. Every task that will run is announced by some worker.
+//  6. Every task that will run is announced by some worker, by an engine that the job
+//     allows and that works with the inputs that there are.
 //  7. The graph is a DAG with one entry, and its weights add up to 1.
 //
 // A refusal gives all reasons at once.
@@ -28,9 +29,9 @@ import (
 type PlanInput struct {
 	JobID   string // seeds what the request leaves open
 	Request events.Request
-	Profile *events.ProfileSnapshot   // generate-only: nil when the tenant has no such profile
-	Tasks   map[string]bool           // announced by workers; nil: not asked about
-	Gaps    map[string]events.TaskGap // by task: why nobody can run it
+	Profile *events.ProfileSnapshot     // generate-only: nil when the tenant has no such profile
+	Engines Engines                     // announced by workers; zero: not asked about
+	Gaps    map[string][]events.TaskGap // by task: why an engine cannot work
 	Limits  Limits
 }
 
@@ -40,34 +41,26 @@ type Limits struct {
 	MaxResolution      string
 }
 
-// Defaults fills mode, variant and workflow where the request leaves them open.
-func Defaults(r events.Request) events.Request {
-	if r.Mode == "" {
-		r.Mode = ModeTrainAndGenerate
-	}
-	if r.Variant == "" {
-		r.Variant = VariantSVDWav2Lip
-	}
-	if p, ok := FindPipeline(r.Mode, r.Variant); ok && r.Workflow == "" {
-		r.Workflow = p.Workflow
-	}
-	return r
-}
-
 // Plan makes the job's graph.
 func Plan(in PlanInput) (events.Graph, []events.Reason) {
 	r := Defaults(in.Request)
-	pipe, ok := FindPipeline(r.Mode, r.Variant)
-	if !ok {
-		return events.Graph{}, unknownPipeline(r)
+	pipe, unknown := pipelineOf(r)
+	if unknown != nil {
+		return events.Graph{}, unknown
+	}
+	var reasons []events.Reason
+	if (r.Approval || r.Edit != nil) && !pipe.has(TaskApproval) {
+		reasons = append(reasons, events.Reason{Code: "approval_unsupported", Field: "/approval", Detail: "pipeline " + pipe.Workflow + " has no stage at which a script is approved or edited"})
 	}
 	if !r.Approval && r.Edit == nil {
 		pipe = pipe.without(TaskApproval)
 	}
-	var reasons []events.Reason
 	if r.Priority != "" && r.Priority != events.PriorityInteractive && r.Priority != events.PriorityBatch {
 		reasons = append(reasons, events.Reason{Code: "priority_unknown", Field: "/priority",
 			Detail: "priority must be " + events.PriorityInteractive + " or " + events.PriorityBatch})
+	}
+	if r.Engines != "" && !slices.Contains(EngineChoices, r.Engines) {
+		reasons = append(reasons, events.Reason{Code: "engines_unknown", Field: "/engines", Detail: "engines must be one of " + strings.Join(EngineChoices, ", ")})
 	}
 	if r.Workflow != pipe.Workflow {
 		reasons = append(reasons, events.Reason{Code: "workflow_mismatch", Field: "/pipeline",
@@ -86,26 +79,12 @@ func Plan(in PlanInput) (events.Graph, []events.Reason) {
 		g.Edges = buildEdges(pipe)
 		scaleWeights(g.Nodes)
 		reasons = append(reasons, CheckGraph(g, given)...)
-		reasons = append(reasons, checkCapabilities(g, in)...)
+		reasons = append(reasons, checkCapabilities(g, in, given)...)
 	}
 	if len(reasons) > 0 {
 		return events.Graph{}, reasons
 	}
 	return g, nil
-}
-
-func unknownPipeline(r events.Request) []events.Reason {
-	var out []events.Reason
-	if !slices.ContainsFunc(pipelines, func(p Pipeline) bool { return p.Mode == r.Mode }) {
-		out = append(out, events.Reason{Code: "mode_unknown", Field: "/mode", Detail: "mode must be one of " + strings.Join(Modes(), ", ")})
-	}
-	if !slices.ContainsFunc(pipelines, func(p Pipeline) bool { return p.Variant == r.Variant }) {
-		out = append(out, events.Reason{Code: "variant_unknown", Field: "/variant", Detail: "variant must be one of " + strings.Join(Variants(), ", ")})
-	}
-	if out == nil {
-		out = append(out, events.Reason{Code: "variant_unknown", Field: "/variant", Detail: "variant " + r.Variant + " has no pipeline for mode " + r.Mode})
-	}
-	return out
 }
 
 // checkOptions gives the options in canonical form, without defaults.
@@ -127,16 +106,36 @@ func checkOptions(pipe Pipeline, given map[string]any, lim Limits) (map[string]a
 		}
 		opts[name] = v
 	}
-	if d, ok := opts["duration_seconds"].(float64); ok && lim.MaxDurationSeconds > 0 && d > float64(lim.MaxDurationSeconds) {
-		reasons = append(reasons, events.Reason{Code: "limit_exceeded", Field: "/options/duration_seconds",
-			Detail: fmt.Sprintf("this installation allows at most %d seconds", lim.MaxDurationSeconds)})
+	return opts, append(reasons, checkLimits(pipe, opts, lim)...)
+}
+
+// checkLimits holds the options that become a length or a size against the limits,
+// whatever the pipeline calls them.
+func checkLimits(pipe Pipeline, opts map[string]any, lim Limits) []events.Reason {
+	names := map[string]string{"duration_seconds": "duration_seconds", "resolution": "resolution"} // option → task's parameter
+	for _, n := range pipe.Nodes {
+		for param, option := range n.From {
+			names[option] = param
+		}
 	}
-	if v, ok := opts["resolution"].(string); ok && lim.MaxResolution != "" &&
-		slices.Index(resolution.Enum, v) > slices.Index(resolution.Enum, lim.MaxResolution) {
-		reasons = append(reasons, events.Reason{Code: "limit_exceeded", Field: "/options/resolution",
-			Detail: "this installation allows at most " + lim.MaxResolution})
+	var reasons []events.Reason
+	for _, option := range slices.Sorted(maps.Keys(names)) {
+		v, given := opts[option]
+		if !given {
+			continue
+		}
+		switch field := "/options/" + option; names[option] {
+		case "duration_seconds":
+			if d, ok := v.(float64); ok && lim.MaxDurationSeconds > 0 && d > float64(lim.MaxDurationSeconds) {
+				reasons = append(reasons, events.Reason{Code: "limit_exceeded", Field: field, Detail: fmt.Sprintf("this installation allows at most %d seconds", lim.MaxDurationSeconds)})
+			}
+		case "resolution":
+			if s, ok := v.(string); ok && lim.MaxResolution != "" && slices.Index(resolution.Enum, s) > slices.Index(resolution.Enum, lim.MaxResolution) {
+				reasons = append(reasons, events.Reason{Code: "limit_exceeded", Field: field, Detail: "this installation allows at most " + lim.MaxResolution})
+			}
+		}
 	}
-	return opts, reasons
+	return reasons
 }
 
 func paramNames(ps []Param) []string {
@@ -262,17 +261,34 @@ func buildNodes(pipe Pipeline, opts map[string]any, given map[string]bool, jobID
 	for _, n := range pipe.Nodes {
 		t, _ := Task(n.Task)
 		node := events.Node{ID: n.ID, Task: n.Task, Plane: t.Plane, Lane: t.Lane, Out: n.Out, Pass: n.Pass,
-			In: n.In, Params: nodeParams(t, opts, jobID), Weight: t.Weight, TimeoutMS: t.Timeout}
+			In: n.In, Params: nodeParams(pipe, n, t, opts, jobID), Weight: t.Weight, TimeoutMS: t.Timeout, Engine: n.Engine}
+		if n.Weight > 0 {
+			node.Weight = n.Weight
+		}
 		node.Skip = skipReason(n, node.Params, given)
 		nodes = append(nodes, node)
 	}
 	return nodes
 }
 
-func nodeParams(t TaskSpec, opts map[string]any, jobID string) map[string]any {
+// nodeParams are what the pipeline fixes, what the options say, and defaults: first
+// those of the pipeline's own options, then the task's.
+func nodeParams(pipe Pipeline, n PipelineNode, t TaskSpec, opts map[string]any, jobID string) map[string]any {
 	params := map[string]any{}
 	for _, p := range t.Params {
-		switch v, ok := opts[p.Name]; {
+		if v, fixed := n.Fixed[p.Name]; fixed {
+			params[p.Name] = v
+			continue
+		}
+		option := p.Name
+		if other, renamed := n.From[p.Name]; renamed {
+			option = other
+		}
+		v, ok := opts[option]
+		if i := slices.IndexFunc(pipe.Params, func(o Param) bool { return o.Name == option }); !ok && i >= 0 && pipe.Params[i].Default != nil {
+			v, ok = pipe.Params[i].Default, true
+		}
+		switch {
 		case ok:
 			params[p.Name] = v
 		case p.Default != nil:
@@ -346,22 +362,4 @@ func scaleWeights(nodes []events.Node) {
 		}
 		nodes[i].Weight /= sum
 	}
-}
-
-func checkCapabilities(g events.Graph, in PlanInput) []events.Reason {
-	if in.Tasks == nil {
-		return nil
-	}
-	var reasons []events.Reason
-	for _, n := range g.Nodes {
-		if n.Lane == "" || n.Skip != "" || in.Tasks[n.Task] {
-			continue
-		}
-		detail := "no worker runs " + n.Task + " now"
-		if gap, ok := in.Gaps[n.Task]; ok {
-			detail += ": " + gap.Reason + "; " + gap.Hint
-		}
-		reasons = append(reasons, events.Reason{Code: "capability_missing", Field: "/variant", Detail: detail})
-	}
-	return reasons
 }

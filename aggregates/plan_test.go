@@ -30,18 +30,31 @@ func profileRequest() events.Request {
 	return events.Request{Mode: aggregates.ModeGenerateFromProfile, ProfileID: "prof", Inputs: map[string]events.Value{"script": text}}
 }
 
-// everyTask announces the whole catalogue.
-func everyTask() map[string]bool {
-	all := map[string]bool{}
+// everyTask announces the whole catalogue, but for the tasks that are left out.
+func everyTask(but ...string) aggregates.Engines { return aggregates.EnginesOf(announced(but...)...) }
+
+// withEngines announces the whole catalogue, some tasks by these engines alone.
+func withEngines(caps ...events.TaskCapability) aggregates.Engines {
+	var tasks []string
+	for _, c := range caps {
+		tasks = append(tasks, c.Task)
+	}
+	return aggregates.EnginesOf(append(announced(tasks...), caps...)...)
+}
+
+func announced(but ...string) []events.TaskCapability {
+	var all []events.TaskCapability
 	for _, t := range aggregates.Tasks() {
-		all[t.Name] = true
+		if !slices.Contains(but, t.Name) {
+			all = append(all, events.TaskCapability{Task: t.Name, Engine: "builtin", Fidelity: events.FidelityPreview, Builtin: true})
+		}
 	}
 	return all
 }
 
 func plan(t *testing.T, r events.Request) events.Graph {
 	t.Helper()
-	g, reasons := aggregates.Plan(aggregates.PlanInput{JobID: "j", Request: r, Profile: snapshot, Tasks: everyTask()})
+	g, reasons := aggregates.Plan(aggregates.PlanInput{JobID: "j", Request: r, Profile: snapshot, Engines: everyTask()})
 	if len(reasons) > 0 {
 		t.Fatalf("refused: %+v", reasons)
 	}
@@ -75,6 +88,9 @@ func TestGraphs(t *testing.T) {
 	withSamples.Options = map[string]any{"factor": 2.0}
 	talker := trainRequest()
 	talker.Variant = aggregates.VariantSadTalker
+	infinite, infiniteOfProfile := trainRequest(), profileRequest()
+	infinite.Variant, infiniteOfProfile.Variant = aggregates.VariantInfiniteTalk, aggregates.VariantInfiniteTalk
+	infinite.Inputs["voice"], infinite.Options = portrait, map[string]any{"factor": 2.0}
 	talkerOfProfile := profileRequest()
 	talkerOfProfile.Variant = aggregates.VariantSadTalker
 	closing := []string{"upscale- < lipsync", "assemble < safety tts upscale", "check < assemble tts", "register < assemble check"}
@@ -86,9 +102,11 @@ func TestGraphs(t *testing.T) {
 			"render < safety train_lora", "tts < safety train_voice", "lipsync < render tts"}, closing)},
 		"svd_wav2lip, train with samples, upscaled": {withSamples, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "train_lora < profile", "train_voice < profile",
 			"render < safety train_lora", "tts < safety train_voice", "lipsync < render tts", "upscale < lipsync"}, closing[1:])},
-		"sadtalker, train":      {talker, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "train_voice- < profile", "tts < safety train_voice", "lipsync < tts"}, closing)},
-		"svd_wav2lip, profile":  {profileRequest(), slices.Concat([]string{"script < ", "safety < script", "profile < safety", "render < profile safety", "tts < profile safety", "lipsync < render tts"}, closing)},
-		"sadtalker, of profile": {talkerOfProfile, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "tts < profile safety", "lipsync < profile tts"}, closing)},
+		"sadtalker, train":                           {talker, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "train_voice- < profile", "tts < safety train_voice", "lipsync < tts"}, closing)},
+		"infinitetalk, train with a voice, upscaled": {infinite, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "train_voice < profile", "tts < safety train_voice", "lipsync < safety tts", "upscale < lipsync"}, closing[1:])},
+		"infinitetalk, of profile":                   {infiniteOfProfile, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "tts < profile safety", "lipsync < profile safety tts"}, closing)},
+		"svd_wav2lip, profile":                       {profileRequest(), slices.Concat([]string{"script < ", "safety < script", "profile < safety", "render < profile safety", "tts < profile safety", "lipsync < render tts"}, closing)},
+		"sadtalker, of profile":                      {talkerOfProfile, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "tts < profile safety", "lipsync < profile tts"}, closing)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -170,8 +188,6 @@ func TestPlanRefuses(t *testing.T) {
 		f(&r)
 		return r
 	}
-	noLipsync := everyTask()
-	delete(noLipsync, aggregates.TaskLipsync)
 	for name, c := range map[string]struct {
 		in   aggregates.PlanInput
 		want []string // code field
@@ -194,8 +210,8 @@ func TestPlanRefuses(t *testing.T) {
 		"an input nobody reads":    {aggregates.PlanInput{Request: change(func(r *events.Request) { r.Inputs["music"] = portrait })}, []string{"input_unused /music"}},
 		"too many images": {aggregates.PlanInput{Request: change(func(r *events.Request) { r.Inputs["images"] = events.Value{Artifacts: make([]events.Artifact, 61)} })},
 			[]string{"input_invalid /images"}},
-		"disabled capability": {aggregates.PlanInput{Request: trainRequest(), Tasks: noLipsync,
-			Gaps: map[string]events.TaskGap{aggregates.TaskLipsync: {Reason: "no face weights", Hint: "run make deps"}}}, []string{"capability_missing /variant"}},
+		"disabled capability": {aggregates.PlanInput{Request: trainRequest(), Engines: everyTask(aggregates.TaskLipsync),
+			Gaps: map[string][]events.TaskGap{aggregates.TaskLipsync: {{Reason: "no face weights", Hint: "run make deps"}}}}, []string{"capability_missing /variant"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -219,8 +235,8 @@ func TestPlanRefuses(t *testing.T) {
 
 func TestRefusalSaysHowToMend(t *testing.T) {
 	t.Parallel()
-	_, reasons := aggregates.Plan(aggregates.PlanInput{Request: trainRequest(), Tasks: map[string]bool{},
-		Gaps: map[string]events.TaskGap{aggregates.TaskLipsync: {Reason: "no face weights", Hint: "run make deps"}}})
+	_, reasons := aggregates.Plan(aggregates.PlanInput{Request: trainRequest(), Engines: aggregates.EnginesOf(),
+		Gaps: map[string][]events.TaskGap{aggregates.TaskLipsync: {{Reason: "no face weights", Hint: "run make deps"}}}})
 	if !slices.ContainsFunc(reasons, func(r events.Reason) bool { return strings.Contains(r.Detail, "no face weights; run make deps") }) {
 		t.Errorf("no reason tells the gap: %+v", reasons)
 	}

@@ -50,7 +50,7 @@ func (d *decision) reuse(n events.Node, hash string) bool {
 		return false
 	}
 	r, ok := d.job.Parent.Results[hash]
-	if !ok {
+	if !ok || !d.s.Engines.allow(n.Task, d.job.Request.Engines, r.Result) {
 		return false
 	}
 	from := events.ReusedFrom{JobID: d.job.Parent.JobID, Stage: r.Stage, InputHash: hash}

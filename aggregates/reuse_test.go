@@ -116,12 +116,14 @@ func TestRerunFromAStage(t *testing.T) {
 
 func TestAnotherEngineOrOptionMakesAnotherResult(t *testing.T) {
 	t.Parallel()
-	parent := finished(t, func(s *script) { s.env.Engines = map[string]string{aggregates.TaskSpeech: "flite/2/slt"} })
+	parent := finished(t, func(s *script) {
+		s.env.Engines = withEngines(events.TaskCapability{Task: aggregates.TaskSpeech, Engine: "flite", Version: "2", Model: "slt"})
+	})
 	_, scheduled, _ := again(t, parent, "", func(r *events.Request) { r.Options = map[string]any{"seed": 8.0} })
 	if !slices.Contains(scheduled, "render") || slices.Contains(scheduled, "tts") {
 		t.Errorf("another seed: scheduled %v", scheduled)
 	}
-	parent.env.Engines = map[string]string{aggregates.TaskSpeech: "neural/1/x"}
+	parent.env.Engines = withEngines(events.TaskCapability{Task: aggregates.TaskSpeech, Engine: "neural", Version: "1", Model: "x"})
 	if _, scheduled, _ := again(t, parent, "", func(*events.Request) {}); !slices.Contains(scheduled, "tts") || slices.Contains(scheduled, "render") {
 		t.Errorf("another engine: scheduled %v", scheduled)
 	}

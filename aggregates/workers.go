@@ -1,4 +1,4 @@
-// The workers: which tasks can run now, and why the others cannot.
+// The workers: which engines can run tasks now, and why others cannot.
 
 package aggregates
 
@@ -45,39 +45,98 @@ func (w *Workers) Alive(now time.Time) []events.Message {
 	return out
 }
 
-// Engines names, for every task, what would make a result of it now: engine, version
-// and model of each worker at work that offers the task. It is part of the name of a
-// result, so that another engine or model never passes for the one that made it.
-func (w *Workers) Engines(now time.Time) map[string]string {
-	offered := map[string]map[string]bool{}
+// Engines are what the workers at work announce, and Gaps why others cannot work.
+func (w *Workers) Engines(now time.Time) Engines {
+	var all []events.TaskCapability
 	for _, m := range w.Alive(now) {
-		for _, t := range m.Data.(events.WorkerManifest).Tasks {
-			if offered[t.Task] == nil {
-				offered[t.Task] = map[string]bool{}
-			}
-			offered[t.Task][t.Engine+"/"+t.Version+"/"+t.Model] = true
-		}
+		all = append(all, m.Data.(events.WorkerManifest).Tasks...)
 	}
-	out := make(map[string]string, len(offered))
-	for task, engines := range offered {
-		out[task] = strings.Join(slices.Sorted(maps.Keys(engines)), " ")
-	}
-	return out
+	return EnginesOf(all...)
 }
 
-// Tasks are the tasks that some worker at work announces, and for the others why
-// a worker cannot run them.
-func (w *Workers) Tasks(now time.Time) (map[string]bool, map[string]events.TaskGap) {
-	can, gaps := map[string]bool{}, map[string]events.TaskGap{}
+// Gaps are by task, those of configured engines first: they say what somebody wanted.
+func (w *Workers) Gaps(now time.Time) map[string][]events.TaskGap {
+	gaps := map[string][]events.TaskGap{}
 	for _, m := range w.Alive(now) {
-		d := m.Data.(events.WorkerManifest)
-		for _, t := range d.Tasks {
-			can[t.Task] = true
-		}
-		for _, g := range d.Unavailable {
-			gaps[g.Task] = g
+		for _, g := range m.Data.(events.WorkerManifest).Unavailable {
+			if !slices.Contains(gaps[g.Task], g) {
+				gaps[g.Task] = append(gaps[g.Task], g)
+			}
 		}
 	}
-	maps.DeleteFunc(gaps, func(task string, _ events.TaskGap) bool { return can[task] })
-	return can, gaps
+	for _, of := range gaps {
+		slices.SortStableFunc(of, func(a, b events.TaskGap) int { return rank(a) - rank(b) })
+	}
+	return gaps
+}
+
+func rank(g events.TaskGap) int {
+	if g.Builtin {
+		return 1
+	}
+	return 0
+}
+
+// Engines are the engines that can run tasks now. The zero value says that nobody
+// asked for them. It is never changed.
+type Engines struct {
+	byTask map[string][]events.TaskCapability
+	all    map[string]string // by task: the name of all of them
+}
+
+// EnginesOf gathers engines; equal ones of several workers count once.
+func EnginesOf(caps ...events.TaskCapability) Engines {
+	e := Engines{byTask: map[string][]events.TaskCapability{}, all: map[string]string{}}
+	for _, c := range caps {
+		if !slices.Contains(e.byTask[c.Task], c) {
+			e.byTask[c.Task] = append(e.byTask[c.Task], c)
+		}
+	}
+	for task, of := range e.byTask {
+		e.all[task] = named(of)
+	}
+	return e
+}
+
+// Asked says whether anybody asked the workers at all.
+func (e Engines) Asked() bool { return e.byTask != nil }
+
+// Tasks are those that some engine runs, sorted.
+func (e Engines) Tasks() []string { return slices.Sorted(maps.Keys(e.byTask)) }
+
+// Name says what would make a result of the node now: engine, version and model of
+// each that may. It is part of the name of a result, so that another engine or model
+// never passes for the one that made it.
+func (e Engines) Name(n events.Node, engines string) string {
+	if engines == "" && n.Engine == "" {
+		return e.all[n.Task]
+	}
+	return named(slices.DeleteFunc(slices.Clone(e.byTask[n.Task]), func(c events.TaskCapability) bool { return !c.Serves(engines, n.Engine) }))
+}
+
+func named(of []events.TaskCapability) string {
+	names := map[string]bool{}
+	for _, c := range of {
+		names[c.Engine+"/"+c.Version+"/"+c.Model] = true
+	}
+	return strings.Join(slices.Sorted(maps.Keys(names)), " ")
+}
+
+// serve says whether some engine may do the node's work; has says which of the node's
+// inputs there will be.
+func (e Engines) serve(n events.Node, engines string, has func(input string) bool) bool {
+	return slices.ContainsFunc(e.byTask[n.Task], func(c events.TaskCapability) bool {
+		return c.Serves(engines, n.Engine) && (c.Takes == "" || has(c.Takes))
+	})
+}
+
+// allow says whether a result is one that a job with that choice of engines takes.
+func (e Engines) allow(task, engines string, r events.Result) bool {
+	switch engines {
+	case events.EnginesReal:
+		return events.IsReal(r.Fidelity)
+	case events.EnginesPreview:
+		return slices.ContainsFunc(e.byTask[task], func(c events.TaskCapability) bool { return c.Builtin && c.Engine == r.Engine })
+	}
+	return true
 }

@@ -3,7 +3,6 @@
 package api
 
 import (
-	"slices"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -21,8 +20,10 @@ type pipelineView struct {
 	Optional []string       `json:"optional_inputs"`
 	Options  map[string]any `json:"options"` // JSON Schema of the request's options
 	Nodes    []pipelineNode `json:"nodes"`
-	Runnable bool           `json:"runnable"` // now, with every stage
-	Missing  []string       `json:"missing"`  // tasks that no worker runs now
+	Runnable bool           `json:"runnable"`     // now, with every stage
+	Missing  []string       `json:"missing"`      // tasks that no worker runs now
+	Unreal   []string       `json:"missing_real"` // tasks that no real engine runs now
+	Own      bool           `json:"own"`          // this installation's, not built in
 }
 
 type pipelineNode struct {
@@ -30,11 +31,14 @@ type pipelineNode struct {
 	Task  string  `json:"task"`
 	Plane string  `json:"plane"`
 	Lane  *string `json:"lane"`
+	// Engine is the one that the pipeline wants; a built-in one stands in for it.
+	Engine *string `json:"engine"`
 }
 
-// viewPipeline describes a pipeline; tasks are those that can run now.
-func viewPipeline(p aggregates.Pipeline, tasks map[string]bool) pipelineView {
-	v := pipelineView{ID: p.Workflow, Mode: p.Mode, Variant: p.Variant, Title: p.Title, Missing: []string{}}
+// viewPipeline describes a pipeline; engines are those that can run now.
+func viewPipeline(p aggregates.Pipeline, engines aggregates.Engines) pipelineView {
+	v := pipelineView{ID: p.Workflow, Mode: p.Mode, Variant: p.Variant, Title: p.Title, Own: p.Definition != "",
+		Missing: orEmpty(p.Missing(engines, events.EnginesAuto)), Unreal: orEmpty(p.Missing(engines, events.EnginesReal))}
 	v.Required, v.Optional = p.Inputs()
 	v.Required, v.Optional = orEmpty(v.Required), orEmpty(v.Optional)
 	options := map[string]any{}
@@ -44,10 +48,7 @@ func viewPipeline(p aggregates.Pipeline, tasks map[string]bool) pipelineView {
 	v.Options = map[string]any{"type": "object", "additionalProperties": false, "properties": options}
 	for _, n := range p.Nodes {
 		t, _ := aggregates.Task(n.Task)
-		v.Nodes = append(v.Nodes, pipelineNode{ID: n.ID, Task: n.Task, Plane: t.Plane, Lane: opt(t.Lane)})
-		if t.Lane != "" && !tasks[n.Task] && !slices.Contains(v.Missing, n.Task) {
-			v.Missing = append(v.Missing, n.Task)
-		}
+		v.Nodes = append(v.Nodes, pipelineNode{ID: n.ID, Task: n.Task, Plane: t.Plane, Lane: opt(t.Lane), Engine: opt(n.Engine)})
 	}
 	v.Runnable = len(v.Missing) == 0
 	return v
@@ -57,13 +58,13 @@ func (s *Server) listPipelines(c *fiber.Ctx) error {
 	if err := checkQuery(c); err != nil {
 		return err
 	}
-	tasks, _, _ := s.known.capabilities()
+	engines, _, _ := s.known.capabilities()
 	out := listOf[pipelineView]{Items: []pipelineView{}}
-	for _, p := range aggregates.Pipelines() {
-		out.Items = append(out.Items, viewPipeline(p, tasks))
+	for _, p := range s.cfg.Catalogue.Pipelines() {
+		out.Items = append(out.Items, viewPipeline(p, engines))
 	}
 	// The operators' own is shown only where somebody has set it up.
-	if v := viewPipeline(aggregates.Diagnostic(), tasks); v.Runnable {
+	if v := viewPipeline(aggregates.Diagnostic(), engines); v.Runnable {
 		out.Items = append(out.Items, v)
 	}
 	return c.JSON(out)
@@ -74,6 +75,7 @@ type taskView struct {
 	Plane     string       `json:"plane"`
 	Lane      *string      `json:"lane"` // null: decided without a worker
 	Available bool         `json:"available"`
+	Real      bool         `json:"real"` // some engine makes the real thing, not a preview
 	Engines   []engineView `json:"engines"`
 	Gaps      []gapView    `json:"gaps"`
 }
@@ -84,6 +86,8 @@ type engineView struct {
 	Model    *string `json:"model"`
 	Version  *string `json:"version"`
 	Fidelity string  `json:"fidelity"` // full, preview, prepared or simulated
+	Builtin  bool    `json:"builtin"`  // part of this program
+	Takes    *string `json:"takes"`    // input without which it does not work
 }
 
 type gapView struct {
@@ -91,6 +95,8 @@ type gapView struct {
 	Engine string `json:"engine"`
 	Reason string `json:"reason"`
 	Hint   string `json:"hint"`
+
+	Builtin bool `json:"builtin"`
 }
 
 func (s *Server) getCapabilities(c *fiber.Ctx) error {
@@ -100,20 +106,20 @@ func (s *Server) getCapabilities(c *fiber.Ctx) error {
 	out := listOf[taskView]{Items: []taskView{}}
 	workers := s.known.list()
 	for _, t := range aggregates.Tasks() {
-		v := taskView{Task: t.Name, Plane: t.Plane, Lane: opt(t.Lane), Available: t.Lane == "", Engines: []engineView{}, Gaps: []gapView{}}
+		v := taskView{Task: t.Name, Plane: t.Plane, Lane: opt(t.Lane), Available: t.Lane == "", Real: t.Lane == "", Engines: []engineView{}, Gaps: []gapView{}}
 		for _, w := range workers {
 			if !s.known.alive(w) {
 				continue
 			}
 			for _, e := range w.manifest.Tasks {
 				if e.Task == t.Name {
-					v.Available = true
-					v.Engines = append(v.Engines, engineView{w.id, e.Engine, opt(e.Model), opt(e.Version), e.Fidelity})
+					v.Available, v.Real = true, v.Real || events.IsReal(e.Fidelity)
+					v.Engines = append(v.Engines, engineView{w.id, e.Engine, opt(e.Model), opt(e.Version), e.Fidelity, e.Builtin, opt(e.Takes)})
 				}
 			}
 			for _, g := range w.manifest.Unavailable {
 				if g.Task == t.Name {
-					v.Gaps = append(v.Gaps, gapView{w.id, g.Engine, g.Reason, g.Hint})
+					v.Gaps = append(v.Gaps, gapView{w.id, g.Engine, g.Reason, g.Hint, g.Builtin})
 				}
 			}
 		}

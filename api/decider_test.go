@@ -66,11 +66,12 @@ func (d *decider) decide(m events.Message) []events.Message {
 	}
 	d.last = at
 	j := d.jobs[m.AggregateID]
-	s := aggregates.Surroundings{At: at, Policy: aggregates.DefaultPolicy(), Tasks: map[string]bool{}, Place: func(string, string, string, bool) int32 { return 0 }}
-	s.Engines = map[string]string{}
+	s := aggregates.Surroundings{At: at, Policy: aggregates.DefaultPolicy(), Place: func(string, string, string, bool) int32 { return 0 }}
+	var caps []events.TaskCapability
 	for _, t := range allTasks() {
-		s.Tasks[t], s.Engines[t] = true, "test"
+		caps = append(caps, events.TaskCapability{Task: t, Engine: "test", Fidelity: events.FidelityPreview, Builtin: true})
 	}
+	s.Engines = aggregates.EnginesOf(caps...)
 	if c, ok := m.Data.(events.JobSubmit); ok {
 		s.Profile = d.profiles[c.Request.ProfileID].Snapshot()
 	}

@@ -44,6 +44,7 @@ type jobRequest struct {
 	Approval        bool           `json:"approval"`
 	Priority        string         `json:"priority"`
 	NotBefore       string         `json:"not_before"` // RFC 3339
+	Engines         string         `json:"engines"`
 	Consent         *struct {
 		By        string `json:"by"`
 		Statement string `json:"statement"`
@@ -66,6 +67,9 @@ type submitting struct {
 	uploads map[string]upload
 	graph   events.Graph
 	again   *again // of a retry or re-run
+
+	engines    string // that the job allows; empty: auto
+	definition string // of its pipeline, if that is an own one
 
 	notBefore int64         // Unix milliseconds; 0: at once
 	copying   time.Duration // granted for copying the uploads

@@ -45,7 +45,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	if err := checkQuery(c, "status", "variant", "mode", "profile_id", "parent_job_id", "position", "limit", "cursor"); err != nil {
 		return err
 	}
-	filter, err := jobFilter(c)
+	filter, err := s.jobFilter(c)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 var jobStatuses = []string{projections.JobScheduled, projections.JobQueued, projections.JobRunning, projections.JobWaitingApproval,
 	projections.JobSucceeded, projections.JobFailed, projections.JobCancelled, projections.JobRejected}
 
-func jobFilter(c *fiber.Ctx) (projections.JobFilter, error) {
+func (s *Server) jobFilter(c *fiber.Ctx) (projections.JobFilter, error) {
 	f := projections.JobFilter{Variant: copied(c, "variant"), Mode: copied(c, "mode"), ProfileID: copied(c, "profile_id"), ParentJobID: strings.ToLower(copied(c, "parent_job_id"))}
 	if list := copied(c, "status"); list != "" {
 		f.Statuses = strings.Split(list, ",")
@@ -94,7 +94,7 @@ func jobFilter(c *fiber.Ctx) (projections.JobFilter, error) {
 			return f, badParameter("status", "status is a list with commas of %s", strings.Join(jobStatuses, ", "))
 		}
 	}
-	variants, modes := append(aggregates.Variants(), aggregates.VariantNoop), append(aggregates.Modes(), aggregates.ModeDiagnostic)
+	variants, modes := append(s.cfg.Catalogue.Variants(), aggregates.VariantNoop), append(aggregates.Modes(), aggregates.ModeDiagnostic)
 	if f.Variant != "" && !slices.Contains(variants, f.Variant) {
 		return f, badParameter("variant", "variant must be one of %s", strings.Join(variants, ", "))
 	}

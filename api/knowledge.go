@@ -140,11 +140,10 @@ func (k *knowledge) list() []worker {
 	return slices.SortedFunc(maps.Values(k.workers), func(a, b worker) int { return strings.Compare(a.id, b.id) })
 }
 
-// capabilities are the tasks that living workers run, and for the others why not.
-func (k *knowledge) capabilities() (tasks map[string]bool, gaps map[string]events.TaskGap, alive int) {
+// capabilities are the engines of living workers, and why others cannot work.
+func (k *knowledge) capabilities() (engines aggregates.Engines, gaps map[string][]events.TaskGap, alive int) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	now := k.now()
-	tasks, gaps = k.tasks.Tasks(now)
-	return tasks, gaps, len(k.tasks.Alive(now))
+	return k.tasks.Engines(now), k.tasks.Gaps(now), len(k.tasks.Alive(now))
 }

@@ -26,7 +26,7 @@ func (sub *submitting) plan(ctx context.Context, faults []fault) error {
 	if b.Mode == aggregates.ModeDiagnostic && b.Variant == "" {
 		b.Variant = aggregates.VariantNoop
 	}
-	request := aggregates.Defaults(events.Request{Workflow: b.Pipeline, Mode: b.Mode, Variant: b.Variant, ProfileID: b.ProfileID,
+	request := sub.server.cfg.Catalogue.Defaults(events.Request{Workflow: b.Pipeline, Mode: b.Mode, Variant: b.Variant, ProfileID: b.ProfileID,
 		Options: plainNumbers(b.Options), Inputs: map[string]events.Value{}})
 	b.Mode, b.Variant, b.Pipeline, b.Options = request.Mode, request.Variant, request.Workflow, request.Options
 	faults = append(faults, sub.modeFaults()...)
@@ -40,6 +40,8 @@ func (sub *submitting) plan(ctx context.Context, faults []fault) error {
 	}
 	faults = append(faults, missing...)
 	request.Approval, request.Priority, request.NotBeforeMS = b.Approval, b.Priority, sub.notBefore
+	request.Engines = sub.server.engines(b.Engines, b.Mode)
+	sub.engines, sub.definition = request.Engines, request.Definition
 	graph, reasons, err := sub.planned(request)
 	if err != nil {
 		return err
@@ -58,6 +60,18 @@ func (sub *submitting) plan(ctx context.Context, faults []fault) error {
 	return sub.someWorker(ctx)
 }
 
+// engines is the choice as it lies on the log, where the usual one is left out. What the
+// operator has set is no matter of jobs that make nothing.
+func (s *Server) engines(asked, mode string) string {
+	if asked == "" && mode != aggregates.ModeDiagnostic {
+		asked = s.cfg.Engines
+	}
+	if asked == events.EnginesAuto {
+		return ""
+	}
+	return asked
+}
+
 // planned is what the job handler will make of the request, as far as is known here.
 func (sub *submitting) planned(request events.Request) (events.Graph, []events.Reason, error) {
 	s := sub.server
@@ -69,8 +83,8 @@ func (sub *submitting) planned(request events.Request) (events.Graph, []events.R
 		}
 	}
 	in := aggregates.PlanInput{JobID: sub.jobID, Request: request, Profile: profile, Limits: s.cfg.Limits}
-	if tasks, gaps, alive := s.known.capabilities(); alive > 0 {
-		in.Tasks, in.Gaps = tasks, gaps
+	if engines, gaps, alive := s.known.capabilities(); alive > 0 {
+		in.Engines, in.Gaps = engines, gaps
 	}
 	graph, reasons := aggregates.Plan(in)
 	return graph, reasons, nil

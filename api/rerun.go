@@ -36,6 +36,7 @@ type again struct {
 		From    string         `json:"from"`
 		Script  *string        `json:"script"`
 		Options map[string]any `json:"options"`
+		Engines string         `json:"engines"`
 	}
 	results events.Parent
 	parent  aggregates.Job
@@ -85,6 +86,9 @@ func (sub *submitting) planAgain(ctx context.Context, faults []fault) error {
 		faults = append(faults, wordless("script"))
 	}
 	a.request = a.child(sub.digest)
+	if a.body.Engines != "" {
+		a.request.Engines = sub.server.engines(a.body.Engines, a.request.Mode)
+	}
 	if script != nil {
 		a.request.Edit = &events.Value{Text: &events.Sealed{}}
 	}

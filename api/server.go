@@ -44,6 +44,10 @@ type Config struct {
 
 	// Limits are those of the job handler, so that a refusal comes at once.
 	Limits aggregates.Limits
+	// Catalogue is what can be asked for; the zero value has the built-in pipelines alone.
+	Catalogue aggregates.Catalogue
+	// Engines are those of jobs that say nothing about them; empty: events.EnginesAuto.
+	Engines string
 
 	Registerer prometheus.Registerer // default: a registry of this server's own
 	Gatherer   prometheus.Gatherer   // what /metrics shows; default: the same
@@ -138,7 +142,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	doc, err := loadContract()
+	doc, err := loadContract(cfg.Catalogue.Own()...)
 	if err != nil {
 		return nil, err
 	}

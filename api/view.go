@@ -108,6 +108,7 @@ type requestView struct {
 	Voice           int            `json:"voice"`
 	Consent         bool           `json:"consent"`
 	Approval        bool           `json:"approval"` // whether somebody has to approve the script
+	Engines         string         `json:"engines"`  // that may work for it: auto, real or preview
 }
 
 type graphView struct {
@@ -233,6 +234,7 @@ func viewRequest(o *opener, r *events.Request) *requestView {
 		Prompt: o.text(r.Inputs["prompt"].Text), Script: o.text(r.Inputs["script"].Text), VoiceTranscript: o.text(r.Inputs["voice_transcript"].Text),
 		Options: r.Options, Portrait: r.Inputs["portrait"].Present(), Images: len(r.Inputs["images"].Artifacts),
 		Voice: len(r.Inputs["voice"].Artifacts), Consent: r.Consent != nil, Approval: r.Approval, EditedScript: o.text(valueOf(r.Edit).Text),
+		Engines: cmp.Or(r.Engines, events.EnginesAuto),
 	}
 	if v.Options == nil {
 		v.Options = map[string]any{}

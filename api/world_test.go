@@ -313,7 +313,7 @@ func (w *world) announce(tasks []string, gaps ...events.TaskGap) {
 	m := events.WorkerManifest{Unavailable: gaps, Slots: map[string]int{"tts": 1}, Running: map[string]int{}}
 	for _, name := range tasks {
 		spec, _ := aggregates.Task(name)
-		m.Tasks = append(m.Tasks, events.TaskCapability{Task: name, Lane: spec.Lane, Engine: "test", Fidelity: events.FidelityPreview})
+		m.Tasks = append(m.Tasks, events.TaskCapability{Task: name, Lane: spec.Lane, Engine: "test", Fidelity: events.FidelityPreview, Builtin: true})
 	}
 	w.produce(events.TopicWorkers, events.Message{ID: "m", SchemaVersion: 1, AggregateType: events.AggregateWorker, AggregateID: "worker-1",
 		OccurredAt: time.Now().UTC(), CommandID: "m", CausationID: "m", CorrelationID: "m", Tenant: tenant, Actor: "worker-1", Data: m})

@@ -137,6 +137,8 @@ func (w *dataWriter) submitted(r Request, parent *Parent) {
 	w.optInt("not_before_ms", r.NotBeforeMS)
 	w.text("priority", r.Priority)
 	w.text("parent_job_id", r.ParentJobID)
+	w.text("engines", r.Engines)
+	w.text("definition", r.Definition)
 	w.b = append(w.b, '}')
 }
 
@@ -192,6 +194,7 @@ func (w *dataWriter) node(n Node) {
 	w.float(n.Weight)
 	w.optInt("timeout_ms", n.TimeoutMS)
 	w.text("skip", n.Skip)
+	w.text("engine", n.Engine)
 	w.b = append(w.b, '}')
 }
 
@@ -220,6 +223,8 @@ func (w *dataWriter) run(d TaskRun) {
 	w.text("engine", d.Engine)
 	w.bool("share", d.Share)
 	w.optInt("reduce", int64(d.Reduce))
+	w.text("engines", d.Engines)
+	w.text("wants", d.Wants)
 }
 
 func (w *dataWriter) optTexts(k string, vs []string) {

@@ -24,6 +24,12 @@ type Request struct {
 	// Edit is a narration that takes the place of the one that the script stage made.
 	Edit        *Value `json:"edit,omitempty"`
 	ParentJobID string `json:"parent_job_id,omitempty"` // of a retry or re-run
+	// Engines says which engines may work for the job: one of the Engines constants;
+	// empty: EnginesAuto.
+	Engines string `json:"engines,omitempty"`
+	// Definition is the pipeline as JSON where it is an installation's own. Whoever
+	// plans the job plans it by these words, whatever files lie before him.
+	Definition string `json:"definition,omitempty"`
 }
 
 // Priorities of a job: interactive work goes before batch work on every lane.
@@ -57,7 +63,7 @@ type Consent struct {
 
 // JobSubmit asks for a job. The aggregate id is the job's.
 type JobSubmit struct {
-	jobInputV2
+	jobInputV3
 	Request Request `json:"request"`
 	Parent  *Parent `json:"parent,omitempty"`
 }

@@ -38,6 +38,9 @@ type Node struct {
 	Weight    float64           `json:"weight"` // share of the job's progress; all weights add up to 1
 	TimeoutMS int64             `json:"timeout_ms,omitempty"`
 	Skip      string            `json:"skip,omitempty"` // reason, when the plan leaves the node out
+	// Engine is the one that the pipeline wants for the node; where previews are
+	// allowed, a built-in one stands in for it. Empty: whichever there is.
+	Engine string `json:"engine,omitempty"`
 }
 
 // Edge says that To starts only after From has ended well.

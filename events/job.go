@@ -4,7 +4,7 @@ package events
 
 // JobSubmitted opens every job's stream.
 type JobSubmitted struct {
-	jobFactV2
+	jobFactV3
 	Request Request `json:"request"`
 	Parent  *Parent `json:"parent,omitempty"`
 }
@@ -14,7 +14,7 @@ func (JobSubmitted) EventType() string { return "job.submitted" }
 
 // JobPlanned carries the graph, and what the planner was told.
 type JobPlanned struct {
-	jobFactV1
+	jobFactV2
 	Graph      Graph            `json:"graph"`
 	DeadlineMS int64            `json:"deadline_ms"`       // Unix milliseconds; the job ends failed when it passes
 	Tasks      []string         `json:"tasks,omitempty"`   // tasks that some worker announced, sorted
@@ -86,7 +86,7 @@ func (JobCancelled) EventType() string { return "job.cancelled" }
 // JobCarriedForward repeats the whole state of a job that waits, so that a fold may
 // start here. It changes nothing.
 type JobCarriedForward struct {
-	jobFactV1
+	jobFactV2
 	State JobState `json:"state"`
 }
 

@@ -79,7 +79,8 @@ func (s *scanner) other(zero Payload) Payload { //nolint:gochecksumtype // the o
 	case TaskRun:
 		s.fields(member{"params", &d.Params}, member{"inputs", &d.Inputs}, member{"plane", &d.Plane}, member{"mode", &d.Mode},
 			member{"workflow_id", &d.Workflow}, member{"profile_id", &d.ProfileID}, member{"subject", &d.Subject}, member{"timeout_ms", &d.TimeoutMS},
-			member{"input_hash", &d.InputHash}, member{"engine", &d.Engine}, member{"share", &d.Share}, member{"reduce", &d.Reduce})
+			member{"input_hash", &d.InputHash}, member{"engine", &d.Engine}, member{"share", &d.Share}, member{"reduce", &d.Reduce},
+			member{"engines", &d.Engines}, member{"wants", &d.Wants})
 		return d
 	case TaskProgress:
 		s.fields(member{"percent", &d.Percent}, member{"step", &d.Step}, member{"steps", &d.Steps}, member{"message", &d.Message}, member{"eta_ms", &d.EtaMS})

@@ -13,7 +13,8 @@ func (s *scanner) request() (r Request) {
 	s.fields(member{"workflow_id", &r.Workflow}, member{"mode", &r.Mode}, member{"variant", &r.Variant}, member{"options", &r.Options},
 		member{"inputs", &r.Inputs}, member{"profile_id", &r.ProfileID}, member{"profile_name", &r.ProfileName}, member{"consent", &r.Consent},
 		member{"key_digest", &r.KeyDigest}, member{"body_digest", &r.BodyDigest}, member{"approval", &r.Approval},
-		member{"not_before_ms", &r.NotBeforeMS}, member{"priority", &r.Priority}, member{"edit", &r.Edit}, member{"parent_job_id", &r.ParentJobID})
+		member{"not_before_ms", &r.NotBeforeMS}, member{"priority", &r.Priority}, member{"edit", &r.Edit}, member{"parent_job_id", &r.ParentJobID},
+		member{"engines", &r.Engines}, member{"definition", &r.Definition})
 	return r
 }
 
@@ -99,7 +100,7 @@ func (s *scanner) edge() (e Edge) {
 func (s *scanner) node() (n Node) {
 	s.fields(member{"id", &n.ID}, member{"task", &n.Task}, member{"plane", &n.Plane}, member{"lane", &n.Lane}, member{"params", &n.Params},
 		member{"in", &n.In}, member{"out", &n.Out}, member{"pass", &n.Pass}, member{"weight", &n.Weight}, member{"timeout_ms", &n.TimeoutMS},
-		member{"skip", &n.Skip})
+		member{"skip", &n.Skip}, member{"engine", &n.Engine})
 	return n
 }
 

@@ -18,7 +18,7 @@ const (
 // TaskRun asks a lane to run one attempt of one stage. The columns hold job,
 // stage, task, attempt, lane and variant; the record's id is the attempt's.
 type TaskRun struct {
-	v2
+	v3
 	Params    map[string]any   `json:"params,omitempty"`
 	Inputs    map[string]Value `json:"inputs,omitempty"` // by input name of the node
 	Plane     string           `json:"plane"`
@@ -31,6 +31,8 @@ type TaskRun struct {
 	Engine    string           `json:"engine,omitempty"`     // that the name supposes: engine/version/model
 	Share     bool             `json:"share,omitempty"`      // a result of that name, whoever made it, may stand in for the work
 	Reduce    int              `json:"reduce,omitempty"`     // attempts that ran out of memory before this one
+	Engines   string           `json:"engines,omitempty"`    // that may do it, see Request.Engines
+	Wants     string           `json:"wants,omitempty"`      // engine that the node wants, see Node.Engine
 }
 
 // EventType implements Payload.
@@ -119,7 +121,7 @@ func (TaskProgress) EventType() string { return "task.progress" }
 
 // WorkerManifest says what a worker process can run now. The aggregate id is the worker's.
 type WorkerManifest struct {
-	v1
+	v2
 	Tasks       []TaskCapability `json:"tasks"`
 	Unavailable []TaskGap        `json:"unavailable,omitempty"`
 	Slots       map[string]int   `json:"slots"`   // by lane
@@ -140,6 +142,23 @@ type TaskCapability struct {
 	Model    string `json:"model,omitempty"`
 	Version  string `json:"version,omitempty"`
 	Fidelity string `json:"fidelity"`
+	Builtin  bool   `json:"builtin,omitempty"` // part of this program: no server, no model that somebody chose
+	Takes    string `json:"takes,omitempty"`   // input without which it does not work, though its task does; empty: none
+}
+
+// Serves says whether the engine may work where a job allows engines of that choice
+// and the node wants the named one.
+func (c TaskCapability) Serves(engines, wants string) bool {
+	if wants != "" && c.Engine != wants && !c.Builtin {
+		return false
+	}
+	switch engines {
+	case EnginesReal:
+		return IsReal(c.Fidelity)
+	case EnginesPreview:
+		return c.Builtin
+	}
+	return true
 }
 
 // TaskGap is a task that the worker could run if something were mended.
@@ -148,4 +167,16 @@ type TaskGap struct {
 	Engine string `json:"engine"`
 	Reason string `json:"reason"`
 	Hint   string `json:"hint"`
+	// Builtin is as in TaskCapability.
+	Builtin bool `json:"builtin,omitempty"`
 }
+
+// Engines that a job allows.
+const (
+	EnginesReal    = "real"    // results of fidelity full alone; nothing stands in
+	EnginesPreview = "preview" // this program's own alone
+	EnginesAuto    = "auto"    // the configured one when it is healthy, otherwise the built-in one
+)
+
+// IsReal says whether a result of that fidelity is one that EnginesReal allows.
+func IsReal(fidelity string) bool { return fidelity == FidelityFull }

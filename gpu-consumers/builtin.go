@@ -153,11 +153,11 @@ func (m *mediaTool) versionOf(ctx context.Context, engine string) (string, error
 	return revisions[engine] + " (ffmpeg " + version + ")", err
 }
 
-// capability is the announcement of an engine that runs ffmpeg.
+// capability is the announcement of a built-in engine that runs ffmpeg.
 func (m *mediaTool) capability(ctx context.Context, task, lane, engine, fidelity string) (events.TaskCapability, *events.TaskGap) {
 	version, err := m.versionOf(ctx, engine)
 	if err != nil {
-		return events.TaskCapability{}, &events.TaskGap{Task: task, Engine: engine, Reason: err.Error(), Hint: ffmpegInstall}
+		return events.TaskCapability{}, &events.TaskGap{Task: task, Engine: engine, Reason: err.Error(), Hint: ffmpegInstall, Builtin: true}
 	}
-	return events.TaskCapability{Task: task, Lane: lane, Engine: engine, Version: version, Fidelity: fidelity}, nil
+	return events.TaskCapability{Task: task, Lane: lane, Engine: engine, Version: version, Fidelity: fidelity, Builtin: true}, nil
 }

@@ -18,6 +18,9 @@ import (
 	"github.com/myspinbot/myspinbot/events"
 )
 
+// comfyTakes are the inputs without which templates of a task do not work.
+var comfyTakes = map[string]string{"lipsync.apply": "portrait", "render_video": "portrait", "upscale_video": "video"}
+
 // takes says whether the template can do this attempt; otherwise the next engine is asked.
 func (e *comfyEngine) takes(a *Attempt) bool {
 	fits := func(input string) bool {

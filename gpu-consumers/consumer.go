@@ -134,7 +134,7 @@ func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Reco
 	}
 	defer r.worker.stops.end(r.id)
 	if len(r.task.Inputs) == 0 {
-		r.light, r.can = r.worker.roster.light(r.cmd.Task)
+		r.light, r.can = r.worker.roster.light(r.cmd.Task, r.task.Engines, r.task.Wants)
 	}
 	r.tell(slog.LevelInfo, "node started")
 	space := workspace{parent: r.worker.dir}
@@ -157,6 +157,7 @@ func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Reco
 	a := &Attempt{
 		ID: r.id, JobID: r.cmd.JobID, Stage: r.cmd.Stage, Task: r.cmd.Task, Variant: r.cmd.Variant, Number: r.cmd.Attempt,
 		Params: r.task.Params, Reduce: r.task.Reduce, Profile: r.profile(), Progress: beats.report,
+		Engines: r.task.Engines, Wants: r.task.Wants,
 	}
 	engine, err := r.prepare(ctx, a, &space)
 	if err != nil {
@@ -168,6 +169,10 @@ func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Reco
 	}
 	if out == nil {
 		return nil, fmt.Errorf("engine %s gave neither a result nor an error", r.can.Engine)
+	}
+	if a.Engines == events.EnginesReal && !events.IsReal(out.Fidelity) {
+		return nil, &TaskError{Class: events.ClassEngineUnavailable, Message: fmt.Sprintf("engine %s made a result of fidelity %s, and the job takes none but full", r.can.Engine, out.Fidelity),
+			Hint: "look after the engine, or ask with engines " + events.EnginesAuto}
 	}
 	return r.succeed(ctx, space.root, out)
 }

@@ -36,6 +36,9 @@ type Attempt struct {
 	Texts                           map[string]string // clear text by input name
 	Files                           map[string][]File // local files by input name
 	Dir                             string            // absolute, empty, removed afterwards
+	// Engines are those that the job allows, and Wants the one that the node wants; see
+	// events.TaskCapability.Serves.
+	Engines, Wants string
 	// Reduce is how many attempts of the stage ran out of memory before this one: ask for
 	// less each time, and say so in the notes. An engine that cannot ignores it.
 	Reduce int

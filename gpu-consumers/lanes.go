@@ -3,6 +3,7 @@
 package gpu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -167,20 +168,21 @@ func (r *roster) until(ctx context.Context, ok func() bool) bool {
 	}
 }
 
-// light is the lightweight engine of a task, or nil.
-func (r *roster) light(task string) (lightweight, events.TaskCapability) {
+// light is the lightweight engine of a task that may serve, or nil.
+func (r *roster) light(task, engines, wants string) (lightweight, events.TaskCapability) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, s := range r.states {
-		if e, light := r.engines[i].(lightweight); light && s.known && s.gap == nil && s.can.Task == task {
+		if e, light := r.engines[i].(lightweight); light && s.known && s.gap == nil && s.can.Task == task && s.can.Serves(engines, wants) {
 			return e, s.can
 		}
 	}
 	return nil, events.TaskCapability{}
 }
 
-// pick is the first engine that can run the attempt, and what it said of itself,
-// once every engine has answered. Without one the error says what to mend.
+// pick is the first engine that the job allows and that can run the attempt, and what
+// it said of itself, once every engine has answered. Without one the error says what
+// to mend.
 func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapability, error) {
 	if !r.until(ctx, r.whole) {
 		return nil, events.TaskCapability{}, ctx.Err()
@@ -188,15 +190,21 @@ func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapab
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var reasons, hints []string
-	served := false
+	served, barred := false, false
 	for i, s := range r.states {
 		if s.gap != nil {
-			if s.gap.Task == a.Task {
+			// Of an engine that cannot work only the name is known, not what it would make.
+			would := events.TaskCapability{Engine: s.gap.Engine, Builtin: s.gap.Builtin, Fidelity: events.FidelityFull}
+			if s.gap.Task == a.Task && would.Serves(a.Engines, a.Wants) && !(s.gap.Builtin && a.Engines == events.EnginesReal) {
 				reasons, hints = append(reasons, s.gap.Engine+": "+s.gap.Reason), append(hints, s.gap.Hint)
 			}
 			continue
 		}
 		if s.can.Task != a.Task {
+			continue
+		}
+		if !s.can.Serves(a.Engines, a.Wants) {
+			barred = true
 			continue
 		}
 		served = true
@@ -210,6 +218,13 @@ func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapab
 		}
 	}
 	e := &TaskError{Class: events.ClassEngineUnavailable, Message: "this worker has no engine for " + a.Task, Hint: "configure one, or leave its lane to other workers"}
+	if barred {
+		e.Message = "this worker has no engine for " + a.Task + " that the job allows"
+		e.Hint = "configure " + cmp.Or(a.Wants, "one") + ", or ask with engines " + events.EnginesAuto
+		if a.Engines != "" {
+			e.Message += " (engines " + a.Engines + ")"
+		}
+	}
 	if len(reasons) > 0 {
 		e.Message += ": " + strings.Join(reasons, "; ")
 		e.Hint = strings.Join(slices.Compact(hints), "; ")

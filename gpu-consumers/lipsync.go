@@ -60,7 +60,7 @@ type talkingPhoto struct {
 // Capability implements engine.
 func (l *talkingPhoto) Capability(ctx context.Context) (events.TaskCapability, *events.TaskGap) {
 	if _, err := l.faces.load(); err != nil {
-		return events.TaskCapability{}, &events.TaskGap{Task: "lipsync.apply", Engine: "talking-photo", Reason: err.Error(), Hint: faceWeightsHint}
+		return events.TaskCapability{}, &events.TaskGap{Task: "lipsync.apply", Engine: "talking-photo", Reason: err.Error(), Hint: faceWeightsHint, Builtin: true}
 	}
 	return l.media.capability(ctx, "lipsync.apply", events.LaneLipsync, "talking-photo", events.FidelityPreview)
 }

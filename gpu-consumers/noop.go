@@ -25,7 +25,7 @@ func NoopEngines() []engine {
 
 // Capability implements engine.
 func (n noop) Capability(context.Context) (events.TaskCapability, *events.TaskGap) {
-	return events.TaskCapability{Task: n.task, Lane: taskLanes[n.task], Engine: "noop", Version: "1", Fidelity: events.FidelitySimulated}, nil
+	return events.TaskCapability{Task: n.task, Lane: taskLanes[n.task], Engine: "noop", Version: "1", Fidelity: events.FidelitySimulated, Builtin: true}, nil
 }
 
 // light implements lightweight.

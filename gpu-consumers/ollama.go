@@ -89,7 +89,7 @@ func (o *ollama) Capability(ctx context.Context) (events.TaskCapability, *events
 			digest := strings.TrimPrefix(m.Digest, "sha256:")
 			return events.TaskCapability{
 				Task: taskScript, Lane: events.LaneScript, Engine: "ollama", Model: o.Model,
-				Version: digest[:min(12, len(digest))], Fidelity: events.FidelityFull,
+				Version: digest[:min(12, len(digest))], Fidelity: events.FidelityFull, Takes: "prompt",
 			}, nil
 		}
 	}

@@ -87,6 +87,9 @@ func (r *run) findMade(ctx context.Context) (*madeResult, error) {
 	if made.InputHash != r.task.InputHash || made.JobID == "" || made.Stage == "" || made.Result.Engine == "" {
 		return made, errors.New("its manifest is another's")
 	}
+	if r.task.Engines == events.EnginesReal && !events.IsReal(made.Result.Fidelity) {
+		return made, errors.New("it is a preview, and the job takes none")
+	}
 	return made, nil
 }
 

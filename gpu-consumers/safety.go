@@ -22,7 +22,7 @@ type safetyRules struct{}
 
 func (safetyRules) Capability(context.Context) (events.TaskCapability, *events.TaskGap) {
 	return events.TaskCapability{
-		Task: taskSafety, Lane: events.LaneScript, Engine: "rules", Version: "1", Fidelity: events.FidelityFull,
+		Task: taskSafety, Lane: events.LaneScript, Engine: "rules", Version: "1", Fidelity: events.FidelityFull, Builtin: true,
 	}, nil
 }
 

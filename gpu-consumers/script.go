@@ -45,7 +45,7 @@ type userText struct{}
 
 func (userText) Capability(context.Context) (events.TaskCapability, *events.TaskGap) {
 	return events.TaskCapability{
-		Task: taskScript, Lane: events.LaneScript, Engine: "user-text", Version: "1", Fidelity: events.FidelityFull,
+		Task: taskScript, Lane: events.LaneScript, Engine: "user-text", Version: "1", Fidelity: events.FidelityFull, Builtin: true, Takes: "script",
 	}, nil
 }
 
@@ -84,7 +84,7 @@ type templateScript struct{}
 
 func (templateScript) Capability(context.Context) (events.TaskCapability, *events.TaskGap) {
 	return events.TaskCapability{
-		Task: taskScript, Lane: events.LaneScript, Engine: "template", Version: "1", Fidelity: events.FidelityPreview,
+		Task: taskScript, Lane: events.LaneScript, Engine: "template", Version: "1", Fidelity: events.FidelityPreview, Builtin: true, Takes: "prompt",
 	}, nil
 }
 

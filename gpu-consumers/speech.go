@@ -39,7 +39,7 @@ func (s *speech) Capability(ctx context.Context) (events.TaskCapability, *events
 	c, gap := s.voice.announce(ctx)
 	if gap == nil {
 		if _, err := s.media.able(ctx); err != nil {
-			gap = &events.TaskGap{Engine: c.Engine, Reason: err.Error(), Hint: ffmpegInstall}
+			gap = &events.TaskGap{Engine: c.Engine, Reason: err.Error(), Hint: ffmpegInstall, Builtin: c.Builtin}
 		}
 	}
 	if gap != nil {

@@ -34,7 +34,7 @@ type trainingSet struct{}
 
 // Capability implements engine. The work is done in Go and needs nothing else.
 func (trainingSet) Capability(context.Context) (events.TaskCapability, *events.TaskGap) {
-	return events.TaskCapability{Task: "train_lora", Lane: events.LaneTrain, Engine: "dataset", Version: "1", Fidelity: events.FidelityPrepared}, nil
+	return events.TaskCapability{Task: "train_lora", Lane: events.LaneTrain, Engine: "dataset", Version: "1", Fidelity: events.FidelityPrepared, Builtin: true}, nil
 }
 
 // setDescription is the set's metadata.json.

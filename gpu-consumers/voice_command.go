@@ -116,6 +116,9 @@ func (v *commandVoice) about() events.TaskCapability {
 	if v.Preview {
 		c.Fidelity = events.FidelityPreview
 	}
+	if v.fills("ref_audio") {
+		c.Takes = "voice_reference"
+	}
 	return c
 }
 

@@ -22,13 +22,13 @@ type flite string
 
 func (f flite) announce(context.Context) (events.TaskCapability, *events.TaskGap) {
 	if _, err := exec.LookPath(string(f)); err != nil {
-		return events.TaskCapability{}, &events.TaskGap{Engine: "flite", Reason: "flite is not installed here", Hint: fliteInstall}
+		return events.TaskCapability{}, &events.TaskGap{Engine: "flite", Reason: "flite is not installed here", Hint: fliteInstall, Builtin: true}
 	}
 	return fliteSpeaks("slt"), nil
 }
 
 func fliteSpeaks(name string) events.TaskCapability {
-	return events.TaskCapability{Engine: "flite", Model: name, Version: "2", Fidelity: events.FidelityPreview}
+	return events.TaskCapability{Engine: "flite", Model: name, Version: "2", Fidelity: events.FidelityPreview, Builtin: true}
 }
 
 func (f flite) takes(*Attempt) bool  { return true }

@@ -85,7 +85,7 @@ func (v *soVITS) about() events.TaskCapability {
 	if v.SoVITSWeights != "" {
 		model = path.Base(v.GPTWeights) + "+" + path.Base(v.SoVITSWeights)
 	}
-	return events.TaskCapability{Engine: "gpt-sovits", Model: model, Version: settingsVersion("1", v.GPTWeights, v.SoVITSWeights, v.Language), Fidelity: events.FidelityFull}
+	return events.TaskCapability{Engine: "gpt-sovits", Model: model, Version: settingsVersion("1", v.GPTWeights, v.SoVITSWeights, v.Language), Fidelity: events.FidelityFull, Takes: "voice_reference"}
 }
 
 // announce looks whether the server has the routes that are used here.

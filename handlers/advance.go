@@ -83,6 +83,7 @@ func runTask(j *aggregates.Job, f events.Message, d events.StageScheduled) event
 		Params: n.Params, Inputs: j.Inputs(n), Plane: n.Plane, Mode: j.Graph.Mode, Workflow: j.Graph.Workflow,
 		ProfileID: j.Request.ProfileID, Subject: j.Folder(), TimeoutMS: d.TimeoutMS,
 		InputHash: d.InputHash, Engine: d.Engine, Share: task.Share && d.InputHash != "" && !j.Anew(n.ID), Reduce: d.Reduce,
+		Engines: j.Request.Engines, Wants: n.Engine,
 	}
 	m.SchemaVersion = m.Data.SchemaVersion()
 	return m

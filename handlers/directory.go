@@ -59,9 +59,8 @@ func (d *directory) profile(tenant, id string) *events.ProfileSnapshot {
 
 // workersKnown is what the workers at work can do, as of a time. It is never changed.
 type workersKnown struct {
-	tasks   map[string]bool
-	gaps    map[string]events.TaskGap
-	engines map[string]string
+	engines aggregates.Engines
+	gaps    map[string][]events.TaskGap
 	until   time.Time // when a worker that says nothing more no longer counts
 }
 
@@ -75,8 +74,7 @@ func (d *directory) workersNow() *workersKnown {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	k = &workersKnown{engines: d.workers.Engines(now), until: now.Add(aggregates.WorkerSilence)}
-	k.tasks, k.gaps = d.workers.Tasks(now)
+	k = &workersKnown{engines: d.workers.Engines(now), gaps: d.workers.Gaps(now), until: now.Add(aggregates.WorkerSilence)}
 	for _, m := range d.workers.Alive(now) {
 		if end := m.OccurredAt.Add(aggregates.WorkerSilence); end.Before(k.until) {
 			k.until = end

@@ -49,7 +49,7 @@ func (j jobsFlags) changes() ([]byte, error) {
 		return nil, err
 	}
 	body := map[string]any{}
-	for name, text := range map[string]string{"script": script, "reason": j.reason, "from": j.from} {
+	for name, text := range map[string]string{"script": script, "reason": j.reason, "from": j.from, "engines": j.engines} {
 		if text != "" {
 			body[name] = text
 		}

@@ -37,6 +37,8 @@ type Config struct {
 	Job      JobConfig      `key:"job"`
 	Limits   LimitsConfig   `key:"limits"`
 	Log      LogConfig      `key:"log"`
+
+	Pipelines PipelinesConfig `key:"pipelines"`
 }
 
 // KafkaConfig reaches the log: Redpanda, or any other Kafka-compatible broker.
@@ -182,6 +184,14 @@ type JobConfig struct {
 	Deadline time.Duration `key:"deadline" default:"24h" min:"1m" max:"720h"`
 	// How long a job waits for its script to be approved; then it ends as failed.
 	ApprovalExpiry time.Duration `key:"approval_expiry" default:"12h" min:"1s" max:"720h"`
+	// Engines that may work for jobs which say nothing about it, as the api role goes by: auto lets built-in engines stand in for configured ones that are away, real refuses that, preview uses the built-in ones alone. Set real where a preview is of no use to anybody.
+	Engines string `key:"engines" default:"auto" oneof:"auto real preview"`
+}
+
+// PipelinesConfig is where pipelines of one's own lie.
+type PipelinesConfig struct {
+	// Folder with pipelines of your own, *.json, which the api role offers beside the built-in ones. A process that is told of a folder with a fault in it does not start. Handlers need none: a job carries the definition of its pipeline.
+	Dir string `key:"dir"`
 }
 
 // LimitsConfig is what one job may ask for.

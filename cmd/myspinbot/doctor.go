@@ -90,6 +90,7 @@ func programChecks(cfg Config) []check {
 		{"ffprobe", true, func(ctx context.Context) (string, error) { return firstLine(ctx, ffprobe, "-version") }, media},
 		{"flite", true, func(ctx context.Context) (string, error) { return lookAtFlite(ctx, flite) }, "apt-get install flite; another place: engines.flite"},
 		{"face weights", true, func(context.Context) (string, error) { return lookAtWeights(e.Face.Weights) }, "make deps (it needs npm); another place: engines.face.weights"},
+		{"own pipelines", cfg.Pipelines.Dir != "", func(context.Context) (string, error) { return lookAtPipelines(cfg.Pipelines.Dir) }, "docs/pipelines.md says how a pipeline is written; without pipelines.dir there are the built-in ones"},
 		{"PostgreSQL programs", false, func(context.Context) (string, error) { return devstack.PostgresBin() }, "make deps; only `myspinbot dev` and `demo` start a database themselves"},
 		{"myspinbot-devstack", false, func(context.Context) (string, error) { return devstack.HelperBin() }, "make build; only `myspinbot dev` and `demo` start a log and a store themselves"},
 	}
@@ -164,6 +165,18 @@ func lookAtFlite(ctx context.Context, flite string) (string, error) {
 		}
 	}
 	return "voices " + strings.Join(voices, ", "), nil
+}
+
+func lookAtPipelines(dir string) (string, error) {
+	if dir == "" {
+		return "", errors.New("pipelines.dir is not set")
+	}
+	c, err := loadPipelines(dir)
+	var names []string
+	for _, p := range c.Own() {
+		names = append(names, p.Workflow)
+	}
+	return strings.Join(names, ", "), err
 }
 
 func lookAtWeights(dir string) (string, error) {

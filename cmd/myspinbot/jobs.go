@@ -24,13 +24,14 @@ const jobsUsage = "usage: myspinbot jobs [list] [--status S,…] [--variant V] [
 	"       myspinbot jobs approve ID [--text TEXT | --text-file FILE] [--json] [--server URL]\n" +
 	"       myspinbot jobs deny ID [--reason TEXT] [--json] [--server URL]\n" +
 	"       myspinbot jobs retry ID [--out DIR] [--no-wait] [--key KEY] [--server URL]\n" +
-	"       myspinbot jobs rerun ID [--from STAGE] [--text TEXT | --text-file FILE] [--option NAME=VALUE …] [--out DIR] [--no-wait] [--key KEY] [--server URL]"
+	"       myspinbot jobs rerun ID [--from STAGE] [--text TEXT | --text-file FILE] [--option NAME=VALUE …] [--engines auto|real|preview] [--out DIR] [--no-wait] [--key KEY] [--server URL]"
 
 // jobsFlags are the flags of all forms.
 type jobsFlags struct {
 	verb                                 string
 	server, status, variant, parent, out string
 	text, textFile, reason, from, key    string
+	engines                              string
 	at                                   string
 	options                              optionMap
 	limit                                int
@@ -50,7 +51,7 @@ var jobsVerbs = map[string]struct {
 	"approve": {[]string{"text", "text-file", "json"}, jobsFlags.ask},
 	"deny":    {[]string{"reason", "json"}, jobsFlags.ask},
 	"retry":   {[]string{"out", "no-wait", "key"}, jobsFlags.goOn},
-	"rerun":   {[]string{"from", "text", "text-file", "option", "out", "no-wait", "key"}, jobsFlags.goOn},
+	"rerun":   {[]string{"from", "text", "text-file", "option", "engines", "out", "no-wait", "key"}, jobsFlags.goOn},
 }
 
 // define adds the verb's flags to f.
@@ -71,6 +72,7 @@ func (j *jobsFlags) define(f *flag.FlagSet) {
 		"reason":    func(n string) { f.StringVar(&j.reason, n, "", "why the script is not approved") },
 		"from":      func(n string) { f.StringVar(&j.from, n, "", "stage that runs again, with all that come after it") },
 		"option":    func(n string) { f.Var(&j.options, n, "NAME=VALUE that changes; may be given again") },
+		"engines":   func(n string) { f.StringVar(&j.engines, n, "", "auto, real or preview; default: as the job before") },
 		"no-wait":   func(n string) { f.BoolVar(&j.noWait, n, false, "only ask for the job, and print its id") },
 		"key": func(n string) {
 			f.StringVar(&j.key, n, "", "Idempotency-Key: the same key never makes a second job; default: a random one")

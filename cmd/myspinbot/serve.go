@@ -97,6 +97,7 @@ type process struct {
 	cfg      Config
 	logger   *slog.Logger
 	registry *prometheus.Registry
+	own      aggregates.Catalogue
 	log      *eventlog.Log
 	pool     *pgxpool.Pool
 	objects  *objects.Store
@@ -115,7 +116,11 @@ func runRoles(ctx context.Context, cfg Config, logger *slog.Logger, ready func(a
 	if os.Getenv("GOGC") == "" && (cfg.has(roleHandler) || cfg.has(roleGPU)) {
 		debug.SetGCPercent(busyGC)
 	}
-	p := &process{cfg: cfg, logger: logger, registry: prometheus.NewRegistry()}
+	own, err := loadPipelines(cfg.Pipelines.Dir)
+	if err != nil {
+		return err
+	}
+	p := &process{cfg: cfg, logger: logger, registry: prometheus.NewRegistry(), own: own}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	log, err := openLog(cfg, logger)
 	if err != nil {
@@ -281,7 +286,8 @@ func comfyUI(c ComfyUIConfig) gpu.ComfyUIConfig {
 func (p *process) api(ready func(string)) (func(context.Context) error, error) {
 	server, err := api.New(api.Config{
 		Addr: p.cfg.HTTP.Listen, Log: p.log, Tables: projections.NewReader(p.pool), Objects: p.objects, Keyring: p.keyring,
-		Hosts: p.cfg.HTTP.Hosts, MaxStreams: p.cfg.HTTP.MaxStreams, Limits: p.limits(), Registerer: p.registry, Gatherer: p.registry, Logger: p.logger,
+		Hosts: p.cfg.HTTP.Hosts, MaxStreams: p.cfg.HTTP.MaxStreams, Limits: p.limits(), Catalogue: p.own, Engines: p.cfg.Job.Engines,
+		Registerer: p.registry, Gatherer: p.registry, Logger: p.logger,
 		FFmpeg: p.cfg.Engines.FFmpeg, FFprobe: p.cfg.Engines.FFprobe, TempDir: p.cfg.Work,
 	})
 	if err != nil {

@@ -26,7 +26,7 @@ type submission struct {
 	variant, mode, profile, name string
 	consentBy, consentStatement  string
 	options                      optionMap
-	priority, notBefore          string
+	priority, notBefore, engines string
 	noWait, approval             bool
 }
 
@@ -68,7 +68,7 @@ func (s *submission) flags() *flag.FlagSet {
 	f.StringVar(&s.text, "text", "", "script that is spoken as it is")
 	f.StringVar(&s.textFile, "text-file", "", "file that holds the script; - reads standard input")
 	f.StringVar(&s.prompt, "prompt", "", "topic that a script is written about")
-	f.StringVar(&s.variant, "variant", "", "svd_wav2lip (default) or sadtalker")
+	f.StringVar(&s.variant, "variant", "", "svd_wav2lip (default), sadtalker, infinitetalk, or one of the installation's own (myspinbot pipelines)")
 	f.StringVar(&s.mode, "mode", "", "train_and_generate (default) or generate_from_profile; diagnostic goes through four lanes and makes nothing")
 	f.StringVar(&s.profile, "profile", "", "id of the profile that generate_from_profile uses")
 	f.StringVar(&s.name, "name", "", "name of the profile that is made")
@@ -81,6 +81,7 @@ func (s *submission) flags() *flag.FlagSet {
 	f.BoolVar(&s.approval, "approval", false, "wait after the script until somebody approves it (myspinbot jobs approve)")
 	f.StringVar(&s.priority, "priority", "", "interactive (default) or batch, which lets interactive work go first")
 	f.StringVar(&s.notBefore, "not-before", "", "when the job may start: a time such as 2026-12-24T18:00:00+01:00, or from now on, such as 90m")
+	f.StringVar(&s.engines, "engines", "", "auto: configured engines, or built-in ones in their place; real: nothing stands in; preview: built-in ones alone; default: the operator's choice")
 	f.BoolVar(&s.noWait, "no-wait", false, "only submit, and print the job's id")
 	return f
 }
@@ -235,7 +236,7 @@ func (c *client) tellAndWatch(ctx context.Context, job jobDoc, noWait bool, out 
 func (s *submission) request(ctx context.Context, c *client, script string) (map[string]any, error) {
 	body := map[string]any{}
 	for name, text := range map[string]string{"script": script, "prompt": s.prompt, "variant": s.variant, "mode": s.mode,
-		"profile_id": s.profile, "profile_name": s.name, "voice_transcript": s.transcript, "priority": s.priority, "not_before": s.notBefore} {
+		"profile_id": s.profile, "profile_name": s.name, "voice_transcript": s.transcript, "priority": s.priority, "engines": s.engines, "not_before": s.notBefore} {
 		if text != "" {
 			body[name] = text
 		}

@@ -14,7 +14,7 @@ var (
 	onKafka = checker{pkg: "internal/eventlog", run: "^TestConformanceOnKafka$/^LanesChangeWithTheProcess$"}
 	rows    = checker{pkg: "projections", run: "Fold|Duplicates|Life|Stage"}
 	tables  = checker{pkg: "projections", run: "Readers|RebuildThatCompares|RebuildUnderLoad"}
-	workers = checker{pkg: "gpu-consumers", run: "Stop|Settle|Reuse|Shared|Offered|Lease"}
+	workers = checker{pkg: "gpu-consumers", run: "Stop|Settle|Reuse|Shared|Offered|Lease|Choice"}
 	keyed   = checker{pkg: "api", run: "TestAKeyIsOneRequestInEveryProcess|TestRefusalsOfTheJobHandler"}
 )
 
@@ -110,6 +110,19 @@ func mutants() []mutant {
 			"	if _, stopped := s.asked[attempt]; stopped {\n		return false\n	}", "", workers},
 		{"another-engine-offered", "a result passes for another engine's", "gpu-consumers/reuse.go",
 			"	return r.task.Engine == r.can.Engine+\"/\"+r.can.Version+\"/\"+r.can.Model && r.task.Reduce == 0", "	return true", workers},
+		// Engines that a job allows.
+		{"preview-for-real", "a preview counts as the result of a job that takes none", "aggregates/decide.go",
+			"d.job.Request.Engines == events.EnginesReal && !events.IsReal(t.Fidelity)", "false", lives},
+		{"parents-preview-for-real", "a parent's preview stands in for real work", "aggregates/reuse.go",
+			"!ok || !d.s.Engines.allow(n.Task, d.job.Request.Engines, r.Result)", "!ok", lives},
+		{"unreal-plan", "a job is planned that no engine may do", "aggregates/capable.go",
+			"in.Engines.serve(n, in.Request.Engines, has)", "in.Engines.serve(n, \"\", has)", lives},
+		{"any-engine-picked", "a worker runs an attempt on an engine that its job does not allow", "gpu-consumers/lanes.go",
+			"		if !s.can.Serves(a.Engines, a.Wants) {", "		if false {", workers},
+		{"others-preview-for-real", "another job's preview stands in for real work", "gpu-consumers/reuse.go",
+			"	if r.task.Engines == events.EnginesReal && !events.IsReal(made.Result.Fidelity) {", "	if false {", workers},
+		{"unsafe-words-spoken", "a pipeline from a file may speak words that no filter has seen", "aggregates/define_check.go",
+			"key != \"\" && !safe[key]", "false && safe[key]", lives},
 		{"rows-counted-twice", "a fact that is read twice is applied twice", "projections/fold.go",
 			"		f.counts.Duplicates++\n		return false", "		f.counts.Duplicates++\n		return true", rows},
 		{"snapshot-mixes", "a snapshot is taken before the views are held", "projections/reader.go",

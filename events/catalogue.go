@@ -73,20 +73,30 @@ type v2 struct{}
 func (v2) SchemaVersion() int { return 2 }
 func (v2) payload()           {}
 
-// Embedded in place of v1 and v2 by the payloads of each part.
+// v3 is embedded by payloads that gained such fields twice.
+type v3 struct{}
+
+func (v3) SchemaVersion() int { return 3 }
+func (v3) payload()           {}
+
+// Embedded in place of v1, v2 and v3 by the payloads of each part.
 type (
 	jobFactV1        struct{ v1 }
 	jobFactV2        struct{ v2 }
+	jobFactV3        struct{ v3 }
 	jobInputV1       struct{ v1 }
 	jobInputV2       struct{ v2 }
+	jobInputV3       struct{ v3 }
 	profileFactV1    struct{ v1 }
 	profileCommandV1 struct{ v1 }
 )
 
 func (jobFactV1) jobFact()               {}
 func (jobFactV2) jobFact()               {}
+func (jobFactV3) jobFact()               {}
 func (jobInputV1) jobInput()             {}
 func (jobInputV2) jobInput()             {}
+func (jobInputV3) jobInput()             {}
 func (profileFactV1) profileFact()       {}
 func (profileCommandV1) profileCommand() {}
 
@@ -102,6 +112,7 @@ var catalogue = table(
 	ProfileCreated{}, ProfileConsentRecorded{}, ProfileVoiceAttached{}, ProfileLoraAttached{}, ProfilePortraitAttached{},
 	TaskRun{}, TaskAccepted{}, TaskSucceeded{}, TaskFailed{}, TaskCancelled{}, TaskProgress{}, TaskStop{},
 	CommandReplied{}, WorkerManifest{},
+	WebhookRegistered{}, WebhookQueued{}, WebhookAttempted{}, WebhookClosed{}, WebhookRedeliver{},
 )
 
 func table(ps ...Payload) map[string]Payload {

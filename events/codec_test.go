@@ -234,7 +234,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"no JSON":           {"\x00\x01", events.ErrMalformed},
 		"another document":  {`{"hello":"world"}`, events.ErrMalformed},
 		"unknown type":      {strings.Replace(string(good), "job.submit", "job.teleport", 1), events.ErrUnknownType},
-		"newer version":     {strings.Replace(string(good), `"schema_version":2`, `"schema_version":9`, 1), events.ErrNewerVersion},
+		"newer version":     {strings.Replace(string(good), `"schema_version":3`, `"schema_version":9`, 1), events.ErrNewerVersion},
 		"data of no object": {strings.Replace(string(good), `"data":{`, `"data":[{`, 1), events.ErrMalformed},
 		"wrong data":        {strings.Replace(string(good), `"request":{`, `"request":"x","z":{`, 1), events.ErrMalformed},
 	} {

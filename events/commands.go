@@ -24,6 +24,8 @@ type Request struct {
 	// Edit is a narration that takes the place of the one that the script stage made.
 	Edit        *Value `json:"edit,omitempty"`
 	ParentJobID string `json:"parent_job_id,omitempty"` // of a retry or re-run
+	// Webhook is whom to tell of the job.
+	Webhook *Webhook `json:"webhook,omitempty"`
 }
 
 // Priorities of a job: interactive work goes before batch work on every lane.
@@ -57,7 +59,7 @@ type Consent struct {
 
 // JobSubmit asks for a job. The aggregate id is the job's.
 type JobSubmit struct {
-	jobInputV2
+	jobInputV3
 	Request Request `json:"request"`
 	Parent  *Parent `json:"parent,omitempty"`
 }

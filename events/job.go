@@ -4,7 +4,7 @@ package events
 
 // JobSubmitted opens every job's stream.
 type JobSubmitted struct {
-	jobFactV2
+	jobFactV3
 	Request Request `json:"request"`
 	Parent  *Parent `json:"parent,omitempty"`
 }
@@ -86,7 +86,7 @@ func (JobCancelled) EventType() string { return "job.cancelled" }
 // JobCarriedForward repeats the whole state of a job that waits, so that a fold may
 // start here. It changes nothing.
 type JobCarriedForward struct {
-	jobFactV1
+	jobFactV2
 	State JobState `json:"state"`
 }
 

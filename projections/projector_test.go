@@ -306,7 +306,7 @@ func TestAnUnreadableRecordStopsItsPartitionAlone(t *testing.T) {
 	}{
 		{"no JSON", "only the job and profile handlers may write there", []byte("hello")},
 		{"an unknown type", "update this program", []byte(strings.Replace(string(newer), "job.submitted", "job.teleported", 1))},
-		{"a newer version", "this program reads up to 2; update this program", []byte(strings.Replace(string(newer), `"schema_version":2`, `"schema_version":3`, 1))},
+		{"a newer version", "this program reads up to 3; update this program", []byte(strings.Replace(string(newer), `"schema_version":3`, `"schema_version":4`, 1))},
 		{"a value that PostgreSQL refuses", "PostgreSQL refuses the event", func() []byte {
 			m := jobStory("other").submitted().messages[0]
 			m.Tenant = ""

@@ -98,7 +98,7 @@ func brokenLog() []broken {
 		{name: "a fact that nobody can read", want: "L9", history: func(h *invariants.History) { h.Records[facts][3].Value = []byte("{}") }},
 		{name: "a fact of a newer version", want: "L9", history: func(h *invariants.History) {
 			r := &h.Records[facts][0]
-			r.Value = []byte(strings.Replace(string(r.Value), `"schema_version":2`, `"schema_version":9`, 1))
+			r.Value = []byte(strings.Replace(string(r.Value), `"schema_version":3`, `"schema_version":9`, 1))
 		}},
 	}
 }

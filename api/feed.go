@@ -212,17 +212,22 @@ func (f *feed) apply(b eventlog.Batch) error {
 	return nil
 }
 
+// viewProgress is a beat as clients see it; false for what is none.
+func viewProgress(m events.Message) (progressView, bool) {
+	beat, ok := m.Data.(events.TaskProgress)
+	return progressView{JobID: m.JobID, Stage: m.Stage, Attempt: m.Attempt, Percent: beat.Percent, Step: beat.Step, Steps: beat.Steps,
+		Message: beat.Message, EtaMS: beat.EtaMS, tenant: m.Tenant}, ok
+}
+
 // maxProgressJobs bounds the memory of jobs whose end was never seen.
 const maxProgressJobs = 10_000
 
 func (f *feed) applyProgress(r eventlog.Record) {
 	m, err := events.Decode(r.Value)
-	beat, ok := m.Data.(events.TaskProgress)
+	p, ok := viewProgress(m)
 	if err != nil || !ok {
 		return // a beat is no fact: the next one comes within seconds
 	}
-	p := progressView{JobID: m.JobID, Stage: m.Stage, Attempt: m.Attempt, Percent: beat.Percent, Step: beat.Step, Steps: beat.Steps,
-		Message: beat.Message, EtaMS: beat.EtaMS, tenant: m.Tenant}
 	if f.progress[p.JobID] == nil {
 		if len(f.progress) >= maxProgressJobs {
 			clear(f.progress)

@@ -57,6 +57,9 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 	if sub.keyed {
 		r.KeyDigest = events.Digest(s.cfg.Keyring.DigestKey(tenant), sub.key)
 	}
+	if b.Webhook != nil {
+		r.Webhook = sub.sealedHook(seal)
+	}
 	if failed != nil {
 		return events.Request{}, fmt.Errorf("cannot seal the request: %w", failed)
 	}

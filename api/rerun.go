@@ -213,7 +213,9 @@ func (sub *submitting) composeAgain(ctx context.Context) (events.JobSubmit, erro
 		if err = s.readable(ctx, a.request); err != nil {
 			return err
 		}
-		keyID, _, err = s.cfg.Keyring.Create(ctx, tenant, sub.profile, sub.jobID)
+		if keyID, _, err = s.cfg.Keyring.Create(ctx, tenant, sub.profile, sub.jobID); err == nil {
+			a.request.Webhook, err = s.resealedHook(ctx, a.request.Webhook, keyID)
+		}
 		return err
 	})
 	switch {

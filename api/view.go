@@ -108,6 +108,20 @@ type requestView struct {
 	Voice           int            `json:"voice"`
 	Consent         bool           `json:"consent"`
 	Approval        bool           `json:"approval"` // whether somebody has to approve the script
+	Webhook         *hookView      `json:"webhook"`
+}
+
+// hookView is whom the job tells. Its secret is told to nobody any more.
+type hookView struct {
+	URL    *string  `json:"url"`
+	Events []string `json:"events"`
+}
+
+func viewHook(o *opener, h *events.Webhook) *hookView {
+	if h == nil {
+		return nil
+	}
+	return &hookView{URL: o.text(&h.URL), Events: orEmpty(h.Events)}
 }
 
 type graphView struct {
@@ -147,7 +161,7 @@ type artifactView struct {
 }
 
 // viewJob is a row with its stages, and what runs now according to their last beats, if there are any.
-func (s *Server) viewJob(o *opener, j *projections.Job, stages []*projections.Stage, beats map[string]progressView) jobView {
+func (w *views) viewJob(o *opener, j *projections.Job, stages []*projections.Stage, beats map[string]progressView) jobView {
 	v := jobView{
 		ID: j.ID, Version: j.Version, Status: j.Status, Cancelling: j.Cancelling, Progress: j.Progress, Pipeline: j.Pipeline, Variant: j.Variant, Mode: j.Mode,
 		Priority: j.Priority, Tenant: j.Tenant, ParentJobID: opt(j.ParentJobID), NotBefore: optTime(j.NotBefore),
@@ -155,7 +169,7 @@ func (s *Server) viewJob(o *opener, j *projections.Job, stages []*projections.St
 		Approval: viewApproval(o, j), Stages: make([]stageView, 0, len(stages)), Error: viewFailure(o, j.Error),
 	}
 	if j.ProfileID != "" {
-		v.Profile = &profileRef{ID: j.ProfileID, Label: o.text(s.known.profileName(j.Tenant, j.ProfileID))}
+		v.Profile = &profileRef{ID: j.ProfileID, Label: o.text(w.known.profileName(j.Tenant, j.ProfileID))}
 	}
 	for _, st := range stages {
 		sv := viewStage(o, st, beats[st.ID])
@@ -233,6 +247,7 @@ func viewRequest(o *opener, r *events.Request) *requestView {
 		Prompt: o.text(r.Inputs["prompt"].Text), Script: o.text(r.Inputs["script"].Text), VoiceTranscript: o.text(r.Inputs["voice_transcript"].Text),
 		Options: r.Options, Portrait: r.Inputs["portrait"].Present(), Images: len(r.Inputs["images"].Artifacts),
 		Voice: len(r.Inputs["voice"].Artifacts), Consent: r.Consent != nil, Approval: r.Approval, EditedScript: o.text(valueOf(r.Edit).Text),
+		Webhook: viewHook(o, r.Webhook),
 	}
 	if v.Options == nil {
 		v.Options = map[string]any{}

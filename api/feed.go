@@ -71,16 +71,7 @@ type eventView struct {
 }
 
 // ends says whether the job is over with this event.
-func (e *eventView) ends() bool { return terminal(e.Type) }
-
-// terminal says whether nothing but audit events can follow this one.
-func terminal(eventType string) bool {
-	switch eventType {
-	case "job.succeeded", "job.failed", "job.rejected", "job.cancelled":
-		return true
-	}
-	return false
-}
+func (e *eventView) ends() bool { return events.EndsJob(e.Type) }
 
 // readEvent takes the envelope from a record without knowing its type, so that a
 // newer program's events are shown as well.

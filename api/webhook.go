@@ -51,7 +51,7 @@ func (sub *submitting) madeSecret() string {
 	if h := sub.body.Webhook; h == nil || h.Secret != "" {
 		return ""
 	}
-	return webhooks.NewSecret(sub.server.cfg.Keyring.WebhookKey(tenant, sub.jobID))
+	return webhooks.NewSecret(sub.server.keyring.WebhookKey(tenant, sub.jobID))
 }
 
 // sealedHook is the webhook as the command carries it. Its address was checked.
@@ -78,11 +78,11 @@ func (s *Server) resealedHook(ctx context.Context, h *events.Webhook, keyID stri
 	}
 	out := *h
 	for _, part := range []*events.Sealed{&out.URL, &out.Secret} {
-		text, err := s.cfg.Keyring.Open(ctx, *part)
+		text, err := s.keyring.Open(ctx, *part)
 		if err != nil {
 			return nil, err
 		}
-		if *part, err = s.cfg.Keyring.Seal(ctx, keyID, text); err != nil {
+		if *part, err = s.keyring.Seal(ctx, keyID, text); err != nil {
 			return nil, err
 		}
 	}

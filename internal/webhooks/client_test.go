@@ -119,7 +119,6 @@ func TestReceiversThatDoNotAnswerWell(t *testing.T) {
 	dead := httptest.NewServer(nil)
 	dead.Close()
 	tls := httptest.NewTLSServer(nil) // of an authority that nobody trusts
-	tls.Config.ErrorLog = nil
 	defer tls.Close()
 	for name, c := range map[string]struct{ url, class, says string }{
 		"garbage":  {"http://" + garbage.Addr().String(), ClassUnreach, "not HTTP"},

@@ -240,7 +240,7 @@ func (s *Server) sealedFor(ctx context.Context, job string, text *string) (*even
 	said := strings.TrimSpace(*text)
 	var sealed events.Sealed
 	err = inTime(ctx, objectTimeout, func(ctx context.Context) (err error) {
-		sealed, err = s.cfg.Keyring.Seal(ctx, keyID, said)
+		sealed, err = s.keyring.Seal(ctx, keyID, said)
 		return err
 	})
 	if errors.Is(err, objects.ErrErased) {

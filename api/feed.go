@@ -71,16 +71,7 @@ type eventView struct {
 }
 
 // ends says whether the job is over with this event.
-func (e *eventView) ends() bool { return terminal(e.Type) }
-
-// terminal says whether nothing but audit events can follow this one.
-func terminal(eventType string) bool {
-	switch eventType {
-	case "job.succeeded", "job.failed", "job.rejected", "job.cancelled":
-		return true
-	}
-	return false
-}
+func (e *eventView) ends() bool { return events.EndsJob(e.Type) }
 
 // readEvent takes the envelope from a record without knowing its type, so that a
 // newer program's events are shown as well.
@@ -212,17 +203,22 @@ func (f *feed) apply(b eventlog.Batch) error {
 	return nil
 }
 
+// viewProgress is a beat as clients see it; false for what is none.
+func viewProgress(m events.Message) (progressView, bool) {
+	beat, ok := m.Data.(events.TaskProgress)
+	return progressView{JobID: m.JobID, Stage: m.Stage, Attempt: m.Attempt, Percent: beat.Percent, Step: beat.Step, Steps: beat.Steps,
+		Message: beat.Message, EtaMS: beat.EtaMS, tenant: m.Tenant}, ok
+}
+
 // maxProgressJobs bounds the memory of jobs whose end was never seen.
 const maxProgressJobs = 10_000
 
 func (f *feed) applyProgress(r eventlog.Record) {
 	m, err := events.Decode(r.Value)
-	beat, ok := m.Data.(events.TaskProgress)
+	p, ok := viewProgress(m)
 	if err != nil || !ok {
 		return // a beat is no fact: the next one comes within seconds
 	}
-	p := progressView{JobID: m.JobID, Stage: m.Stage, Attempt: m.Attempt, Percent: beat.Percent, Step: beat.Step, Steps: beat.Steps,
-		Message: beat.Message, EtaMS: beat.EtaMS, tenant: m.Tenant}
 	if f.progress[p.JobID] == nil {
 		if len(f.progress) >= maxProgressJobs {
 			clear(f.progress)

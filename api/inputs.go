@@ -25,9 +25,9 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 	s, b := sub.server, sub.body
 	var keyID string
 	var key []byte
-	if b.Mode != aggregates.ModeDiagnostic { // which has no text
+	if b.Mode != aggregates.ModeDiagnostic || b.Webhook != nil { // otherwise it has no text
 		err := inTime(ctx, objectTimeout, func(ctx context.Context) (err error) {
-			keyID, key, err = s.cfg.Keyring.Create(ctx, tenant, sub.profile, sub.jobID)
+			keyID, key, err = s.keyring.Create(ctx, tenant, sub.profile, sub.jobID)
 			return err
 		})
 		if err != nil {
@@ -58,7 +58,10 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 		r.Consent = &events.Consent{By: *seal(b.Consent.By), Statement: *seal(b.Consent.Statement)}
 	}
 	if sub.keyed {
-		r.KeyDigest = events.Digest(s.cfg.Keyring.DigestKey(tenant), sub.key)
+		r.KeyDigest = events.Digest(s.keyring.DigestKey(tenant), sub.key)
+	}
+	if b.Webhook != nil {
+		r.Webhook = sub.sealedHook(seal)
 	}
 	if failed != nil {
 		return events.Request{}, fmt.Errorf("cannot seal the request: %w", failed)
@@ -68,7 +71,7 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 
 // textDigest lets equal texts of the tenant compare equal, sealed as they are.
 func (s *Server) textDigest(text string) string {
-	return events.Digest(s.cfg.Keyring.DigestKey(tenant), text)
+	return events.Digest(s.keyring.DigestKey(tenant), text)
 }
 
 // profileLabel is the new profile's name.

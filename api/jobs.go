@@ -45,6 +45,7 @@ type jobRequest struct {
 	Priority        string         `json:"priority"`
 	NotBefore       string         `json:"not_before"` // RFC 3339
 	Engines         string         `json:"engines"`
+	Webhook         *hookRequest   `json:"webhook"`
 	Consent         *struct {
 		By        string `json:"by"`
 		Statement string `json:"statement"`
@@ -84,6 +85,8 @@ type accepted struct {
 	JobID      string  `json:"jobId,omitempty"`      // the specification's names, on its own routes
 	ProfileID  *string `json:"profileId,omitempty"`  //
 	WorkflowID string  `json:"workflowId,omitempty"` //
+	// WebhookSecret is one that was made here, told to nobody but who submits the job.
+	WebhookSecret string `json:"webhook_secret,omitempty"`
 }
 
 func (s *Server) postTrain(c *fiber.Ctx) error {
@@ -133,6 +136,7 @@ func (s *Server) answerSubmission(c *fiber.Ctx, sub *submitting) error {
 		c.Set("Preference-Applied", "respond-async")
 	}
 	answer := accepted{jobView: view, Position: positionToken(view.ID, max(1, view.Version, got.version))}
+	answer.WebhookSecret = sub.madeSecret()
 	if sub.camel {
 		answer.JobID, answer.WorkflowID = view.ID, view.Pipeline
 		if view.Profile != nil {

@@ -61,9 +61,9 @@ func (s *Server) pastJob(ctx context.Context, id string, at projections.Moment) 
 }
 
 // viewWhole is the whole Job object. Its texts open, or do not, by today's keys.
-func (s *Server) viewWhole(ctx context.Context, p *projections.PastJob, beats map[string]progressView) jobView {
-	o := s.opener(ctx)
-	v := s.viewJob(o, p.Job, p.Stages, beats)
+func (w *views) viewWhole(ctx context.Context, p *projections.PastJob, beats map[string]progressView) jobView {
+	o := w.opener(ctx)
+	v := w.viewJob(o, p.Job, p.Stages, beats)
 	v.Request, v.Graph, v.Outputs = viewRequest(o, p.Job.Request), viewGraph(p.Job.Graph), viewOutputs(p.Job.Outputs)
 	v.Artifacts = make([]artifactView, len(p.Artifacts))
 	for i, a := range p.Artifacts {

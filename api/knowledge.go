@@ -38,9 +38,9 @@ type worker struct {
 	manifest events.WorkerManifest
 }
 
-func newKnowledge(cfg Config) *knowledge {
+func newKnowledge(log *eventlog.Log, logger *slog.Logger) *knowledge {
 	return &knowledge{
-		log: cfg.Log, logger: cfg.Logger, now: time.Now,
+		log: log, logger: logger, now: time.Now,
 		profiles: map[string]aggregates.Profile{}, unread: map[string]error{}, workers: map[string]worker{},
 	}
 }

@@ -151,7 +151,7 @@ func TestAnObjectStoreThatIsDown(t *testing.T) {
 		}
 	}
 	// The keys may still be in memory, and lie in the store otherwise: the job itself is readable.
-	w.server.cfg.Keyring = w.freshKeyring()
+	w.server.keyring = w.freshKeyring()
 	got := w.want(200, w.get("/api/jobs/"+job))
 	if !strings.Contains(string(got.body), `"content":"unavailable"`) || !strings.Contains(string(got.body), `"succeeded"`) {
 		t.Errorf("job: %.300s", got.body)
@@ -229,7 +229,7 @@ func TestAFrozenObjectStoreDelaysAnAnswerOnce(t *testing.T) {
 	eventually(t, "the profile is listed", func() bool { return strings.Contains(string(w.get("/api/profiles").body), "Grace") })
 	w.freeze("objects")
 	for _, path := range []string{"/api/jobs", "/api/jobs/" + video.JobID, "/api/profiles"} {
-		w.server.cfg.Keyring = w.freshKeyring()
+		w.server.keyring = w.freshKeyring()
 		a := w.within(2500*time.Millisecond, func() answer { return w.want(200, w.get(path)) })
 		if !strings.Contains(string(a.body), `"content":"unavailable"`) || strings.Contains(string(a.body), "Grace") {
 			t.Errorf("%s: %.400s", path, a.body)

@@ -42,7 +42,7 @@ func (sub *submitting) read(c *fiber.Ctx) ([]fault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(faults, append(sub.silence(), sub.when()...)...), nil
+	return append(faults, append(append(sub.silence(), sub.when()...), sub.hookFaults()...)...), nil
 }
 
 // take reads what is right of an object held against a schema, and says what is wrong.

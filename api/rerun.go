@@ -217,7 +217,9 @@ func (sub *submitting) composeAgain(ctx context.Context) (events.JobSubmit, erro
 		if err = s.readable(ctx, a.request); err != nil {
 			return err
 		}
-		keyID, _, err = s.cfg.Keyring.Create(ctx, tenant, sub.profile, sub.jobID)
+		if keyID, _, err = s.keyring.Create(ctx, tenant, sub.profile, sub.jobID); err == nil {
+			a.request.Webhook, err = s.resealedHook(ctx, a.request.Webhook, keyID)
+		}
 		return err
 	})
 	switch {
@@ -229,7 +231,7 @@ func (sub *submitting) composeAgain(ctx context.Context) (events.JobSubmit, erro
 	r := a.request
 	if a.body.Script != nil {
 		said := strings.TrimSpace(*a.body.Script)
-		sealed, err := s.cfg.Keyring.Seal(ctx, keyID, said)
+		sealed, err := s.keyring.Seal(ctx, keyID, said)
 		if err != nil {
 			return events.JobSubmit{}, fmt.Errorf("cannot seal the script: %w", err)
 		}
@@ -249,7 +251,7 @@ func (s *Server) readable(ctx context.Context, r events.Request) error {
 			continue
 		}
 		asked[v.Text.Key] = true
-		if _, err := s.cfg.Keyring.Key(ctx, v.Text.Key); err != nil {
+		if _, err := s.keyring.Key(ctx, v.Text.Key); err != nil {
 			return err
 		}
 	}

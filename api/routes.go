@@ -38,6 +38,8 @@ func (s *Server) routes() []route {
 		{"GET", "/api/jobs", s.listJobs},
 		{"GET", "/api/jobs/{id}", s.getJob},
 		{"GET", "/api/jobs/{id}/events", s.getJobEvents},
+		{"GET", "/api/jobs/{id}/deliveries", s.listDeliveries},
+		{"POST", "/api/jobs/{id}/redeliver", s.postRedeliver},
 		{"POST", "/api/jobs/{id}/cancel", s.postCancel},
 		{"POST", "/api/jobs/{id}/approve", s.postApprove},
 		{"POST", "/api/jobs/{id}/deny", s.postDeny},

@@ -21,6 +21,13 @@ const (
 	contentUnavailable = "unavailable" // the object store, which holds the keys, does not answer
 )
 
+// views shows what lies on the log and in the tables: it opens texts, and knows the
+// names of profiles.
+type views struct {
+	known   *knowledge
+	keyring *objects.Keyring
+}
+
 // answering is what all texts of one answer share: one end time, and whether the
 // keys could be read at all. A text that does not open is null: the rest of the
 // answer is still worth having.
@@ -37,12 +44,12 @@ type opener struct {
 	content string
 }
 
-func (s *Server) answering(ctx context.Context) *answering {
-	return &answering{ctx: ctx, keyring: s.cfg.Keyring, until: time.Now().Add(textTimeout)}
+func (w *views) answering(ctx context.Context) *answering {
+	return &answering{ctx: ctx, keyring: w.keyring, until: time.Now().Add(textTimeout)}
 }
 
 // opener is for an answer of one item.
-func (s *Server) opener(ctx context.Context) *opener { return s.answering(ctx).item() }
+func (w *views) opener(ctx context.Context) *opener { return w.answering(ctx).item() }
 
 func (a *answering) item() *opener { return &opener{answering: a, content: contentAvailable} }
 
@@ -102,6 +109,9 @@ func (o *opener) walk(v any) any {
 				return *text
 			}
 			return nil
+		}
+		if hook, ok := v["webhook"].(map[string]any); ok && hook["secret"] != nil {
+			hook["secret"] = nil // it was told once, to who submitted the job
 		}
 		for k := range v {
 			v[k] = o.walk(v[k])

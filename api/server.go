@@ -23,6 +23,7 @@ import (
 	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/internal/objects"
+	"github.com/myspinbot/myspinbot/internal/webhooks"
 	"github.com/myspinbot/myspinbot/projections"
 )
 
@@ -41,6 +42,9 @@ type Config struct {
 	Tables  *projections.Reader
 	Objects *objects.Store
 	Keyring *objects.Keyring
+
+	// Webhooks says which addresses may be told of jobs.
+	Webhooks webhooks.Policy
 
 	// Limits are those of the job handler, so that a refusal comes at once.
 	Limits aggregates.Limits
@@ -112,14 +116,14 @@ func def[T comparable](v *T, d T) {
 
 // Server is the HTTP API of one process.
 type Server struct {
-	cfg         Config
-	log         *slog.Logger
-	app         *fiber.App
-	listener    net.Listener
-	contract    *contract
-	page        page
-	metrics     *metrics
-	known       *knowledge
+	cfg      Config
+	log      *slog.Logger
+	app      *fiber.App
+	listener net.Listener
+	contract *contract
+	page     page
+	metrics  *metrics
+	views
 	feed        *feed
 	accepted    *recent
 	replies     *replies
@@ -148,7 +152,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Logger, contract: doc, page: newPage(), metrics: newMetrics(),
-		known: newKnowledge(cfg), feed: newFeed(cfg), accepted: newRecent(),
+		views: views{newKnowledge(cfg.Log, cfg.Logger), cfg.Keyring}, feed: newFeed(cfg), accepted: newRecent(),
 		history: projections.NewHistory(cfg.Log, cfg.Tables), lookingBack: make(chan struct{}, pastAtOnce),
 		decoders: make(chan struct{}, decodersAtOnce), streams: make(chan struct{}, cfg.MaxStreams),
 		stopping: make(chan struct{}), now: time.Now,

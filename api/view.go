@@ -109,6 +109,20 @@ type requestView struct {
 	Consent         bool           `json:"consent"`
 	Approval        bool           `json:"approval"` // whether somebody has to approve the script
 	Engines         string         `json:"engines"`  // that may work for it: auto, real or preview
+	Webhook         *hookView      `json:"webhook"`
+}
+
+// hookView is whom the job tells. Its secret is told to nobody any more.
+type hookView struct {
+	URL    *string  `json:"url"`
+	Events []string `json:"events"`
+}
+
+func viewHook(o *opener, h *events.Webhook) *hookView {
+	if h == nil {
+		return nil
+	}
+	return &hookView{URL: o.text(&h.URL), Events: orEmpty(h.Events)}
 }
 
 type graphView struct {
@@ -148,7 +162,7 @@ type artifactView struct {
 }
 
 // viewJob is a row with its stages, and what runs now according to their last beats, if there are any.
-func (s *Server) viewJob(o *opener, j *projections.Job, stages []*projections.Stage, beats map[string]progressView) jobView {
+func (w *views) viewJob(o *opener, j *projections.Job, stages []*projections.Stage, beats map[string]progressView) jobView {
 	v := jobView{
 		ID: j.ID, Version: j.Version, Status: j.Status, Cancelling: j.Cancelling, Progress: j.Progress, Pipeline: j.Pipeline, Variant: j.Variant, Mode: j.Mode,
 		Priority: j.Priority, Tenant: j.Tenant, ParentJobID: opt(j.ParentJobID), NotBefore: optTime(j.NotBefore),
@@ -156,7 +170,7 @@ func (s *Server) viewJob(o *opener, j *projections.Job, stages []*projections.St
 		Approval: viewApproval(o, j), Stages: make([]stageView, 0, len(stages)), Error: viewFailure(o, j.Error),
 	}
 	if j.ProfileID != "" {
-		v.Profile = &profileRef{ID: j.ProfileID, Label: o.text(s.known.profileName(j.Tenant, j.ProfileID))}
+		v.Profile = &profileRef{ID: j.ProfileID, Label: o.text(w.known.profileName(j.Tenant, j.ProfileID))}
 	}
 	for _, st := range stages {
 		sv := viewStage(o, st, beats[st.ID])
@@ -235,6 +249,7 @@ func viewRequest(o *opener, r *events.Request) *requestView {
 		Options: r.Options, Portrait: r.Inputs["portrait"].Present(), Images: len(r.Inputs["images"].Artifacts),
 		Voice: len(r.Inputs["voice"].Artifacts), Consent: r.Consent != nil, Approval: r.Approval, EditedScript: o.text(valueOf(r.Edit).Text),
 		Engines: cmp.Or(r.Engines, events.EnginesAuto),
+		Webhook: viewHook(o, r.Webhook),
 	}
 	if v.Options == nil {
 		v.Options = map[string]any{}

@@ -112,6 +112,7 @@ var catalogue = table(
 	ProfileCreated{}, ProfileConsentRecorded{}, ProfileVoiceAttached{}, ProfileLoraAttached{}, ProfilePortraitAttached{},
 	TaskRun{}, TaskAccepted{}, TaskSucceeded{}, TaskFailed{}, TaskCancelled{}, TaskProgress{}, TaskStop{},
 	CommandReplied{}, WorkerManifest{},
+	WebhookRegistered{}, WebhookQueued{}, WebhookAttempted{}, WebhookClosed{}, WebhookRedeliver{},
 )
 
 func table(ps ...Payload) map[string]Payload {

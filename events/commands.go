@@ -30,6 +30,8 @@ type Request struct {
 	// Definition is the pipeline as JSON where it is an installation's own. Whoever
 	// plans the job plans it by these words, whatever files lie before him.
 	Definition string `json:"definition,omitempty"`
+	// Webhook is whom to tell of the job.
+	Webhook *Webhook `json:"webhook,omitempty"`
 }
 
 // Priorities of a job: interactive work goes before batch work on every lane.

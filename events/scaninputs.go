@@ -91,6 +91,22 @@ func (s *scanner) other(zero Payload) Payload { //nolint:gochecksumtype // the o
 	case CommandReplied:
 		s.fields(member{"outcome", &d.Outcome}, member{"code", &d.Code}, member{"detail", &d.Detail}, member{"version", &d.Version}, member{"status", &d.Status})
 		return d
+	case WebhookRegistered:
+		s.fields(member{"webhook", &d.Webhook}, member{"first_offset", &d.FirstOffset})
+		return d
+	case WebhookQueued:
+		d.Delivery = s.delivery()
+		return d
+	case WebhookAttempted:
+		s.fields(member{"delivery_id", &d.DeliveryID}, member{"status", &d.Status}, member{"message", &d.Message}, member{"next_ms", &d.NextMS})
+		return d
+	case WebhookClosed:
+		s.fields()
+		return d
+	case WebhookRedeliver:
+		s.fields(member{"webhook", &d.Webhook}, member{"first_offset", &d.FirstOffset}, member{"delivery", &d.Delivery},
+			member{"ended", &d.Ended})
+		return d
 	default: // workers' manifests are few
 		s.bad = true
 		return nil

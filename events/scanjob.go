@@ -14,13 +14,18 @@ func (s *scanner) request() (r Request) {
 		member{"inputs", &r.Inputs}, member{"profile_id", &r.ProfileID}, member{"profile_name", &r.ProfileName}, member{"consent", &r.Consent},
 		member{"key_digest", &r.KeyDigest}, member{"body_digest", &r.BodyDigest}, member{"approval", &r.Approval},
 		member{"not_before_ms", &r.NotBeforeMS}, member{"priority", &r.Priority}, member{"edit", &r.Edit}, member{"parent_job_id", &r.ParentJobID},
-		member{"engines", &r.Engines}, member{"definition", &r.Definition})
+		member{"engines", &r.Engines}, member{"definition", &r.Definition}, member{"webhook", &r.Webhook})
 	return r
 }
 
 func (s *scanner) sealed() (v Sealed) {
 	s.fields(member{"sealed", &v.Bytes}, member{"key", &v.Key})
 	return v
+}
+
+func (s *scanner) webhook() (h Webhook) {
+	s.fields(member{"url", &h.URL}, member{"secret", &h.Secret}, member{"endpoint", &h.Endpoint}, member{"events", &h.Events})
+	return h
 }
 
 func (s *scanner) consent() (c Consent) {
@@ -44,6 +49,11 @@ func (s *scanner) result(more member) (r Result) {
 	s.fields(member{"outputs", &r.Outputs}, member{"fidelity", &r.Fidelity}, member{"engine", &r.Engine}, member{"version", &r.Version},
 		member{"notes", &r.Notes}, member{"verdict", &r.Verdict}, more)
 	return r
+}
+
+func (s *scanner) delivery() (d Delivery) {
+	s.fields(member{"delivery_id", &d.DeliveryID}, member{"event", &d.Event}, member{"partition", &d.Partition}, member{"offset", &d.Offset})
+	return d
 }
 
 func (s *scanner) verdict() (v Verdict) {

@@ -52,6 +52,10 @@ func (s *scanner) part(into any) {
 		*p = s.artifact()
 	case *Sealed:
 		*p = s.sealed()
+	case *Delivery:
+		*p = s.delivery()
+	case *Webhook:
+		*p = s.webhook()
 	case *Consent:
 		*p = s.consent()
 	case *ReusedFrom:
@@ -86,6 +90,8 @@ func (s *scanner) optional(into any) {
 		*p = pointer(s.one())
 	case **ProfileSnapshot:
 		*p = pointer(s.profile())
+	case **Webhook:
+		*p = pointer(s.webhook())
 	case **Verdict:
 		*p = pointer(s.verdict())
 	default: // what a retry has of its parent is left to encoding/json

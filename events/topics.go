@@ -15,6 +15,9 @@ const (
 	TopicTaskControl     = "gpu.control"
 	TopicWorkers         = "workers"
 	TopicDeadLetters     = "deadletters"
+	// TopicWebhookCommands and TopicWebhooks are partitioned as jobs.events is.
+	TopicWebhookCommands = "webhooks.commands"
+	TopicWebhooks        = "webhooks.deliveries"
 )
 
 // Lanes, in the order of a job's life.

@@ -51,6 +51,15 @@ type PastJob struct {
 // facts. Errors: ErrNotFound, ErrNoSuchMoment, ErrOtherPartition, an unreadable fact
 // of the job, an error of the log, or the context's.
 func (h *History) Job(ctx context.Context, tenant, id string, at Moment) (*PastJob, error) {
+	return h.job(ctx, tenant, id, at, func(end int64) int64 { return h.hint(ctx, tenant, id, end) })
+}
+
+// JobFrom is Job for who knows the offset of the job's first event.
+func (h *History) JobFrom(ctx context.Context, tenant, id string, first int64, at Moment) (*PastJob, error) {
+	return h.job(ctx, tenant, id, at, func(int64) int64 { return first })
+}
+
+func (h *History) job(ctx context.Context, tenant, id string, at Moment, hint func(end int64) int64) (*PastJob, error) {
 	tp, whole, err := home(ctx, h.log, id)
 	if err != nil {
 		return nil, err
@@ -66,7 +75,7 @@ func (h *History) Job(ctx context.Context, tenant, id string, at Moment) (*PastJ
 		end = at.Place.Offset + 1
 	}
 	t := trail{id: id, tp: tp, at: at}
-	if from := h.hint(ctx, tenant, id, end); from > 0 {
+	if from := hint(end); from > 0 {
 		if err := t.read(ctx, h.log, from, end); err != nil {
 			return nil, err
 		}

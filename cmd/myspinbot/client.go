@@ -83,6 +83,8 @@ type (
 		Outputs    map[string][]string `json:"outputs"` // artifact ids by the output's name
 		Artifacts  []artifactDoc       `json:"artifacts"`
 		Position   string              `json:"position"` // in the answer to a submission
+		// WebhookSecret is in that answer too, where the server has made one.
+		WebhookSecret string `json:"webhook_secret"`
 
 		Cancelling  bool         `json:"cancelling"`
 		ParentJobID string       `json:"parent_job_id"`

@@ -21,7 +21,7 @@ type Config struct {
 	// Name of this process among its peers, the same after every restart; the log knows its group members by it. Default: the host's name. Set it when two processes of one role share a host name.
 	Instance string `key:"instance"`
 	// Roles that `myspinbot run` plays in this process. Leave it alone on one machine; in a cluster give each process its own.
-	Roles []string `key:"roles" default:"api,handler,projector,gpu" oneof:"api handler projector notifier gpu"`
+	Roles []string `key:"roles" default:"api,handler,projector,notifier,gpu" oneof:"api handler projector notifier gpu"`
 	// Folder for temporary files, of uploads and of running stages; this process empties its own part of it at start. Empty: the system's temporary folder. Set it where that is small, or where two systems share a machine.
 	Work string `key:"work"`
 
@@ -36,6 +36,7 @@ type Config struct {
 	Engines  EnginesConfig  `key:"engines"`
 	Job      JobConfig      `key:"job"`
 	Limits   LimitsConfig   `key:"limits"`
+	Webhooks WebhooksConfig `key:"webhooks"`
 	Log      LogConfig      `key:"log"`
 
 	Pipelines PipelinesConfig `key:"pipelines"`
@@ -200,6 +201,14 @@ type LimitsConfig struct {
 	MaxDurationSeconds int `key:"max_duration_seconds" default:"60" min:"1" max:"60"`
 	// Largest picture that a job may ask for, by its short side.
 	MaxResolution string `key:"max_resolution" default:"1080p" oneof:"576p 720p 1080p"`
+}
+
+// WebhooksConfig is about telling others of jobs; api and notifier read it.
+type WebhooksConfig struct {
+	// Hosts, as name or name:port, that webhooks may reach although their addresses are private, and over plain http. Empty: public addresses alone, over https. Name only hosts that any user of the API may send messages to; addresses where clouds keep their secrets stay closed.
+	AllowPrivate []string `key:"allow_private"`
+	// Least time between two messages about one job's progress, for webhooks that ask for it.
+	Progress time.Duration `key:"progress" default:"10s" min:"1s" max:"1h"`
 }
 
 // LogConfig is about the lines that the program writes on standard error.

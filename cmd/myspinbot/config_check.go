@@ -39,6 +39,11 @@ func (l *loader) finish() {
 	l.checkURL("engines.speech.openai.url", c.Engines.Speech.OpenAI.URL, false, "http", "https")
 	l.checkURL("engines.speech.sovits.url", c.Engines.Speech.SoVITS.URL, false, "http", "https")
 	l.checkURL("engines.comfyui.url", c.Engines.ComfyUI.URL, false, "http", "https")
+	for _, host := range c.Webhooks.AllowPrivate {
+		if strings.ContainsAny(host, "/@#?* ") {
+			l.failKey("webhooks.allow_private", strconv.Quote(host), "a host without a scheme, such as nas.local, 192.168.1.7 or nas.local:8123")
+		}
+	}
 	l.masterKey()
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/myspinbot/myspinbot/internal/devstack"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/internal/objects"
+	"github.com/myspinbot/myspinbot/internal/webhooks"
 	"github.com/myspinbot/myspinbot/projections"
 )
 
@@ -39,7 +40,7 @@ const (
 
 // runRun is `myspinbot run`.
 func runRun(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	cfg, status, ok := commandConfig("run [--roles api,handler,projector,gpu] [--lanes tts,render]", "Plays the roles of one process, until a signal ends it.", args, stdout, stderr)
+	cfg, status, ok := commandConfig("run [--roles api,handler,projector,notifier,gpu] [--lanes tts,render]", "Plays the roles of one process, until a signal ends it.", args, stdout, stderr)
 	if !ok {
 		return status
 	}
@@ -65,7 +66,7 @@ func (c Config) checkServices() error {
 	if c.has(roleAPI) || c.has(roleProjector) {
 		need(c.Postgres.URL != "", "postgres.url", "the tables' database")
 	}
-	if c.has(roleAPI) || c.has(roleGPU) {
+	if c.needsObjects() {
 		need(c.S3.Endpoint != "", "s3.endpoint", "the object store")
 		need(len(c.Secrets.MasterKeyBytes()) == 32, "secrets.master_key", "32 bytes in base64 that protect all text")
 	}
@@ -73,6 +74,9 @@ func (c Config) checkServices() error {
 }
 
 func (c Config) has(role string) bool { return slices.Contains(c.Roles, role) }
+
+// needsObjects says whether a role reads objects, or the keys of texts, which are objects.
+func (c Config) needsObjects() bool { return c.has(roleAPI) || c.has(roleNotifier) || c.has(roleGPU) }
 
 func newLogger(c Config, w io.Writer) *slog.Logger {
 	var level slog.Level
@@ -135,7 +139,7 @@ func runRoles(ctx context.Context, cfg Config, logger *slog.Logger, ready func(a
 		}
 		defer p.pool.Close()
 	}
-	if cfg.has(roleAPI) || cfg.has(roleGPU) {
+	if cfg.needsObjects() {
 		if err := p.openObjects(ctx); err != nil {
 			return err
 		}
@@ -236,13 +240,26 @@ func (p *process) projector() (func(context.Context) error, error) {
 	return projector.Run, nil
 }
 
-// notifier sends webhooks, which no job can ask for yet: it says so, and waits.
+// notifier sends webhooks.
 func (p *process) notifier() (func(context.Context) error, error) {
+	payloads := api.NewPayloads(p.log, p.keyring, p.logger)
+	n, err := webhooks.New(webhooks.Config{
+		Log: p.log, Keys: p.keyring, Payloads: payloads, Instance: p.cfg.Instance, Policy: p.webhooks(), ProgressEvery: p.cfg.Webhooks.Progress,
+		Registerer: p.registry, Logger: p.logger,
+	})
+	if err != nil {
+		return nil, err
+	}
 	return func(ctx context.Context) error {
-		p.logger.Info("role notifier is idle: jobs cannot ask for webhooks in this version")
-		<-ctx.Done()
-		return nil
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return payloads.Run(ctx) })
+		g.Go(func() error { return n.Run(ctx) })
+		return g.Wait()
 	}, nil
+}
+
+func (p *process) webhooks() webhooks.Policy {
+	return webhooks.Policy{Private: p.cfg.Webhooks.AllowPrivate}
 }
 
 func (p *process) worker() (func(context.Context) error, error) {
@@ -286,7 +303,7 @@ func comfyUI(c ComfyUIConfig) gpu.ComfyUIConfig {
 func (p *process) api(ready func(string)) (func(context.Context) error, error) {
 	server, err := api.New(api.Config{
 		Addr: p.cfg.HTTP.Listen, Log: p.log, Tables: projections.NewReader(p.pool), Objects: p.objects, Keyring: p.keyring,
-		Hosts: p.cfg.HTTP.Hosts, MaxStreams: p.cfg.HTTP.MaxStreams, Limits: p.limits(), Catalogue: p.own, Engines: p.cfg.Job.Engines,
+		Hosts: p.cfg.HTTP.Hosts, MaxStreams: p.cfg.HTTP.MaxStreams, Limits: p.limits(), Catalogue: p.own, Engines: p.cfg.Job.Engines, Webhooks: p.webhooks(),
 		Registerer: p.registry, Gatherer: p.registry, Logger: p.logger,
 		FFmpeg: p.cfg.Engines.FFmpeg, FFprobe: p.cfg.Engines.FFprobe, TempDir: p.cfg.Work,
 	})

@@ -28,6 +28,7 @@ type submission struct {
 	options                      optionMap
 	priority, notBefore, engines string
 	noWait, approval             bool
+	webhook                      webhookFlags
 }
 
 // wordList is a flag that may be given more than once.
@@ -82,6 +83,7 @@ func (s *submission) flags() *flag.FlagSet {
 	f.StringVar(&s.priority, "priority", "", "interactive (default) or batch, which lets interactive work go first")
 	f.StringVar(&s.notBefore, "not-before", "", "when the job may start: a time such as 2026-12-24T18:00:00+01:00, or from now on, such as 90m")
 	f.StringVar(&s.engines, "engines", "", "auto: configured engines, or built-in ones in their place; real: nothing stands in; preview: built-in ones alone; default: the operator's choice")
+	s.webhook.define(f)
 	f.BoolVar(&s.noWait, "no-wait", false, "only submit, and print the job's id")
 	return f
 }
@@ -112,6 +114,9 @@ func (s *submission) parse(args []string, stderr io.Writer) error {
 	}
 	if (s.consentBy == "") != (s.consentStatement == "") {
 		fault("a consent needs both --consent-by and --consent-statement")
+	}
+	if s.webhook.url == "" && s.webhook != (webhookFlags{}) {
+		fault("--webhook-events and --webhook-secret say how to tell --webhook, which is missing")
 	}
 	if s.portrait == "" && s.profile == "" && !nobody {
 		fault("nobody to show: give --portrait, or --profile with --mode generate_from_profile")
@@ -216,6 +221,9 @@ func (s *submission) run(ctx context.Context, c *client, stdout io.Writer) error
 	if err != nil {
 		return fmt.Errorf("the job was not accepted: %w", err)
 	}
+	if job.WebhookSecret != "" {
+		fmt.Fprintf(stdout, "its webhook's messages are signed with %s\n", printable(job.WebhookSecret))
+	}
 	return c.tellAndWatch(ctx, job, s.noWait, s.out, stdout)
 }
 
@@ -243,6 +251,9 @@ func (s *submission) request(ctx context.Context, c *client, script string) (map
 	}
 	if s.approval {
 		body["approval"] = true
+	}
+	if s.webhook.url != "" {
+		body["webhook"] = s.webhook.body()
 	}
 	if len(s.options) > 0 {
 		body["options"] = s.options

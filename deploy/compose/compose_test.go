@@ -91,7 +91,7 @@ func (s stack) faults() []string {
 		if name != "edge" && !private {
 			say("%s: not on the private network", name)
 		}
-		if _, edge := svc.Networks["edge"]; edge && name != "api" {
+		if _, edge := svc.Networks["edge"]; edge && name != "api" && name != "notifier" {
 			say("%s: reaches beyond the private network", name)
 		}
 		if svc.HealthCheck == nil && svc.Build == nil {
@@ -116,7 +116,7 @@ func (s stack) faults() []string {
 			}
 		}
 	}
-	if !maps.Equal(roles, map[string]int{"api": 1, "handler": 1, "projector": 1, "gpu": 1}) {
+	if !maps.Equal(roles, map[string]int{"api": 1, "handler": 1, "projector": 1, "notifier": 1, "gpu": 1}) {
 		say("the roles are %v", roles)
 	}
 	if !s.project.Networks["private"].Internal {
@@ -157,8 +157,8 @@ func TestTheStackKeepsItsPromises(t *testing.T) {
 	for _, f := range s.faults() {
 		t.Error(f)
 	}
-	if n := len(s.project.Services); n != 8 {
-		t.Errorf("%d services, want 8", n)
+	if n := len(s.project.Services); n != 9 {
+		t.Errorf("%d services, want 9", n)
 	}
 }
 

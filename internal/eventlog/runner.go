@@ -57,8 +57,9 @@ type RunnerConfig struct {
 	MaxPoll  int      // most inputs in a transaction; default 1000
 	Decider  Decider
 	// Patient says of an input that nobody waits for what comes of it. While there are
-	// no others, it waits a few milliseconds for some to be decided with. Nil: none is.
-	Patient func(in Record) bool
+	// no others, it waits for some to be decided with. Nil: none is.
+	Patient  func(in Record) bool
+	Patience time.Duration // how long they wait; default 3 ms
 }
 
 // patience is how long patient inputs wait for others. A transaction takes about as
@@ -77,6 +78,7 @@ type Runner struct {
 // NewRunner checks the configuration. Run does the work.
 func (l *Log) NewRunner(cfg RunnerConfig) (*Runner, error) {
 	def(&cfg.MaxPoll, 1000)
+	def(&cfg.Patience, patience)
 	if cfg.Group == "" || len(cfg.Topics) == 0 || cfg.Decider == nil {
 		return nil, errors.New("cannot make a runner without a group, topics and a decider")
 	}
@@ -133,8 +135,8 @@ func (r *Runner) poll(ctx context.Context) ([]Record, *assignment, error) {
 	if err != nil || assigned != nil || !r.patient(in) {
 		return in, assigned, err
 	}
-	until := time.Now().Add(patience)
-	alarm := time.AfterFunc(patience, r.waker.wake)
+	until := time.Now().Add(r.cfg.Patience)
+	alarm := time.AfterFunc(r.cfg.Patience, r.waker.wake)
 	defer alarm.Stop()
 	for r.patient(in) && time.Now().Before(until) && len(in) < r.cfg.MaxPoll {
 		more, assigned, err := r.member.poll(ctx, r.cfg.MaxPoll-len(in))

@@ -39,6 +39,7 @@ type Keyring struct {
 	store  *Store
 	wrap   []byte // wraps content keys
 	digest []byte // roots the tenants' digest keys
+	hooks  []byte // roots the secrets of webhooks
 	now    func() time.Time
 
 	mu    sync.Mutex
@@ -54,7 +55,7 @@ type cachedKey struct {
 // whoever loses it loses every sealed text.
 func NewKeyring(store *Store, master [32]byte) *Keyring {
 	return &Keyring{
-		store: store, wrap: derive(master[:], "wrap content keys"), digest: derive(master[:], "digest keys of tenants"),
+		store: store, wrap: derive(master[:], "wrap content keys"), digest: derive(master[:], "digest keys of tenants"), hooks: derive(master[:], "secrets of webhooks"),
 		now: time.Now, cache: map[string]cachedKey{},
 	}
 }
@@ -68,6 +69,10 @@ func derive(secret []byte, purpose string) []byte {
 
 // DigestKey is the tenant's key for events.Digest, the same in every process.
 func (k *Keyring) DigestKey(tenant string) []byte { return derive(k.digest, tenant) }
+
+// WebhookKey is the key that signs what is told of the job, 32 bytes, the same in every
+// process: a submission that is repeated gets the same one without anybody keeping it.
+func (k *Keyring) WebhookKey(tenant, job string) []byte { return derive(k.hooks, tenant+"/"+job) }
 
 // Create makes the content key of a job and returns its id, keys/<tenant>/<profile
 // or "-">/<job>. Asked again, also by another process at the same moment, it

@@ -174,7 +174,7 @@ func (l *memLog) all(topic string) []eventlog.Record {
 // topics are all of the system's.
 func topics() []string {
 	out := []string{events.TopicJobCommands, events.TopicJobEvents, events.TopicJobIndex, events.TopicJobReplies, events.TopicProfileCommands,
-		events.TopicProfileEvents, events.TopicTaskEvents, events.TopicTaskProgress, events.TopicTaskControl, events.TopicWorkers, events.TopicDeadLetters}
+		events.TopicProfileEvents, events.TopicTaskEvents, events.TopicTaskProgress, events.TopicTaskControl, events.TopicWorkers, events.TopicDeadLetters, events.TopicWebhookCommands, events.TopicWebhooks}
 	for _, lane := range events.Lanes() {
 		out = append(out, events.LaneTopic(lane), events.LaneBatchTopic(lane))
 	}

@@ -1,0 +1,254 @@
+// Webhooks at the edge: whom a submission asks to tell, what became of it, and telling
+// it again. The notifier does the telling.
+
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/webhooks"
+	"github.com/myspinbot/myspinbot/projections"
+)
+
+// hookRequest is whom a submission asks to tell.
+type hookRequest struct {
+	URL    string   `json:"url"`
+	Events []string `json:"events"`
+	Secret string   `json:"secret"`
+}
+
+// hookEvents is what is told of where nothing else is asked for: how the job ended.
+var hookEvents = []string{"job.succeeded", "job.failed", "job.rejected", "job.cancelled"}
+
+// hookFaults are what the contract cannot say of a webhook.
+func (sub *submitting) hookFaults() []fault {
+	h := sub.body.Webhook
+	if h == nil {
+		return nil
+	}
+	var faults []fault
+	if _, err := sub.server.cfg.Webhooks.Check(h.URL); err != nil {
+		faults = append(faults, fault{Pointer: "/webhook/url", Code: "address_refused", Detail: "webhook.url: " + err.Error()})
+	}
+	if h.Secret != "" {
+		if _, err := webhooks.SecretKey(h.Secret); err != nil {
+			faults = append(faults, fault{Pointer: "/webhook/secret", Code: "format_wrong", Detail: "webhook.secret: " + err.Error()})
+		}
+	}
+	return faults
+}
+
+// madeSecret is the secret where the client brought none; "" where it did, or has no webhook.
+func (sub *submitting) madeSecret() string {
+	if h := sub.body.Webhook; h == nil || h.Secret != "" {
+		return ""
+	}
+	return webhooks.NewSecret(sub.server.keyring.WebhookKey(tenant, sub.jobID))
+}
+
+// sealedHook is the webhook as the command carries it. Its address was checked.
+func (sub *submitting) sealedHook(seal func(string) *events.Sealed) *events.Webhook {
+	h := sub.body.Webhook
+	secret := h.Secret
+	if secret == "" {
+		secret = sub.madeSecret()
+	}
+	hook := &events.Webhook{URL: *seal(h.URL), Secret: *seal(secret), Events: slices.Compact(slices.Sorted(slices.Values(h.Events)))}
+	if len(hook.Events) == 0 {
+		hook.Events = hookEvents
+	}
+	if u, err := sub.server.cfg.Webhooks.Check(h.URL); err == nil {
+		hook.Endpoint = sub.server.textDigest("webhook endpoint\n" + webhooks.Server(u))
+	}
+	return hook
+}
+
+// resealedHook is a parent's webhook under the key of its child.
+func (s *Server) resealedHook(ctx context.Context, h *events.Webhook, keyID string) (*events.Webhook, error) {
+	if h == nil {
+		return nil, nil
+	}
+	out := *h
+	for _, part := range []*events.Sealed{&out.URL, &out.Secret} {
+		text, err := s.keyring.Open(ctx, *part)
+		if err != nil {
+			return nil, err
+		}
+		if *part, err = s.keyring.Seal(ctx, keyID, text); err != nil {
+			return nil, err
+		}
+	}
+	return &out, nil
+}
+
+// deliveriesView is a job's webhook and what it was told.
+type deliveriesView struct {
+	Webhook *hookState     `json:"webhook"` // null: the job has none, or it was so long ago that it is forgotten
+	Items   []deliveryView `json:"items"`   // oldest first
+	Next    *string        `json:"next_cursor"`
+}
+
+type hookState struct {
+	hookView
+	State string `json:"state"` // active, closed: the job has ended, or stopped: the receiver wants nothing more
+}
+
+type deliveryView struct {
+	ID          string        `json:"id"` // of the event, and of the message
+	Event       string        `json:"event"`
+	Status      string        `json:"status"` // pending, delivered, failed or stopped
+	QueuedAt    time.Time     `json:"queued_at"`
+	NextAttempt *time.Time    `json:"next_attempt_at"`
+	Attempts    []attemptView `json:"attempts"`
+}
+
+type attemptView struct {
+	Number     int       `json:"number"`
+	At         time.Time `json:"at"`
+	Outcome    string    `json:"outcome"` // delivered, retrying, failed or gone
+	HTTPStatus *int      `json:"http_status"`
+	LatencyMS  int64     `json:"latency_ms"`
+	Class      *string   `json:"class"`
+	Message    *string   `json:"message"`
+}
+
+// listDeliveries shows what became of a job's webhook, from the log.
+func (s *Server) listDeliveries(c *fiber.Ctx) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	if err := checkQuery(c); err != nil {
+		return err
+	}
+	trail, err := s.deliveries(c.UserContext(), id)
+	if err != nil {
+		return err
+	}
+	out := deliveriesView{Items: []deliveryView{}}
+	if trail == nil {
+		return c.JSON(out)
+	}
+	state := "active"
+	switch {
+	case trail.Stopped:
+		state = "stopped"
+	case trail.Closed:
+		state = "closed"
+	}
+	out.Webhook = &hookState{*viewHook(s.opener(c.UserContext()), &trail.Webhook), state}
+	for _, d := range trail.Deliveries {
+		out.Items = append(out.Items, viewDelivery(d))
+	}
+	return c.JSON(out)
+}
+
+func viewDelivery(d *webhooks.Attempts) deliveryView {
+	v := deliveryView{ID: d.DeliveryID, Event: d.Event, Status: d.State, QueuedAt: d.QueuedAt, Attempts: []attemptView{}}
+	if d.State == webhooks.Pending {
+		v.NextAttempt = optTime(d.Next)
+	}
+	for _, a := range d.List {
+		v.Attempts = append(v.Attempts, attemptView{Number: a.Number, At: a.At, Outcome: a.Outcome, HTTPStatus: opt(a.Status), LatencyMS: a.Took.Milliseconds(),
+			Class: opt(a.Class), Message: opt(a.Message)})
+	}
+	return v
+}
+
+// clockSkew is by how much the clocks of two processes may differ.
+const clockSkew = 10 * time.Minute
+
+// deliveries is the trail of the job's webhook; nil where the job has none.
+func (s *Server) deliveries(ctx context.Context, id string) (*webhooks.Trail, error) {
+	ctx, cancel := context.WithTimeout(ctx, pastTimeout)
+	defer cancel()
+	var row *projections.Job
+	known := s.read(ctx, func(ctx context.Context, q *projections.Queries) (err error) {
+		row, err = q.Job(ctx, tenant, id)
+		return err
+	})
+	var since time.Time
+	switch {
+	case known == nil && (row.Request == nil || row.Request.Webhook == nil):
+		return nil, nil
+	case known == nil:
+		since = row.CreatedAt.Add(-clockSkew)
+	case errors.Is(known, projections.ErrNotFound) && !s.accepted.has(id):
+		return nil, refuse(codeNotFound, "there is no job %s", id)
+	}
+	select {
+	case s.lookingBack <- struct{}{}:
+		defer func() { <-s.lookingBack }()
+	case <-ctx.Done():
+		return nil, refuse(codeBusy, "%d looks back are under way, which is this server's limit", pastAtOnce)
+	}
+	trail, err := webhooks.Read(ctx, s.cfg.Log, tenant, id, since)
+	switch {
+	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return nil, &refusal{code: codeLogUnavailable, cause: err, detail: "the log did not give the deliveries in time; ask again, best when the tables answer"}
+	case err != nil:
+		return nil, err
+	case trail == nil && known != nil && !s.accepted.has(id):
+		return nil, refuse(codeNotFound, "no job %s has told a webhook of anything, as far as is known while the tables do not answer", id)
+	}
+	return trail, nil
+}
+
+// redelivered is the answer to asking for deliveries again.
+type redelivered struct {
+	ID         string   `json:"id"`         // of the job
+	Deliveries []string `json:"deliveries"` // that are asked for
+	Detail     string   `json:"detail"`
+}
+
+// postRedeliver asks for one delivery again, or for all that were not delivered.
+func (s *Server) postRedeliver(c *fiber.Ctx) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	if err := checkQuery(c); err != nil {
+		return err
+	}
+	object, err := readObject(c)
+	if err != nil {
+		return err
+	}
+	var body struct {
+		Delivery string `json:"delivery_id"`
+	}
+	faults, err := s.contract.take("RedeliverRequest", object, &body)
+	switch {
+	case err != nil:
+		return err
+	case len(faults) > 0:
+		return invalid(faults...)
+	}
+	trail, err := s.deliveries(c.UserContext(), id)
+	if err != nil {
+		return err
+	}
+	if trail == nil {
+		return refuse(codeNotFound, "job %s has told no webhook of anything", id)
+	}
+	ids, err := webhooks.Redeliver(c.UserContext(), s.cfg.Log, trail, strings.ToLower(body.Delivery), actor, s.now())
+	switch {
+	case errors.Is(err, webhooks.ErrNoDelivery):
+		return refuse(codeNotFound, "job %s has no delivery %s; GET /api/jobs/%s/deliveries lists them", id, body.Delivery, id)
+	case err != nil:
+		return err
+	}
+	detail := fmt.Sprintf("%d deliveries are asked for again; GET /api/jobs/%s/deliveries says what comes of them", len(ids), id)
+	if len(ids) == 0 {
+		detail = "every delivery was delivered, or waits for its next attempt"
+	}
+	return c.Status(fiber.StatusAccepted).JSON(redelivered{id, ids, detail})
+}

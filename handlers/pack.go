@@ -164,7 +164,7 @@ func (p *packer) rare(v any, absent bool) {
 }
 
 func (p *packer) request(r *events.Request) {
-	for _, s := range []string{r.Workflow, r.Mode, r.Variant, r.ProfileID, r.KeyDigest, r.BodyDigest, r.Priority, r.ParentJobID} {
+	for _, s := range []string{r.Workflow, r.Mode, r.Variant, r.ProfileID, r.KeyDigest, r.BodyDigest, r.Priority, r.ParentJobID, r.Engines, r.Definition} {
 		p.text(s)
 	}
 	p.params(r.Options)
@@ -211,7 +211,7 @@ func (p *packer) shape(g *events.Graph) {
 	p.bool(g.Nodes == nil)
 	p.bool(g.Edges == nil)
 	for _, n := range g.Nodes {
-		for _, s := range []string{n.ID, n.Task, n.Plane, n.Lane, n.Skip} {
+		for _, s := range []string{n.ID, n.Task, n.Plane, n.Lane, n.Skip, n.Engine} {
 			p.text(s)
 		}
 		for _, m := range []map[string]string{n.In, n.Out, n.Pass} {

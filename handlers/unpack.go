@@ -124,7 +124,7 @@ func rare[T any](u *unpacker) *T {
 }
 
 func (u *unpacker) request(r *events.Request) {
-	u.texts(&r.Workflow, &r.Mode, &r.Variant, &r.ProfileID, &r.KeyDigest, &r.BodyDigest, &r.Priority, &r.ParentJobID)
+	u.texts(&r.Workflow, &r.Mode, &r.Variant, &r.ProfileID, &r.KeyDigest, &r.BodyDigest, &r.Priority, &r.ParentJobID, &r.Engines, &r.Definition)
 	r.Options = u.params()
 	r.Inputs = u.values()
 	r.ProfileName = rare[events.Sealed](u)

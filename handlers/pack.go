@@ -172,6 +172,7 @@ func (p *packer) request(r *events.Request) {
 	p.rare(r.ProfileName, r.ProfileName == nil)
 	p.rare(r.Consent, r.Consent == nil)
 	p.rare(r.Edit, r.Edit == nil)
+	p.rare(r.Webhook, r.Webhook == nil)
 	p.bool(r.Approval)
 	p.int(r.NotBeforeMS)
 }

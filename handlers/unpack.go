@@ -130,6 +130,7 @@ func (u *unpacker) request(r *events.Request) {
 	r.ProfileName = rare[events.Sealed](u)
 	r.Consent = rare[events.Consent](u)
 	r.Edit = rare[events.Value](u)
+	r.Webhook = rare[events.Webhook](u)
 	r.Approval = u.bool()
 	r.NotBeforeMS = u.int()
 }

@@ -163,9 +163,8 @@ func mixed(voice string, names map[string]bool) bool {
 	return true
 }
 
-func (v *openAIVoice) takes(*Attempt) bool          { return true }
-func (v *openAIVoice) writing() writing             { return writing{spell: asWritten} }
-func (v *openAIVoice) personal(profile string) bool { return v.voices[profile] != "" }
+func (v *openAIVoice) takes(*Attempt) bool { return true }
+func (v *openAIVoice) writing() writing    { return writing{spell: asWritten} }
 
 func (v *openAIVoice) open(_ context.Context, a *Attempt, speed float64) (speaker, error) {
 	voice := v.Voice

@@ -195,10 +195,6 @@ func TestVoicesByProfile(t *testing.T) {
 			t.Errorf("%s: notes %q", voice, out.Notes)
 		}
 	}
-	r := newRoster([]engine{s}, nil)
-	if !r.personal(taskSpeech, "p1") || r.personal(taskSpeech, "p2") || r.personal(taskScript, "p1") {
-		t.Error("results are shared wrongly")
-	}
 }
 
 func TestTheSpeechServersGapsAndRefusals(t *testing.T) {

@@ -94,13 +94,13 @@ var (
 )
 
 var tasks = []TaskSpec{
-	{Name: TaskScript, Plane: events.PlaneControl, Lane: events.LaneScript, Weight: 5, Timeout: 5 * minute, Params: []Param{
+	{Name: TaskScript, Plane: events.PlaneControl, Lane: events.LaneScript, Weight: 5, Timeout: 20 * minute, Params: []Param{
 		{Name: "tone", Kind: "string", Enum: []string{"casual", "formal", "playful", "dramatic"}, Default: "casual", Doc: "how the script speaks"},
 		{Name: "seconds", Kind: "integer", Min: 1, Max: 60, Default: 20.0, Doc: "length that a generated script aims at, in seconds"},
 		language,
 	}},
 	{Name: TaskApproval, Plane: events.PlaneControl, Weight: 1},
-	{Name: TaskSafety, Plane: events.PlaneControl, Lane: events.LaneScript, Weight: 1, Timeout: 2 * minute, Params: []Param{
+	{Name: TaskSafety, Plane: events.PlaneControl, Lane: events.LaneScript, Weight: 1, Timeout: 10 * minute, Params: []Param{
 		{Name: "policy", Kind: "string", Enum: []string{"standard", "strict"}, Default: "standard", Doc: "rules the script is held against"},
 	}},
 	{Name: TaskProfileResolve, Plane: events.PlaneControl, Weight: 1},
@@ -185,7 +185,7 @@ var (
 	lipsyncOnClip = PipelineNode{ID: "lipsync", Task: TaskLipsync,
 		In: map[string]string{"clip": "clip", "speech": "speech", "timing": "timing?"}, Out: map[string]string{"talking": "talking"}}
 	lipsyncOnPortrait = PipelineNode{ID: "lipsync", Task: TaskLipsync,
-		In: map[string]string{"portrait": "portrait", "speech": "speech", "timing": "timing?"}, Out: map[string]string{"talking": "talking"}}
+		In: map[string]string{"portrait": "portrait", "speech": "speech", "timing": "timing?", "scene": "scene?"}, Out: map[string]string{"talking": "talking"}}
 	closing = []PipelineNode{
 		{ID: "upscale", Task: TaskUpscale, In: map[string]string{"video": "talking"}, Out: map[string]string{"video": "upscaled"}, Pass: map[string]string{"video": "talking"}},
 		{ID: "assemble", Task: TaskAssemble, In: map[string]string{"video": "upscaled", "speech": "speech", "timing": "timing?", "narration": "narration"},

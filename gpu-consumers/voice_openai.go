@@ -43,7 +43,7 @@ type OpenAIVoiceConfig struct {
 
 type openAIVoice struct {
 	OpenAIVoiceConfig
-	server   *speechServer
+	server   *modelServer
 	voices   map[string]string
 	media    *mediaTool
 	plain    atomic.Bool // the server has no word times
@@ -52,7 +52,7 @@ type openAIVoice struct {
 
 func newOpenAIVoice(c OpenAIVoiceConfig, media *mediaTool) (*openAIVoice, error) {
 	c.URL = strings.TrimSuffix(strings.TrimRight(c.URL, "/"), "/v1")
-	server, err := newSpeechServer("the speech server", c.URL, c.Key, c.Patience)
+	server, err := newModelServer("the speech server", c.URL, c.Key, c.Patience)
 	if err != nil {
 		return nil, err
 	}

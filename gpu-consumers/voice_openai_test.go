@@ -227,7 +227,7 @@ func TestTheSpeechServersGapsAndRefusals(t *testing.T) {
 
 func TestRefusalsHaveClasses(t *testing.T) {
 	t.Parallel()
-	s, err := newSpeechServer("it", "http://x", "", Patience{})
+	s, err := newModelServer("it", "http://x", "", Patience{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,13 +49,13 @@ const (
 
 type soVITS struct {
 	SoVITSConfig
-	server *speechServer
+	server *modelServer
 	media  *mediaTool
 	lock   machineLock // for servers whose weights we set
 }
 
 func newSoVITS(c SoVITSConfig, media *mediaTool) (*soVITS, error) {
-	server, err := newSpeechServer("GPT-SoVITS", c.URL, "", c.Patience)
+	server, err := newModelServer("GPT-SoVITS", c.URL, "", c.Patience)
 	if err != nil {
 		return nil, err
 	}

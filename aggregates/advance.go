@@ -3,6 +3,7 @@
 package aggregates
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/myspinbot/myspinbot/events"
@@ -58,6 +59,7 @@ func (d *decision) decideHere(n events.Node) {
 	switch n.Task {
 	case TaskProfileLoad:
 		r.Outputs = ProfileValues(d.job.Profile)
+		maps.Copy(r.Outputs, d.job.Inputs(n)) // what the request says of the voice comes first
 	case TaskApproval: // nobody is asked: the request brought the edit
 		r.Outputs = map[string]events.Value{narrationOutput: *d.job.Request.Edit}
 		r.Notes = []string{"the narration was edited"}
@@ -80,9 +82,25 @@ func (d *decision) schedule(stage string, attempt int) {
 	batch := d.job.Request.Priority == events.PriorityBatch
 	d.emit(events.StageScheduled{
 		Partition: d.s.Place(n.Lane, engine, events.AttemptID(d.job.ID, stage, attempt), batch),
-		InputHash: hash, Engine: engine, TimeoutMS: n.TimeoutMS, Batch: batch, Reduce: d.job.Stages[i].Reduce,
+		InputHash: hash, Engine: engine, TimeoutMS: limitMS(d.job, n), Batch: batch, Reduce: d.job.Stages[i].Reduce,
 	}, events.Columns{Stage: n.ID, Task: n.Task, Lane: n.Lane, Attempt: attempt, State: StageQueued})
 }
+
+// limitMS is how long one run of a node may take, in milliseconds: the node's own limit,
+// and more for every second of the longest sound or video that it works on.
+func limitMS(j Job, n events.Node) int64 {
+	t, _ := Task(n.Task)
+	longest := int64(0)
+	for _, v := range j.Inputs(n) {
+		for _, a := range v.Artifacts {
+			longest = max(longest, a.DurationMS)
+		}
+	}
+	return n.TimeoutMS + min(longest, longestSoundMS)*t.PerSecond/1000
+}
+
+// longestSoundMS bounds what a length that a worker or an upload claims can add.
+const longestSoundMS = 10 * minute
 
 // results are the values that the pipeline names as the job's outputs.
 func (d *decision) results() map[string]events.Value {

@@ -52,9 +52,15 @@ type TaskSpec struct {
 	Params  []Param
 	Weight  float64 // relative; a plan scales the weights of its nodes to a sum of 1
 	Timeout int64   // milliseconds of one run
+	// PerSecond is how many milliseconds more a run may take for every second of its
+	// longest sound or video.
+	PerSecond int64
 	// Share lets a result stand in for equal work of other jobs of the tenant. Tasks
 	// that judge, or that are asked again for something new, do not.
 	Share bool
+	// ByProfile says that engines make something else of the same inputs for another
+	// profile, so that only work for the same one is equal.
+	ByProfile bool
 }
 
 // Pipeline is a graph of tasks as data, before a request fills it.
@@ -100,13 +106,13 @@ var (
 )
 
 var tasks = []TaskSpec{
-	{Name: TaskScript, Plane: events.PlaneControl, Lane: events.LaneScript, Weight: 5, Timeout: 5 * minute, Params: []Param{
+	{Name: TaskScript, Plane: events.PlaneControl, Lane: events.LaneScript, Weight: 5, Timeout: 20 * minute, Params: []Param{
 		{Name: "tone", Kind: "string", Enum: []string{"casual", "formal", "playful", "dramatic"}, Default: "casual", Doc: "how the script speaks"},
 		{Name: "seconds", Kind: "integer", Min: 1, Max: 60, Default: 20.0, Doc: "length that a generated script aims at, in seconds"},
 		language,
 	}},
 	{Name: TaskApproval, Plane: events.PlaneControl, Weight: 1},
-	{Name: TaskSafety, Plane: events.PlaneControl, Lane: events.LaneScript, Weight: 1, Timeout: 2 * minute, Params: []Param{
+	{Name: TaskSafety, Plane: events.PlaneControl, Lane: events.LaneScript, Weight: 1, Timeout: 10 * minute, Params: []Param{
 		{Name: "policy", Kind: "string", Enum: []string{"standard", "strict"}, Default: "standard", Doc: "rules the script is held against"},
 	}},
 	{Name: TaskProfileResolve, Plane: events.PlaneControl, Weight: 1},
@@ -126,13 +132,13 @@ var tasks = []TaskSpec{
 		resolution, aspect, fps,
 		{Name: "seed", Kind: "integer", Min: 0, Max: 1<<31 - 1, Doc: "the same seed gives the same picture; without one it follows from the job"},
 	}},
-	{Name: TaskSpeech, Share: true, Plane: events.PlaneGPU, Lane: events.LaneTTS, Weight: 10, Timeout: 10 * minute, Params: []Param{
+	{Name: TaskSpeech, Share: true, ByProfile: true, Plane: events.PlaneGPU, Lane: events.LaneTTS, Weight: 10, Timeout: 10 * minute, Params: []Param{
 		{Name: "speed", Kind: "number", Min: 0.5, Max: 2, Default: 1.0, Doc: "of speech; 1 is the voice's own"},
 		{Name: "voice", Kind: "string", Enum: []string{"slt", "rms", "awb", "kal"}, Default: "slt", Doc: "built-in voice, used when no other engine speaks"},
 		{Name: "format", Kind: "string", Enum: []string{"wav", "flac"}, Default: "wav", Doc: "of the speech file"},
 		language,
 	}},
-	{Name: TaskLipsync, Share: true, Plane: events.PlaneGPU, Lane: events.LaneLipsync, Weight: 30, Timeout: 30 * minute, Params: []Param{
+	{Name: TaskLipsync, Share: true, Plane: events.PlaneGPU, Lane: events.LaneLipsync, Weight: 30, Timeout: 30 * minute, PerSecond: 2 * minute, Params: []Param{
 		{Name: "no_face", Kind: "string", Enum: []string{"fail", "still"}, Default: "fail", Doc: "what to do when no face is found: fail, or a video of the picture itself"},
 		resolution, aspect, fps,
 	}},
@@ -161,17 +167,17 @@ func NoopTask(lane string) string { return "noop." + lane }
 // pipelines are the built-in graphs, and one for operators.
 var pipelines = []Pipeline{
 	{Workflow: WorkflowTrainAndGenerate, Mode: ModeTrainAndGenerate, Variant: VariantSVDWav2Lip, Title: "Scene video from the portrait, speech, lip-sync",
-		Nodes: slices.Concat(opening(resolveProfile), []PipelineNode{trainLora, trainVoice, renderNode("portrait", "lora?", "train_lora"), speechNode("train_voice"), lipsyncOnClip}, closing), Results: results},
+		Nodes: slices.Concat(opening(resolveProfile), []PipelineNode{trainLora, trainVoice, renderNode("portrait", "lora?", "train_lora"), speechNode("train_voice", "voice_transcript?"), lipsyncOnClip}, closing), Results: results},
 	{Workflow: WorkflowTrainAndGenerate, Mode: ModeTrainAndGenerate, Variant: VariantSadTalker, Title: "Talking head straight from the portrait",
-		Nodes: slices.Concat(opening(resolveProfile), []PipelineNode{trainVoice, speechNode("train_voice"), lipsyncOnPortrait}, closing), Results: results},
+		Nodes: slices.Concat(opening(resolveProfile), []PipelineNode{trainVoice, speechNode("train_voice", "voice_transcript?"), lipsyncOnPortrait}, closing), Results: results},
 	{Workflow: WorkflowGenerateFromProfile, Mode: ModeGenerateFromProfile, Variant: VariantSVDWav2Lip, Title: "Scene video of a profile, speech, lip-sync",
-		Nodes: slices.Concat(opening(loadProfile), []PipelineNode{renderNode("portrait", "lora?", "profile"), speechNode("profile"), lipsyncOnClip}, closing), Results: results},
+		Nodes: slices.Concat(opening(loadProfile), []PipelineNode{renderNode("portrait", "lora?", "profile"), speechNode("profile", "reference_transcript?"), lipsyncOnClip}, closing), Results: results},
 	{Workflow: WorkflowGenerateFromProfile, Mode: ModeGenerateFromProfile, Variant: VariantSadTalker, Title: "Talking head of a profile",
-		Nodes: slices.Concat(opening(loadProfile), []PipelineNode{speechNode("profile"), lipsyncOnPortrait}, closing), Results: results},
+		Nodes: slices.Concat(opening(loadProfile), []PipelineNode{speechNode("profile", "reference_transcript?"), lipsyncOnPortrait}, closing), Results: results},
 	{Workflow: WorkflowTrainAndGenerate, Mode: ModeTrainAndGenerate, Variant: VariantInfiniteTalk, Title: "Long talking video from the portrait by InfiniteTalk, with a cloned voice",
-		Nodes: slices.Concat(opening(resolveProfile), []PipelineNode{trainVoice, speechNode("train_voice"), infiniteTalk}, closing), Results: results},
+		Nodes: slices.Concat(opening(resolveProfile), []PipelineNode{trainVoice, speechNode("train_voice", "voice_transcript?"), infiniteTalk}, closing), Results: results},
 	{Workflow: WorkflowGenerateFromProfile, Mode: ModeGenerateFromProfile, Variant: VariantInfiniteTalk, Title: "Long talking video of a profile by InfiniteTalk",
-		Nodes: slices.Concat(opening(loadProfile), []PipelineNode{speechNode("profile"), infiniteTalk}, closing), Results: results},
+		Nodes: slices.Concat(opening(loadProfile), []PipelineNode{speechNode("profile", "reference_transcript?"), infiniteTalk}, closing), Results: results},
 	{Workflow: WorkflowDiagnostic, Mode: ModeDiagnostic, Variant: VariantNoop, Title: "Four lanes, nothing made", Hidden: true, Nodes: []PipelineNode{
 		{ID: events.LaneScript, Task: NoopTask(events.LaneScript)},
 		{ID: "approval", Task: TaskApproval, After: []string{events.LaneScript}},
@@ -185,8 +191,9 @@ var results = map[string]string{"video": "video", "thumbnail": "thumbnail", "cap
 
 var (
 	resolveProfile = PipelineNode{ID: "profile", Task: TaskProfileResolve, After: []string{"safety"}, In: map[string]string{"portrait": "portrait"}}
-	loadProfile    = PipelineNode{ID: "profile", Task: TaskProfileLoad, After: []string{"safety"},
-		Out: map[string]string{"portrait": "portrait", "voice_reference": "voice_reference", "lora": "lora"}}
+	// What is said in a profile's voice comes from the profile, unless the request says it.
+	loadProfile = PipelineNode{ID: "profile", Task: TaskProfileLoad, After: []string{"safety"}, In: map[string]string{transcriptValue: "voice_transcript?"},
+		Out: map[string]string{"portrait": "portrait", "voice_reference": "voice_reference", transcriptValue: "reference_transcript", "lora": "lora"}}
 	trainLora = PipelineNode{ID: "train_lora", Task: TaskTrainLora, After: []string{"profile"}, In: map[string]string{"images": "images"}, Out: map[string]string{"lora": "lora"}}
 	// A run without a voice sample passes no reference on, and the built-in voice speaks.
 	trainVoice = PipelineNode{ID: "train_voice", Task: TaskTrainVoice, After: []string{"profile"},
@@ -194,7 +201,7 @@ var (
 	lipsyncOnClip = PipelineNode{ID: "lipsync", Task: TaskLipsync,
 		In: map[string]string{"clip": "clip", "speech": "speech", "timing": "timing?"}, Out: map[string]string{"talking": "talking"}}
 	lipsyncOnPortrait = PipelineNode{ID: "lipsync", Task: TaskLipsync,
-		In: map[string]string{"portrait": "portrait", "speech": "speech", "timing": "timing?"}, Out: map[string]string{"talking": "talking"}}
+		In: map[string]string{"portrait": "portrait", "speech": "speech", "timing": "timing?", "scene": "scene?"}, Out: map[string]string{"talking": "talking"}}
 	infiniteTalk = PipelineNode{ID: "lipsync", Task: TaskLipsync, Engine: "comfyui-infinitetalk",
 		In: map[string]string{"portrait": "portrait", "speech": "speech", "timing": "timing?", "scene": "scene?"}, Out: map[string]string{"talking": "talking"}}
 	closing = []PipelineNode{
@@ -222,9 +229,12 @@ func renderNode(portrait, lora, after string) PipelineNode {
 		In: map[string]string{"scene": "scene", "portrait": portrait, "lora": lora}, Out: map[string]string{"scene_image": "scene_image", "clip": "clip"}}
 }
 
-func speechNode(after string) PipelineNode {
+// transcriptValue is what is said in a voice reference, where it is known.
+const transcriptValue = "voice_transcript"
+
+func speechNode(after, transcript string) PipelineNode {
 	return PipelineNode{ID: "tts", Task: TaskSpeech, After: []string{after},
-		In: map[string]string{"narration": "narration", "voice_reference": "voice_reference?", "voice_transcript": "voice_transcript?"}, Out: map[string]string{"speech": "speech", "timing": "timing"}}
+		In: map[string]string{"narration": "narration", "voice_reference": "voice_reference?", transcriptValue: transcript}, Out: map[string]string{"speech": "speech", "timing": "timing"}}
 }
 
 // Pipelines lists what is offered to users.

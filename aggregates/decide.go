@@ -220,7 +220,7 @@ func (d *decision) accepted(a events.TaskAccepted) {
 		return
 	}
 	i, _ := d.job.Node(d.cause.Stage)
-	limit := time.Duration(d.job.Graph.Nodes[i].TimeoutMS)*time.Millisecond + d.s.Policy.StageGrace
+	limit := time.Duration(limitMS(d.job, d.job.Graph.Nodes[i]))*time.Millisecond + d.s.Policy.StageGrace
 	d.emit(events.StageStarted{GPU: a.GPU, DeadlineMS: d.s.At.Add(limit).UnixMilli(), LeaseMS: a.LeaseMS}, d.columns(StageRunning))
 }
 

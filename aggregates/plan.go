@@ -16,6 +16,8 @@
 package aggregates
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -173,6 +175,12 @@ func ProfileValues(p *events.ProfileSnapshot) map[string]events.Value {
 		if a != nil {
 			vals[name] = events.Value{Artifacts: []events.Artifact{*a}}
 		}
+	}
+	if p.Transcript != nil {
+		// The profile keeps one seal for all its jobs, which names the text as well as a
+		// digest of the text itself does.
+		sum := sha256.Sum256(p.Transcript.Bytes)
+		vals[transcriptValue] = events.Value{Text: p.Transcript, Digest: hex.EncodeToString(sum[:])}
 	}
 	return vals
 }

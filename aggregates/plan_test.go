@@ -102,11 +102,11 @@ func TestGraphs(t *testing.T) {
 			"render < safety train_lora", "tts < safety train_voice", "lipsync < render tts"}, closing)},
 		"svd_wav2lip, train with samples, upscaled": {withSamples, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "train_lora < profile", "train_voice < profile",
 			"render < safety train_lora", "tts < safety train_voice", "lipsync < render tts", "upscale < lipsync"}, closing[1:])},
-		"sadtalker, train":                           {talker, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "train_voice- < profile", "tts < safety train_voice", "lipsync < tts"}, closing)},
+		"sadtalker, train":                           {talker, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "train_voice- < profile", "tts < safety train_voice", "lipsync < safety tts"}, closing)},
 		"infinitetalk, train with a voice, upscaled": {infinite, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "train_voice < profile", "tts < safety train_voice", "lipsync < safety tts", "upscale < lipsync"}, closing[1:])},
 		"infinitetalk, of profile":                   {infiniteOfProfile, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "tts < profile safety", "lipsync < profile safety tts"}, closing)},
 		"svd_wav2lip, profile":                       {profileRequest(), slices.Concat([]string{"script < ", "safety < script", "profile < safety", "render < profile safety", "tts < profile safety", "lipsync < render tts"}, closing)},
-		"sadtalker, of profile":                      {talkerOfProfile, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "tts < profile safety", "lipsync < profile tts"}, closing)},
+		"sadtalker, of profile":                      {talkerOfProfile, slices.Concat([]string{"script < ", "safety < script", "profile < safety", "tts < profile safety", "lipsync < profile safety tts"}, closing)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

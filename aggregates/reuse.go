@@ -15,7 +15,8 @@ import (
 )
 
 // InputHash names what a node would make: SHA-256, in hex, over tenant, task, the
-// identity of the engine, parameters, and the digests of all inputs in their order.
+// identity of the engine, parameters, the digests of all inputs in their order, and
+// the profile where engines look at it.
 // A text counts by its digest, never by its seal. It is empty where an input has no
 // digest: such work cannot be recognised again.
 func InputHash(j Job, n events.Node, engine string) string {
@@ -40,6 +41,10 @@ func InputHash(j Job, n events.Node, engine string) string {
 		for _, a := range v.Artifacts {
 			part(a.SHA256)
 		}
+	}
+	if t, _ := Task(n.Task); t.ByProfile && j.Request.ProfileID != "" {
+		part("profile")
+		part(j.Request.ProfileID)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

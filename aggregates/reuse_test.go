@@ -129,6 +129,31 @@ func TestAnotherEngineOrOptionMakesAnotherResult(t *testing.T) {
 	}
 }
 
+// Engines may know a voice for a profile, beside its reference.
+func TestAnotherProfileIsSpokenForAnew(t *testing.T) {
+	t.Parallel()
+	parent := newScript(t)
+	parent.env.Profile = &events.ProfileSnapshot{ID: "prof", Version: 3, Portrait: &events.Artifact{ID: "pp", SHA256: "pp"}}
+	r := profileRequest()
+	r.Inputs = map[string]events.Value{"script": digested("words")}
+	r.Options = map[string]any{"seed": 7.0}
+	parent.submit(r)
+	parent.said("script", 1, map[string]string{"narration": "words", "scene": "sea"})
+	parent.said("safety", 1, map[string]string{"narration": "words", "scene": "sea"})
+	parent.succeed("tts", 1, "speech", "timing")
+	parent.succeed("render", 1, "clip", "scene_image")
+	for profile, anew := range map[string]bool{"prof": false, "other": true} {
+		_, _, child := again(t, parent, "", func(r *events.Request) { r.ProfileID = profile })
+		child.said("safety", 1, map[string]string{"narration": "words", "scene": "sea"})
+		for stage, want := range map[string]bool{"tts": anew, "render": false} {
+			i, _ := child.job.Node(stage)
+			if got := child.job.Stages[i].State != aggregates.StageReused; got != want {
+				t.Errorf("profile %s: %s is %s", profile, stage, child.job.Stages[i].State)
+			}
+		}
+	}
+}
+
 func TestWorkersResultIsReused(t *testing.T) {
 	t.Parallel()
 	s := newScript(t)

@@ -30,12 +30,6 @@ type chooser interface {
 	takes(a *Attempt) bool
 }
 
-// personal is an engine that may make something else of the same inputs for another
-// profile, which the name of a result does not hold.
-type personal interface {
-	ownsResults(task, profile string) bool
-}
-
 // lightweight is an engine that needs no folder, and that waits for nothing when it
 // is asked what it can: it runs before the others have answered, and is not worth a
 // line of the log for each attempt.
@@ -230,16 +224,6 @@ func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapab
 		e.Hint = strings.Join(slices.Compact(hints), "; ")
 	}
 	return nil, events.TaskCapability{}, e
-}
-
-// personal says whether some engine makes something of the profile's own of the task.
-func (r *roster) personal(task, profile string) bool {
-	for _, e := range r.engines {
-		if p, ok := e.(personal); ok && p.ownsResults(task, profile) {
-			return true
-		}
-	}
-	return false
 }
 
 // began and ended count the running attempts of a lane.

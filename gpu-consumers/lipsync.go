@@ -189,7 +189,7 @@ func (l *talkingPhoto) overPortrait(ctx context.Context, a *Attempt, t *talk, st
 		return nil, nil, faceError(err)
 	}
 	f.draw = func(i int, dst *talkingphoto.Frame) error { return animator.Frame(float64(i)/float64(s.fps), dst) }
-	notes := []string{"a preview: the photo's own pixels move with the speech"}
+	notes := []string{"a preview: the photo's own pixels move with the speech, and the scene is not drawn"}
 	if faces > 1 {
 		notes = append(notes, fmt.Sprintf("the photo shows %d faces; the largest one speaks", faces))
 	}

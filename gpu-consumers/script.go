@@ -4,6 +4,7 @@ package gpu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -25,19 +26,61 @@ const (
 	neutralScene   = "A person looks into the camera and speaks. Plain background, soft daylight."
 )
 
+// TextConfig says who writes scripts, and who judges them.
+type TextConfig struct {
+	Ollama  ChatConfig
+	Chat    ChatConfig // an OpenAI-compatible server
+	Prompts string     // folder of prompt templates; empty: the built-in one alone
+	Safety  SafetyConfig
+}
+
 // TextEngines are the engines of the script lane in the order of preference: the
-// user's own words, the language model when one is configured, templates, and the
-// safety rules.
-func TextEngines(c OllamaConfig) ([]engine, error) {
-	engines := []engine{userText{}}
-	if c.URL != "" {
-		model, err := newOllama(c)
-		if err != nil {
-			return nil, err
-		}
-		engines = append(engines, model)
+// user's own words, the language models that are configured, templates, and the
+// safety filter.
+func TextEngines(c TextConfig) ([]engine, error) {
+	asked, err := loadPrompts(c.Prompts)
+	if err != nil {
+		return nil, err
 	}
-	return append(engines, templateScript{}, safetyRules{}), nil
+	engines := []engine{userText{}}
+	models, err := c.models("")
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range models {
+		engines = append(engines, &modelScript{model: m.chatModel, temperature: m.temperature, prompts: asked})
+	}
+	filter, err := newSafetyFilter(c)
+	if err != nil {
+		return nil, err
+	}
+	return append(engines, templateScript{}, filter), nil
+}
+
+// configuredModel is a language model and how freely it writes.
+type configuredModel struct {
+	chatModel
+	temperature float64
+}
+
+// models are the language models behind the configured servers: the servers' own, or
+// the one that is named.
+func (c TextConfig) models(named string) ([]configuredModel, error) {
+	var models []configuredModel
+	add := func(s ChatConfig, open func(ChatConfig) (chatModel, error)) error {
+		if s.URL == "" {
+			return nil
+		}
+		if named != "" {
+			s.Model = named
+		}
+		m, err := open(s)
+		models = append(models, configuredModel{m, s.Temperature})
+		return err
+	}
+	return models, errors.Join(
+		add(c.Ollama, func(s ChatConfig) (chatModel, error) { return newOllama(s) }),
+		add(c.Chat, func(s ChatConfig) (chatModel, error) { return newOpenAIChat(s) }))
 }
 
 // userText hands on what the user wrote, which no engine may overrule.

@@ -136,7 +136,7 @@ func TestPlainText(t *testing.T) {
 
 func check(t *testing.T, narration, policy string) *Output {
 	t.Helper()
-	out, err := safetyRules{}.Run(t.Context(), &Attempt{
+	out, err := filter(t, TextConfig{}).Run(t.Context(), &Attempt{
 		Texts: map[string]string{"narration": narration, "scene": "A room."}, Params: map[string]any{"policy": policy},
 	})
 	if err != nil {
@@ -203,13 +203,13 @@ func TestTheStrictPolicyIsStricter(t *testing.T) {
 			t.Errorf("%q: %+v, want %s", text, v, code)
 		}
 	}
-	_, err := safetyRules{}.Run(t.Context(), &Attempt{Params: map[string]any{"policy": "none"}})
+	_, err := filter(t, TextConfig{}).Run(t.Context(), &Attempt{Params: map[string]any{"policy": "none"}})
 	wantTaskError(t, err, events.ClassInvalidInput)
 }
 
 func TestTheSafetyFilterCleansBothTexts(t *testing.T) {
 	t.Parallel()
-	out, err := safetyRules{}.Run(t.Context(), &Attempt{Texts: map[string]string{"narration": "**Hi** <b>you</b>", "scene": "# A _room_"}})
+	out, err := filter(t, TextConfig{}).Run(t.Context(), &Attempt{Texts: map[string]string{"narration": "**Hi** <b>you</b>", "scene": "# A _room_"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestTheSafetyFilterCleansBothTexts(t *testing.T) {
 	if out.Engine != "rules" || out.Fidelity != events.FidelityFull {
 		t.Errorf("engine %q, fidelity %q", out.Engine, out.Fidelity)
 	}
-	out, err = safetyRules{}.Run(t.Context(), &Attempt{Texts: map[string]string{"narration": "Hello.", "scene": "Naked children"}})
+	out, err = filter(t, TextConfig{}).Run(t.Context(), &Attempt{Texts: map[string]string{"narration": "Hello.", "scene": "Naked children"}})
 	if err != nil || out.Verdict.Allowed || out.Verdict.Reasons[0].Field != "/scene" {
 		t.Errorf("a bad scene: %+v, %v", out.Verdict, err)
 	}

@@ -53,11 +53,6 @@ func (s *speech) Capability(ctx context.Context) (events.TaskCapability, *events
 // takes implements chooser.
 func (s *speech) takes(a *Attempt) bool { return s.voice.takes(a) }
 
-// ownsResults implements personal.
-func (s *speech) ownsResults(task, profile string) bool {
-	return task == taskSpeech && s.voice.personal(profile)
-}
-
 // Run implements engine: narration (text) and voice_reference (optional) in; speech
 // and timing out.
 func (s *speech) Run(ctx context.Context, a *Attempt) (out *Output, err error) {

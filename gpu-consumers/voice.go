@@ -17,9 +17,6 @@ type voice interface {
 	// takes says whether the voice can speak for the attempt: one that imitates a
 	// reference needs one.
 	takes(a *Attempt) bool
-	// personal says whether what the voice makes depends on the profile itself, and
-	// not on the attempt's inputs alone. Such results are not shared between jobs.
-	personal(profile string) bool
 	// writing is how the voice wants its words.
 	writing() writing
 	// open gets ready to speak for one attempt; the speaker is closed afterwards.

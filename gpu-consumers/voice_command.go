@@ -138,8 +138,7 @@ func (v *commandVoice) takes(a *Attempt) bool {
 	return !v.fills("ref_audio") || len(a.Files["voice_reference"]) > 0
 }
 
-func (v *commandVoice) personal(string) bool { return false }
-func (v *commandVoice) writing() writing     { return writing{spell: asWritten, longest: v.Words} }
+func (v *commandVoice) writing() writing { return writing{spell: asWritten, longest: v.Words} }
 
 func (v *commandVoice) open(ctx context.Context, a *Attempt, speed float64) (speaker, error) {
 	s := &commandSpeaker{v: v, speed: speed, dir: filepath.Join(a.Dir, "voice")}

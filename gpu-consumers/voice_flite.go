@@ -31,9 +31,8 @@ func fliteSpeaks(name string) events.TaskCapability {
 	return events.TaskCapability{Engine: "flite", Model: name, Version: "2", Fidelity: events.FidelityPreview, Builtin: true}
 }
 
-func (f flite) takes(*Attempt) bool  { return true }
-func (f flite) personal(string) bool { return false }
-func (f flite) writing() writing     { return writing{spell: speakable} }
+func (f flite) takes(*Attempt) bool { return true }
+func (f flite) writing() writing    { return writing{spell: speakable} }
 
 func (f flite) open(_ context.Context, a *Attempt, speed float64) (speaker, error) {
 	name, err := fliteName(a.text("voice", "slt"))

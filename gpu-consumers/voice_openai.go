@@ -43,7 +43,7 @@ type OpenAIVoiceConfig struct {
 
 type openAIVoice struct {
 	OpenAIVoiceConfig
-	server   *speechServer
+	server   *modelServer
 	voices   map[string]string
 	media    *mediaTool
 	plain    atomic.Bool // the server has no word times
@@ -52,7 +52,7 @@ type openAIVoice struct {
 
 func newOpenAIVoice(c OpenAIVoiceConfig, media *mediaTool) (*openAIVoice, error) {
 	c.URL = strings.TrimSuffix(strings.TrimRight(c.URL, "/"), "/v1")
-	server, err := newSpeechServer("the speech server", c.URL, c.Key, c.Patience)
+	server, err := newModelServer("the speech server", c.URL, c.Key, c.Patience)
 	if err != nil {
 		return nil, err
 	}
@@ -163,9 +163,8 @@ func mixed(voice string, names map[string]bool) bool {
 	return true
 }
 
-func (v *openAIVoice) takes(*Attempt) bool          { return true }
-func (v *openAIVoice) writing() writing             { return writing{spell: asWritten} }
-func (v *openAIVoice) personal(profile string) bool { return v.voices[profile] != "" }
+func (v *openAIVoice) takes(*Attempt) bool { return true }
+func (v *openAIVoice) writing() writing    { return writing{spell: asWritten} }
 
 func (v *openAIVoice) open(_ context.Context, a *Attempt, speed float64) (speaker, error) {
 	voice := v.Voice

@@ -195,10 +195,6 @@ func TestVoicesByProfile(t *testing.T) {
 			t.Errorf("%s: notes %q", voice, out.Notes)
 		}
 	}
-	r := newRoster([]engine{s}, nil)
-	if !r.personal(taskSpeech, "p1") || r.personal(taskSpeech, "p2") || r.personal(taskScript, "p1") {
-		t.Error("results are shared wrongly")
-	}
 }
 
 func TestTheSpeechServersGapsAndRefusals(t *testing.T) {
@@ -231,7 +227,7 @@ func TestTheSpeechServersGapsAndRefusals(t *testing.T) {
 
 func TestRefusalsHaveClasses(t *testing.T) {
 	t.Parallel()
-	s, err := newSpeechServer("it", "http://x", "", Patience{})
+	s, err := newModelServer("it", "http://x", "", Patience{})
 	if err != nil {
 		t.Fatal(err)
 	}

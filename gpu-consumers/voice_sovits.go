@@ -3,7 +3,7 @@
 // Rules, each of which answers a fact of that server: the reference is named by a
 // path that the server itself opens, so that it lies in a folder that both see;
 // weights are the server's global state, so that setting them and speaking lie under
-// one lock; languages are sent in lower case, because POST does not lower them; every
+// one lock, which all processes of this machine share; languages are sent in lower case, because POST does not lower them; every
 // failure is a 400, so that its words decide about the class; a reference is 3 to 10
 // seconds long.
 
@@ -49,13 +49,13 @@ const (
 
 type soVITS struct {
 	SoVITSConfig
-	server *speechServer
+	server *modelServer
 	media  *mediaTool
-	lock   chan struct{} // holds one while nobody speaks; for servers whose weights we set
+	lock   machineLock // for servers whose weights we set
 }
 
 func newSoVITS(c SoVITSConfig, media *mediaTool) (*soVITS, error) {
-	server, err := newSpeechServer("GPT-SoVITS", c.URL, "", c.Patience)
+	server, err := newModelServer("GPT-SoVITS", c.URL, "", c.Patience)
 	if err != nil {
 		return nil, err
 	}
@@ -69,9 +69,19 @@ func newSoVITS(c SoVITSConfig, media *mediaTool) (*soVITS, error) {
 	} else if !filepath.IsAbs(c.Shared) {
 		return nil, fmt.Errorf("cannot use the shared folder %q of GPT-SoVITS: give an absolute path", c.Shared)
 	}
-	v := &soVITS{SoVITSConfig: c, server: server, media: media, lock: make(chan struct{}, 1)}
-	v.lock <- struct{}{}
-	return v, nil
+	return &soVITS{SoVITSConfig: c, server: server, media: media, lock: lockFor("GPT-SoVITS " + sameHost(server.base))}, nil
+}
+
+// sameHost is the address's host and port, alike for all names of this machine itself.
+func sameHost(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	if loopback(u.Hostname()) {
+		return "loopback:" + u.Port()
+	}
+	return strings.ToLower(u.Host)
 }
 
 // loopback says whether a host name is this machine itself.
@@ -125,7 +135,6 @@ func (r *reply) routes(paths ...string) bool {
 
 // takes implements voice: without a reference there is nobody to imitate.
 func (v *soVITS) takes(a *Attempt) bool { return len(a.Files["voice_reference"]) > 0 }
-func (v *soVITS) personal(string) bool  { return false }
 func (v *soVITS) writing() writing      { return writing{spell: asWritten} }
 
 // open brings the reference to where the server sees it and, where weights are set,
@@ -157,26 +166,26 @@ type soVITSSpeaker struct {
 	dir                      string
 	speed                    float64
 	language, promptLanguage string
-	reference, prompt        string // as the server opens it; what is said in it, or empty
-	file                     string // the reference in the shared folder, to be removed
-	locked                   bool
+	reference, prompt        string       // as the server opens it; what is said in it, or empty
+	file                     string       // the reference in the shared folder, to be removed
+	release                  func() error // of the lock, while it is held
 	notes                    []string
 }
 
 func (s *soVITSSpeaker) about() (events.TaskCapability, []string) { return s.v.about(), s.notes }
 
-func (s *soVITSSpeaker) close() error {
-	if s.locked {
-		s.locked = false
-		s.v.lock <- struct{}{}
+func (s *soVITSSpeaker) close() (err error) {
+	if s.release != nil {
+		err = s.release()
+		s.release = nil
 	}
 	if s.file == "" {
-		return nil
+		return err
 	}
-	if err := os.Remove(s.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot take the voice reference out of the shared folder: %w", err)
+	if gone := os.Remove(s.file); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+		return errors.Join(err, fmt.Errorf("cannot take the voice reference out of the shared folder: %w", gone))
 	}
-	return nil
+	return err
 }
 
 // shareReference writes a reference that the server takes. One that has to be cut
@@ -219,12 +228,11 @@ func (s *soVITSSpeaker) shareReference(ctx context.Context, from, transcript str
 
 // setWeights waits until nobody else speaks and loads the weights.
 func (s *soVITSSpeaker) setWeights(ctx context.Context) error {
-	select {
-	case <-s.v.lock:
-		s.locked = true
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for GPT-SoVITS was stopped: %w", ctx.Err())
+	release, err := s.v.lock.hold(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot wait for GPT-SoVITS: %w", err)
 	}
+	s.release = release
 	for _, set := range [][2]string{{"/set_gpt_weights", s.v.GPTWeights}, {"/set_sovits_weights", s.v.SoVITSWeights}} {
 		r, err := s.v.server.do(ctx, http.MethodGet, set[0]+"?weights_path="+url.QueryEscape(set[1]), nil, replyLimit)
 		if err != nil {

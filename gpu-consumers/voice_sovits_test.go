@@ -217,17 +217,18 @@ func TestSoVITSRefusalsHaveClasses(t *testing.T) {
 	}
 }
 
-// TestWeightsAreSetAndUsedUnderOneLock has two attempts of one worker speak at once;
-// a server that was told other weights in between would have spoken with those.
+// TestWeightsAreSetAndUsedUnderOneLock has two workers' attempts speak at once, which
+// share nothing but the machine; a server that was told other weights in between would
+// have spoken with those.
 func TestWeightsAreSetAndUsedUnderOneLock(t *testing.T) {
 	t.Parallel()
 	f := serveSoVITS(t, speaks)
 	c := f.config()
 	c.GPTWeights, c.SoVITSWeights = "a.ckpt", "a.pth"
 	s := soVITSSpeech(t, c)
-	other := *s.voice.(*soVITS) // the same server and lock, other weights
-	other.GPTWeights, other.SoVITSWeights = "b.ckpt", "b.pth"
-	second := &speech{voice: &other, aligner: s.aligner, media: s.media}
+	c.URL = strings.Replace(c.URL, "127.0.0.1", "localhost", 1)
+	c.GPTWeights, c.SoVITSWeights = "b.ckpt", "b.pth"
+	second := soVITSSpeech(t, c)
 	files := voiceReferenceFile(t, 4)
 	done := make(chan error, 4)
 	for i := range 4 {

@@ -111,6 +111,7 @@ type (
 		Hint    string `json:"hint"`
 		LogTail string `json:"log_tail"`
 		Reasons []struct {
+			Code   string `json:"code"`
 			Field  string `json:"field"`
 			Detail string `json:"detail"`
 		} `json:"reasons"`

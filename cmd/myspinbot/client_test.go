@@ -177,6 +177,24 @@ func TestAFailedJobSaysEverything(t *testing.T) {
 	}
 }
 
+func TestARejectedJobSaysWhy(t *testing.T) {
+	t.Parallel()
+	f := newFakeAPI(t)
+	f.events[len(f.events)-1]["type"] = "job.rejected"
+	f.job["status"] = "rejected"
+	f.job["error"] = map[string]any{"stage": "safety", "class": "policy", "message": "Encouragement of self-harm is not allowed.",
+		"reasons": []any{map[string]any{"code": "self_harm", "field": "/narration", "detail": "Encouragement of self-harm is not allowed."}}}
+	status, _, stderr := run(t, submitCommand, "--server", f.url, "--portrait", writeFile(t, "me.png", "p"), "--text", "Hi.", "--out", filepath.Join(t.TempDir(), "out"))
+	if status != 1 {
+		t.Errorf("status %d", status)
+	}
+	for _, want := range []string{"ended rejected", "stage: safety", "class: policy", "/narration Encouragement of self-harm is not allowed. (self_harm)"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("the message lacks %q:\n%s", want, stderr)
+		}
+	}
+}
+
 func TestDamagedBytesAreNotKept(t *testing.T) {
 	t.Parallel()
 	f := newFakeAPI(t)

@@ -141,6 +141,9 @@ type EnginesConfig struct {
 	Noop    bool          `key:"noop" default:"false"`
 	Face    FaceConfig    `key:"face"`
 	Ollama  OllamaConfig  `key:"ollama"`
+	Chat    ChatConfig    `key:"chat"`
+	Script  ScriptConfig  `key:"script"`
+	Safety  SafetyConfig  `key:"safety"`
 	Speech  SpeechConfig  `key:"speech"`
 	ComfyUI ComfyUIConfig `key:"comfyui"`
 }
@@ -149,16 +152,6 @@ type EnginesConfig struct {
 type FaceConfig struct {
 	// Folder with the weights of the face networks. Empty: the one that `make deps` fills, .deps/face in the checkout. Without weights the talking photo is announced as missing.
 	Weights string `key:"weights"`
-}
-
-// OllamaConfig reaches the language model that writes scripts from prompts.
-type OllamaConfig struct {
-	// Base URL of an Ollama server. Empty: no language model; scripts come from the user's own text or a template.
-	URL string `key:"url"`
-	// Model that Ollama has pulled. Set it to whatever `ollama list` shows.
-	Model string `key:"model" default:"llama3.2"`
-	// How freely the model writes, 0 to 2. Lower it when scripts wander.
-	Temperature float64 `key:"temperature" default:"0.7" min:"0" max:"2"`
 }
 
 // ComfyUIConfig reaches the server that renders, has portraits speak and enlarges on a graphics card.

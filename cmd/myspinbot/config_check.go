@@ -36,6 +36,13 @@ func (l *loader) finish() {
 	}
 	l.checkURL("postgres.url", c.Postgres.URL.Reveal(), true, "postgres", "postgresql")
 	l.checkURL("engines.ollama.url", c.Engines.Ollama.URL, false, "http", "https")
+	l.checkURL("engines.chat.url", c.Engines.Chat.URL, false, "http", "https")
+	if c.Engines.Chat.URL != "" && c.Engines.Chat.Model == "" {
+		l.failKey("engines.chat.model", "nothing", "the name of a model that the server at engines.chat.url has")
+	}
+	if s := c.Engines.Safety; s.Model != "" && c.Engines.Ollama.URL == "" && c.Engines.Chat.URL == "" {
+		l.failKey("engines.safety.model", strconv.Quote(s.Model), "a model of the server at engines.ollama.url or engines.chat.url, one of which must be set")
+	}
 	l.checkURL("engines.speech.openai.url", c.Engines.Speech.OpenAI.URL, false, "http", "https")
 	l.checkURL("engines.speech.sovits.url", c.Engines.Speech.SoVITS.URL, false, "http", "https")
 	l.checkURL("engines.comfyui.url", c.Engines.ComfyUI.URL, false, "http", "https")

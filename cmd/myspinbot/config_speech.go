@@ -29,7 +29,7 @@ type SoVITSConfig struct {
 	Shared string `key:"shared"`
 	// The same folder as the server names it. Empty: by the same path.
 	SharedAs string `key:"shared_as"`
-	// GPT weights to load before each job, by their path on the server. Empty, with the other: whatever is loaded. With weights, let one process use the server.
+	// GPT weights to load before each job, by their path on the server. Empty, with the other: whatever is loaded. With weights, let the processes of one machine alone use the server: they take turns.
 	GPTWeights string `key:"gpt_weights"`
 	// SoVITS weights to load before each job, by their path on the server.
 	SoVITSWeights string `key:"sovits_weights"`

@@ -282,3 +282,27 @@ func TestDeploymentNamesRealKeys(t *testing.T) {
 		}
 	}
 }
+
+func TestSettingsOfModelsMustFitTogether(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{
+		"[engines.chat]\nurl = 'http://127.0.0.1:8080'\n":                                 "engines.chat.model",
+		"[engines.safety]\nmodel = 'llama3.2'\n":                                          "engines.safety.model",
+		"[engines.chat]\nurl = 'localhost'\nmodel = 'm'\n":                                "engines.chat.url",
+		"[engines.safety]\npolicy = 'none'\n":                                             "engines.safety.policy",
+		"[engines.ollama]\nfirst_token = '0s'\n":                                          "engines.ollama.first_token",
+		"[engines.chat]\nurl = 'http://x'\nmodel = 'm'\n[engines.script]\nprompt = 'x'\n": "engines.script.prompt",
+	} {
+		if _, _, err := loadConfig([]string{"--config", writeConfig(t, path)}, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s in it", path, err, want)
+		}
+	}
+	c, _, err := loadConfig([]string{"--config", writeConfig(t, "[engines.chat]\nurl = 'http://x'\nkey = 'k'\nmodel = 'm'\nidle = '9s'\n[engines.ollama]\nurl = 'http://y'\nkeep_alive = '0'\n[engines.safety]\nmodel = 'n'\npolicy = 'strict'\n")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := c.Engines.text()
+	if text.Chat.Key != "k" || text.Chat.Idle != 9*time.Second || text.Ollama.KeepAlive != "0" || text.Ollama.FirstByte != 5*time.Minute || !text.Safety.Strict || text.Safety.Model != "n" || text.Safety.Fallback {
+		t.Errorf("the engines get %+v", text)
+	}
+}

@@ -268,7 +268,7 @@ func (p *process) worker() (func(context.Context) error, error) {
 	if weights == "" {
 		weights, _ = devstack.FaceWeights() // without them the lane announces the gap
 	}
-	engines, err := gpu.TextEngines(gpu.OllamaConfig{URL: c.Ollama.URL, Model: c.Ollama.Model, Temperature: c.Ollama.Temperature})
+	engines, err := gpu.TextEngines(c.text())
 	if err != nil {
 		return nil, err
 	}

@@ -359,6 +359,9 @@ func jobFailure(job jobDoc) error {
 	fmt.Fprintf(&b, "\n  what:  %s", printable(f.Message))
 	for _, r := range f.Reasons {
 		fmt.Fprintf(&b, "\n         %s", printable(strings.TrimSpace(r.Field+" "+r.Detail)))
+		if r.Code != "" {
+			fmt.Fprintf(&b, " (%s)", printable(r.Code))
+		}
 	}
 	if f.Hint != "" {
 		fmt.Fprintf(&b, "\n  hint:  %s", printable(f.Hint))

@@ -1,5 +1,5 @@
-// Speech servers: how one is asked, how long it may take, how much it may say, and
-// what class each way of failing has.
+// Servers of models, for speech and for text: how one is asked, how long it may take,
+// how much it may say, and what class each way of failing has.
 
 package gpu
 
@@ -29,8 +29,8 @@ const (
 	replyLimit = 1 << 20  // bytes of any other answer
 )
 
-// speechServer asks one server. It is safe for concurrent use.
-type speechServer struct {
+// modelServer asks one server. It is safe for concurrent use.
+type modelServer struct {
 	name string // what messages call it
 	base string // URL without a slash at its end
 	key  string // bearer token; never in messages
@@ -38,7 +38,7 @@ type speechServer struct {
 	http *http.Client
 }
 
-func newSpeechServer(name, address, key string, p Patience) (*speechServer, error) {
+func newModelServer(name, address, key string, p Patience) (*modelServer, error) {
 	if err := checkServer(name, address, true); err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func newSpeechServer(name, address, key string, p Patience) (*speechServer, erro
 			*limit = usual
 		}
 	}
-	return &speechServer{name: name, base: strings.TrimRight(address, "/"), key: key, Patience: p, http: &http.Client{Transport: serverTransport(p.Connect), CheckRedirect: stayHere}}, nil
+	return &modelServer{name: name, base: strings.TrimRight(address, "/"), key: key, Patience: p, http: &http.Client{Transport: serverTransport(p.Connect), CheckRedirect: stayHere}}, nil
 }
 
 // reply is an answer, whatever its status.
@@ -57,14 +57,14 @@ type reply struct {
 }
 
 // get asks for something small, within the time of a connection.
-func (s *speechServer) get(ctx context.Context, path string) (*reply, error) {
+func (s *modelServer) get(ctx context.Context, path string) (*reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.Connect)
 	defer cancel()
 	return s.do(ctx, http.MethodGet, path, nil, replyLimit)
 }
 
 // post sends body as JSON.
-func (s *speechServer) post(ctx context.Context, path string, body any, limit int64) (*reply, error) {
+func (s *modelServer) post(ctx context.Context, path string, body any, limit int64) (*reply, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode the request to %s: %w", s.name, err)
@@ -76,20 +76,14 @@ func (s *speechServer) post(ctx context.Context, path string, body any, limit in
 // (nothing came in time), stalled (it stopped in the middle), engine_unavailable (no
 // connection, or one that broke) or engine_rejected (more than limit bytes), or wrap
 // ctx.Err() when ctx ended.
-func (s *speechServer) do(ctx context.Context, method, path string, body []byte, limit int64) (*reply, error) {
+func (s *modelServer) do(ctx context.Context, method, path string, body []byte, limit int64) (*reply, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	first := time.AfterFunc(s.FirstByte, func() { cancel(errFirstToken) })
 	defer first.Stop()
-	req, err := http.NewRequestWithContext(ctx, method, s.base+path, bytes.NewReader(body))
+	req, err := s.request(ctx, method, path, body)
 	if err != nil {
-		return nil, fmt.Errorf("cannot make the request to %s: %w", s.name, err)
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	if s.key != "" {
-		req.Header.Set("Authorization", "Bearer "+s.key)
+		return nil, err
 	}
 	res, err := s.http.Do(req)
 	if err != nil {
@@ -109,14 +103,29 @@ func (s *speechServer) do(ctx context.Context, method, path string, body []byte,
 	return &reply{res.StatusCode, said}, nil
 }
 
+// request is one with the key and, where there is a body, its type.
+func (s *modelServer) request(ctx context.Context, method, path string, body []byte) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, s.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the request to %s: %w", s.name, err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if s.key != "" {
+		req.Header.Set("Authorization", "Bearer "+s.key)
+	}
+	return req, nil
+}
+
 // explain gives a broken exchange its class.
-func (s *speechServer) explain(ctx context.Context, err error) error {
+func (s *modelServer) explain(ctx context.Context, err error) error {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errFirstToken):
 		return &TaskError{Class: events.ClassTimeout, Message: s.name + " did not begin to answer in time",
 			Hint: "a cold model may load for minutes: keep it loaded, or look at the server's own log", Err: cause}
 	case errors.Is(cause, errIdle):
-		return &TaskError{Class: events.ClassStalled, Message: s.name + " stopped in the middle of its answer", Err: cause}
+		return &TaskError{Class: events.ClassStalled, Message: s.name + " stopped in the middle of its answer", Hint: "its own log says why", Err: cause}
 	case cause != nil:
 		return fmt.Errorf("asking %s was stopped: %w", s.name, cause)
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -127,7 +136,7 @@ func (s *speechServer) explain(ctx context.Context, err error) error {
 
 // refusal classifies an answer that is no success. rules come first: words in the
 // server's own sentence, in lower case, and what they mean.
-func (s *speechServer) refusal(r *reply, rules ...refusalRule) *TaskError {
+func (s *modelServer) refusal(r *reply, rules ...refusalRule) *TaskError {
 	said := r.reason()
 	e := &TaskError{Class: events.ClassEngineRejected, Message: fmt.Sprintf("%s refused the request (%d)", s.name, r.status), Hint: "the end of its log says why", LogTail: said}
 	lower := strings.ToLower(said)
@@ -143,7 +152,7 @@ func (s *speechServer) refusal(r *reply, rules ...refusalRule) *TaskError {
 	case r.status == http.StatusUnauthorized, r.status == http.StatusForbidden:
 		e.Class, e.Message, e.Hint = events.ClassEngineUnavailable, s.name+" does not accept our key", "set the key that it expects"
 	case r.status == http.StatusNotFound, r.status == http.StatusMethodNotAllowed, r.status/100 == 3:
-		e.Class, e.Hint = events.ClassEngineUnavailable, "does its address lead to a speech server, and has it the model?"
+		e.Class, e.Hint = events.ClassEngineUnavailable, "does its address lead to the right server, and has it the model?"
 	case r.status == http.StatusRequestTimeout, r.status == http.StatusGatewayTimeout:
 		e.Class, e.Message, e.Hint = events.ClassTimeout, s.name+" gave up in time trouble of its own", "look at its log"
 	case r.status == http.StatusTooManyRequests, r.status >= http.StatusInternalServerError:
@@ -187,4 +196,9 @@ func (r *reply) reason() string {
 	}
 	collect(said)
 	return tailOf(strings.Join(parts, ": "))
+}
+
+// tailOf is the end of a text, for a sealed log tail.
+func tailOf(s string) string {
+	return strings.ToValidUTF8(s[max(0, len(s)-2000):], "�")
 }

@@ -47,16 +47,19 @@ func (s *session) begin(stored eventlog.Offsets) {
 	}
 }
 
-// take folds and writes a batch.
+// take folds and writes a batch, and stops what cannot be read behind it.
 func (s *session) take(ctx context.Context, b decoded) error {
 	facts := slices.DeleteFunc(b.facts, func(x fact) bool { return s.stopped[x.at] != "" })
-	next := s.running(b.next)
+	if err := s.apply(ctx, facts, s.running(b.next)); err != nil || len(b.unreadable) == 0 {
+		return err
+	}
 	for tp, err := range b.unreadable {
 		if s.stopped[tp] == "" {
 			s.stop(tp, err)
 		}
 	}
-	return s.apply(ctx, facts, next)
+	s.report(s.at, Counts{})
+	return nil
 }
 
 // apply writes facts and moves the position; markers alone move no checkpoint,

@@ -164,18 +164,28 @@ func (sub *submitting) accept(c *fiber.Ctx) (wait time.Duration, got taken, err 
 	if err = sub.plan(ctx, faults); err != nil {
 		return 0, got, err
 	}
+	undo, full := sub.server.open.admit(sub.jobID)
+	if full != nil {
+		sub.server.metrics.turnedAway.WithLabelValues(full.code).Inc()
+		return 0, got, full
+	}
+	defer func() {
+		if err != nil {
+			undo()
+		}
+	}()
 	if sub.copying = copyTime(sub.bytes()); sub.copying > 0 {
 		end, _ := ctx.Deadline()
 		cancel()
 		ctx, cancel = context.WithDeadline(c.UserContext(), end.Add(sub.copying))
 		defer cancel()
 	}
-	sent, err := sub.produce(ctx)
+	written, err := sub.produce(ctx)
 	if err != nil {
 		return 0, got, err
 	}
-	defer sent.waiter.forget()
-	got, err = sub.settle(c.UserContext(), sent)
+	defer written.waiter.forget()
+	got, err = sub.settle(c.UserContext(), written)
 	return wait, got, err
 }
 

@@ -139,7 +139,12 @@ func (s *Server) around(c *fiber.Ctx, handle fiber.Handler) (err error) {
 		s.log.LogAttrs(c.Context(), slog.LevelInfo, "request", slog.String("method", method), slog.String("route", route),
 			slog.Int("status", status), slog.Duration("took", took), slog.String("trace_id", trace), slog.String("id", id))
 	}()
-	if err := guarded(c, handle); err != nil {
+	if err := guarded(c, func(c *fiber.Ctx) error {
+		if err := s.inTurn(c); err != nil {
+			return err
+		}
+		return handle(c)
+	}); err != nil {
 		return s.fail(c, err)
 	}
 	return nil
@@ -218,6 +223,10 @@ type metrics struct {
 	uploads   *prometheus.CounterVec   // by type and outcome
 	streams   prometheus.Gauge
 	cut       prometheus.Counter
+
+	connections prometheus.Gauge
+	open        prometheus.Gauge
+	turnedAway  *prometheus.CounterVec // by code
 }
 
 func newMetrics() *metrics {
@@ -234,9 +243,14 @@ func newMetrics() *metrics {
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "streams", Help: "Live streams that are open."}),
 		cut: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "streams_cut_total",
 			Help: "Live streams that were cut because their client read too slowly."}),
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "connections", Help: "Connections that are open."}),
+		open: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "open_jobs",
+			Help: "Jobs that have not ended, as far as this process counts them for its limit."}),
+		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "turned_away_total",
+			Help: "Clients that were told to come back later, by code: busy (connections in all), too_many_connections (of one address), rate_limited, queue_full."}, []string{"code"}),
 	}
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.submitted, m.commands, m.uploads, m.streams, m.cut}
+	return []prometheus.Collector{m.requests, m.submitted, m.commands, m.uploads, m.streams, m.cut, m.connections, m.open, m.turnedAway}
 }

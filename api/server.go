@@ -52,6 +52,13 @@ type Config struct {
 	FFmpeg, FFprobe string // programs for audio uploads; default: found on PATH
 	TempDir         string // for files being uploaded; default the system's
 
+	MaxConnections           int     // connections at once; default 10,000
+	MaxConnectionsPerAddress int     // of them from one address; default 0: no bound of its own
+	RequestsPerSecond        float64 // from one address, over time; default 0: no bound
+	RequestBurst             int     // from one address, at once; default 100
+	ClientHeader             string  // names the client where a proxy stands in front, such as X-Forwarded-For; default: the connection's other end
+	MaxOpenJobs              int     // jobs that have not ended; default 0: no bound
+
 	MaxUpload     int64         // bytes of one uploaded file; default 64 MiB
 	MaxStreams    int           // live streams at once; default 256
 	ReadTimeout   time.Duration // of the headers, and of a pause within a body; default 30 s
@@ -66,6 +73,8 @@ func (c *Config) fill() error {
 	def(&c.Addr, "127.0.0.1:8080")
 	def(&c.FFmpeg, "ffmpeg")
 	def(&c.FFprobe, "ffprobe")
+	def(&c.MaxConnections, 10_000)
+	def(&c.RequestBurst, 100)
 	def(&c.MaxUpload, 64<<20)
 	def(&c.MaxStreams, 256)
 	def(&c.ReadTimeout, 30*time.Second)
@@ -118,6 +127,8 @@ type Server struct {
 	known       *knowledge
 	feed        *feed
 	accepted    *recent
+	open        *backlog
+	rate        *rate
 	replies     *replies
 	history     *projections.History
 	lookingBack chan struct{} // bounds looks into the history at once
@@ -149,6 +160,8 @@ func New(cfg Config) (*Server, error) {
 		decoders: make(chan struct{}, decodersAtOnce), streams: make(chan struct{}, cfg.MaxStreams),
 		stopping: make(chan struct{}), now: time.Now,
 	}
+	s.rate, s.open = newRate(cfg.RequestsPerSecond, cfg.RequestBurst), newBacklog(cfg.MaxOpenJobs, s.metrics.open)
+	s.feed.seen = s.open.apply
 	for _, c := range s.metrics.collectors() {
 		if err := cfg.Registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("cannot register the API's metrics: %w", err)
@@ -175,7 +188,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", cfg.Addr, err)
 	}
-	s.listener = lingeringListener{listener}
+	s.listener = newDoor(listener, cfg, s.metrics)
 	return s, nil
 }
 
@@ -189,6 +202,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.known.run(ctx) })
 	group.Go(func() error { return s.feed.run(ctx) })
 	group.Go(func() error { return s.replies.run(ctx) })
+	group.Go(func() error { return s.open.run(ctx, s.cfg.Tables, s.log) })
 	group.Go(func() error {
 		if err := s.app.Listener(s.listener); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("cannot serve HTTP on %s: %w", s.Addr(), err)

@@ -283,6 +283,9 @@ func (p *process) api(ready func(string)) (func(context.Context) error, error) {
 		Addr: p.cfg.HTTP.Listen, Log: p.log, Tables: projections.NewReader(p.pool), Objects: p.objects, Keyring: p.keyring,
 		Hosts: p.cfg.HTTP.Hosts, Limits: p.limits(), Registerer: p.registry, Gatherer: p.registry, Logger: p.logger,
 		FFmpeg: p.cfg.Engines.FFmpeg, FFprobe: p.cfg.Engines.FFprobe, TempDir: p.cfg.Work,
+		MaxConnections: p.cfg.HTTP.MaxConnections, MaxConnectionsPerAddress: p.cfg.HTTP.MaxConnectionsPerAddress,
+		RequestsPerSecond: p.cfg.HTTP.RequestsPerSecond, RequestBurst: p.cfg.HTTP.RequestBurst, ClientHeader: p.cfg.HTTP.ClientHeader,
+		MaxOpenJobs: p.cfg.Limits.MaxOpenJobs,
 	})
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ deps: ## programs and files that running needs: ffmpeg, flite, PostgreSQL, face 
 	@deploy/deps/install.sh runtime
 
 .PHONY: deps-test
-deps-test: ## what the tests need as well: Apache Kafka, a speech recogniser
+deps-test: ## what the tests need as well: Apache Kafka, a speech recogniser, a client for the API
 	@deploy/deps/install.sh test
 
 .PHONY: test
@@ -57,6 +57,10 @@ bench: deps deps-test build ## measure, beside a peer in the same run, into benc
 .PHONY: chaos
 chaos: deps deps-test build ## kill, freeze and cut off a real cluster under load, KILLS times each role (20), then hold it against its promises
 	@mkdir -p bench-output && KILLS='$(or $(KILLS),20)' CHAOS_REPORT=$(CURDIR)/bench-output/chaos.md go test -count=1 -timeout 90m -v -run '^TestChaos$$' ./cmd/myspinbot
+
+.PHONY: fuzz
+fuzz: deps deps-test build ## try the API by its contract, as a client that knows nothing else, with CASES requests (5,000)
+	CASES='$(or $(CASES),5000)' go test -count=1 -timeout 90m -v -run '^TestAForeignClientFindsNoFault$$' ./api
 
 .PHONY: mutants
 mutants: deps deps-test build ## plant known mistakes into the code, and see that a checker catches each (ONLY=pattern)

@@ -25,6 +25,7 @@ func loadContract() (*contract, error) {
 	if err := yaml.Unmarshal(contractYAML, &doc); err != nil {
 		return nil, fmt.Errorf("cannot read the embedded contract: %w", err)
 	}
+	delete(doc, "x-answers") // parts that the paths are put together from
 	body, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("cannot write the contract as JSON: %w", err)

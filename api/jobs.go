@@ -119,7 +119,7 @@ func (s *Server) answerSubmission(c *fiber.Ctx, sub *submitting) error {
 	}
 	status, view := fiber.StatusAccepted, got.view
 	if wait > 0 {
-		if done, ok := s.waitForEnd(c.UserContext(), sub.jobID, wait); ok {
+		if done, ok := s.waitForEnd(c.UserContext(), sub.jobID, min(wait, s.longestWait)); ok {
 			view, status = done, fiber.StatusOK
 		}
 		c.Set("Preference-Applied", fmt.Sprintf("wait=%d", int(wait.Seconds())))
@@ -226,6 +226,9 @@ func idempotencyKey(c *fiber.Ctx) (key string, given bool, err error) {
 	return key, true, nil
 }
 
+// longestWait is what Prefer: wait may ask for.
+const longestWait = time.Minute
+
 // preferredWait reads Prefer: wait=N (RFC 7240), which other preferences may stand beside.
 func preferredWait(c *fiber.Ctx) (time.Duration, error) {
 	for _, p := range strings.Split(c.Get("Prefer"), ",") {
@@ -234,7 +237,7 @@ func preferredWait(c *fiber.Ctx) (time.Duration, error) {
 			continue
 		}
 		d, err := time.ParseDuration(strings.Clone(text) + "s")
-		if err != nil || d < 0 || d > time.Minute || d%time.Second != 0 {
+		if err != nil || d < 0 || d > longestWait || d%time.Second != 0 {
 			return 0, badParameter("Prefer", "wait must be a whole number of seconds from 0 to 60")
 		}
 		return d, nil

@@ -63,6 +63,7 @@ func (s *Server) routes() []route {
 func (s *Server) register() {
 	s.app.Use(s.observe, s.ownName, s.ownPages)
 	methods := map[string][]string{}
+	s.methods = methods
 	for _, r := range s.routes() {
 		path := strings.ReplaceAll(r.path, "{id}", ":id")
 		s.app.Add(r.method, path, r.handle)
@@ -73,10 +74,7 @@ func (s *Server) register() {
 		}
 	}
 	for path, allowed := range methods {
-		s.app.All(path, func(c *fiber.Ctx) error {
-			c.Set(fiber.HeaderAllow, strings.Join(allowed, ", "))
-			return refuse(codeMethodNotAllowed, "%s is not allowed here; %s is", c.Method(), strings.Join(allowed, ", "))
-		})
+		s.app.All(path, func(c *fiber.Ctx) error { return s.notAllowed(c, c.Method(), allowed) })
 	}
 	s.app.Use(func(*fiber.Ctx) error { return &refusal{code: codeNotFound} })
 }
@@ -104,12 +102,28 @@ func (s *Server) serve() fasthttp.RequestHandler {
 		c := s.app.AcquireCtx(rc)
 		defer s.app.ReleaseCtx(c)
 		err := s.around(c, func(*fiber.Ctx) error {
-			return refuse(codeMethodNotAllowed, "there is no method %q in HTTP; the contract at /api/openapi.json names those of each path", shortened(string(rc.Method())))
+			return s.noSuchMethod(c, shortened(string(rc.Method())))
 		})
 		if err != nil {
 			rc.Error(kinds[codeInternal].title, fasthttp.StatusInternalServerError)
 		}
 	}
+}
+
+// noSuchMethod refuses a method that Fiber does not know.
+func (s *Server) noSuchMethod(c *fiber.Ctx, method string) error {
+	for path, allowed := range s.methods {
+		if fiber.RoutePatternMatch(c.Path(), path, s.app.Config()) {
+			return s.notAllowed(c, method, allowed)
+		}
+	}
+	return &refusal{code: codeNotFound}
+}
+
+func (s *Server) notAllowed(c *fiber.Ctx, method string, allowed []string) error {
+	list := strings.Join(allowed, ", ")
+	c.Set(fiber.HeaderAllow, list)
+	return refuse(codeMethodNotAllowed, "%s is not allowed here; %s is", method, list)
 }
 
 func (s *Server) around(c *fiber.Ctx, handle fiber.Handler) (err error) {
@@ -195,10 +209,11 @@ func isID(s string) bool {
 	return len(s) == 36 && uuid.Validate(s) == nil
 }
 
-// checkQuery refuses query parameters that a route does not have, or that come twice.
+// checkQuery refuses query parameters that a route does not have, that come twice, or
+// that say nothing.
 func checkQuery(c *fiber.Ctx, allowed ...string) error {
 	seen := map[string]bool{}
-	for k := range c.Context().QueryArgs().All() {
+	for k, v := range c.Context().QueryArgs().All() {
 		name := string(k)
 		if !slices.Contains(allowed, name) {
 			list := "none"
@@ -209,6 +224,9 @@ func checkQuery(c *fiber.Ctx, allowed ...string) error {
 		}
 		if seen[name] {
 			return badParameter(name, "%s is given twice", name)
+		}
+		if len(v) == 0 {
+			return badParameter(name, "%s is empty: give it a value, or leave it out", name)
 		}
 		seen[name] = true
 	}

@@ -123,6 +123,7 @@ type Server struct {
 	listener    net.Listener
 	contract    *contract
 	page        page
+	methods     map[string][]string // of every path, as Fiber writes it
 	metrics     *metrics
 	known       *knowledge
 	feed        *feed
@@ -138,6 +139,8 @@ type Server struct {
 	stopOnce    sync.Once
 	closeOnce   sync.Once
 	now         func() time.Time
+	positions   time.Duration // longest wait for tables to show what a client knows
+	longestWait time.Duration // that a client may prefer
 }
 
 // decodersAtOnce bounds the memory of uploads: 16 megapixels take up to 200 MB while a progressive JPEG is decoded.
@@ -158,7 +161,7 @@ func New(cfg Config) (*Server, error) {
 		known: newKnowledge(cfg), feed: newFeed(cfg), accepted: newRecent(),
 		history: projections.NewHistory(cfg.Log, cfg.Tables), lookingBack: make(chan struct{}, pastAtOnce),
 		decoders: make(chan struct{}, decodersAtOnce), streams: make(chan struct{}, cfg.MaxStreams),
-		stopping: make(chan struct{}), now: time.Now,
+		stopping: make(chan struct{}), now: time.Now, positions: waitForTables, longestWait: longestWait,
 	}
 	s.rate, s.open = newRate(cfg.RequestsPerSecond, cfg.RequestBurst), newBacklog(cfg.MaxOpenJobs, s.metrics.open)
 	s.feed.seen = s.open.apply

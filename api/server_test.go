@@ -107,7 +107,7 @@ func TestEveryReferenceAndExampleOfTheContractHolds(t *testing.T) {
 func TestEveryCodeHasAStatusAndASentence(t *testing.T) {
 	t.Parallel()
 	for code, k := range kinds {
-		if k.status < 400 || k.title == "" || k.detail == "" || (k.status == 503) != (k.retryAfter > 0) {
+		if k.status < 400 || k.title == "" || k.detail == "" || (k.status == 503 || k.status == 429) != (k.retryAfter > 0) {
 			t.Errorf("%s: %+v", code, k)
 		}
 	}
@@ -141,6 +141,10 @@ func TestWhatEveryRouteRefuses(t *testing.T) {
 		{"a slash too many", "GET", "/api/jobs/", nil, 404, ""},
 		{"another method", "DELETE", "/api/jobs", nil, 405, "POST, GET"},
 		{"a method that is none", "BREW", "/api/jobs", nil, 405, "BREW"},
+		{"a method that is none, of nothing", "BREW", "/api/nothing", nil, 404, ""},
+		{"an empty parameter", "GET", "/api/jobs?profile_id=", nil, 400, "profile_id is empty"},
+		{"a number with a sign", "GET", "/api/jobs?limit=%2B5", nil, 400, "1 to 200"},
+		{"a version with a sign", "GET", "/api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d/events?after=%2B1", nil, 400, "version"},
 		{"a malformed id", "GET", "/api/jobs/42", nil, 422, "UUID"},
 		{"a path as id", "GET", "/api/artifacts/..%2f..%2fkeys", nil, 404, ""},
 		{"an unknown job", "GET", "/api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d", nil, 404, "no job"},
@@ -159,6 +163,11 @@ func TestWhatEveryRouteRefuses(t *testing.T) {
 		a := w.do(c.method, c.path, c.header, nil)
 		if a.status != c.status || !strings.Contains(string(a.body), c.says) {
 			t.Errorf("%s: %d %s; want %d with %q", c.name, a.status, a.body, c.status, c.says)
+		}
+	}
+	for _, method := range []string{"DELETE", "BREW"} {
+		if allow := w.want(405, w.do(method, "/api/jobs", nil, nil)).header.Get("Allow"); allow != "POST, GET, HEAD" {
+			t.Errorf("%s: allowed are %q", method, allow)
 		}
 	}
 	w.want(200, w.do("GET", "/api/jobs", map[string]string{"Host": "spin.example"}, nil))

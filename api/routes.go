@@ -56,6 +56,7 @@ func (s *Server) routes() []route {
 		{"GET", "/ready", s.ready},
 		{"GET", "/metrics", adaptor.HTTPHandler(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}))},
 		{"GET", "/favicon.ico", getNoIcon},
+		{"GET", "/docs", s.getDocs},
 		{"GET", "/", s.getPage},
 	}
 }

@@ -122,7 +122,7 @@ type Server struct {
 	app         *fiber.App
 	listener    net.Listener
 	contract    *contract
-	page        page
+	page, docs  page
 	methods     map[string][]string // of every path, as Fiber writes it
 	metrics     *metrics
 	known       *knowledge
@@ -157,7 +157,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Logger, contract: doc, page: newPage(), metrics: newMetrics(),
+		cfg: cfg, log: cfg.Logger, contract: doc, page: newPage(indexHTML), docs: newPage(docsHTML), metrics: newMetrics(),
 		known: newKnowledge(cfg), feed: newFeed(cfg), accepted: newRecent(),
 		history: projections.NewHistory(cfg.Log, cfg.Tables), lookingBack: make(chan struct{}, pastAtOnce),
 		decoders: make(chan struct{}, decodersAtOnce), streams: make(chan struct{}, cfg.MaxStreams),

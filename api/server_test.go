@@ -241,9 +241,16 @@ func TestMetricsContractAndPage(t *testing.T) {
 		t.Errorf("policy %q does not let the icon be shown", policy)
 	}
 	w.want(204, w.get("/favicon.ico"))
-	for _, foreign := range []string{"http://", "https://", "onclick=", "style="} {
-		if strings.Contains(string(page.body), foreign) {
-			t.Errorf("the page holds %q", foreign)
+	docs := w.want(200, w.get("/docs"))
+	if p := docs.header.Get("Content-Security-Policy"); !strings.Contains(p, "default-src 'none'; connect-src 'self';") || strings.Count(p, "'sha256-") != 2 || strings.Contains(p, "unsafe") {
+		t.Errorf("policy of the contract's page %q", p)
+	}
+	if !strings.Contains(string(docs.body), `fetch("/api/openapi.json")`) {
+		t.Error("the contract's page does not show the contract")
+	}
+	for _, foreign := range []string{"http://", "https://", "onclick=", "style=", "innerHTML"} {
+		if strings.Contains(string(page.body)+string(docs.body), foreign) {
+			t.Errorf("a page holds %q", foreign)
 		}
 	}
 	if a := w.want(200, w.get("/ready")); !strings.Contains(string(a.body), `"ready"`) {

@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 GOLANGCI := .deps/bin/golangci-lint-v2.15.0
+GENERATE := cd api && go run github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2 -config codegen/config.yaml openapi.yaml
 MODULES := . cmd/myspinbot-devstack deploy/compose bench
 ARGS ?=
 TESTFLAGS ?=
@@ -40,10 +41,11 @@ test: deps deps-test build ## every test, with minutes by part (TESTFLAGS="-run 
 	@.ci/test $(TESTFLAGS)
 
 .PHONY: lint
-lint: $(GOLANGCI) ## go vet, golangci-lint, and the proof that the import fences hold
+lint: $(GOLANGCI) ## go vet, golangci-lint, the proof that the import fences hold, and that what is generated is current
 	@set -e; for m in $(MODULES); do \
 	  (cd $$m && go vet ./... && $(CURDIR)/$(GOLANGCI) run --config $(CURDIR)/.golangci.yml --allow-parallel-runners ./...); done
 	@.ci/fences $(CURDIR)/$(GOLANGCI)
+	@($(GENERATE)) | cmp - api/contract.gen.go || { echo 'api/contract.gen.go is not what api/openapi.yaml says: run make generate' >&2; exit 1; }
 
 $(GOLANGCI):
 	GOBIN=$(CURDIR)/.deps/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -65,6 +67,10 @@ fuzz: deps deps-test build ## try the API by its contract, as a client that know
 .PHONY: mutants
 mutants: deps deps-test build ## plant known mistakes into the code, and see that a checker catches each (ONLY=pattern)
 	@go run ./internal/mutants -only '$(ONLY)'
+
+.PHONY: generate
+generate: ## api/contract.gen.go, the types and routes of the contract
+	@($(GENERATE)) >api/contract.gen.go.new && mv api/contract.gen.go.new api/contract.gen.go
 
 .PHONY: fmt
 fmt: ## format the Go code

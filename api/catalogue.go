@@ -4,39 +4,17 @@ package api
 
 import (
 	"slices"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/myspinbot/myspinbot/aggregates"
-	"github.com/myspinbot/myspinbot/events"
 )
-
-type pipelineView struct {
-	ID       string         `json:"id"` // workflow id
-	Mode     string         `json:"mode"`
-	Variant  string         `json:"variant"`
-	Title    string         `json:"title"`
-	Required []string       `json:"required_inputs"` // beside prompt or script, one of which is needed
-	Optional []string       `json:"optional_inputs"`
-	Options  map[string]any `json:"options"` // JSON Schema of the request's options
-	Nodes    []pipelineNode `json:"nodes"`
-	Runnable bool           `json:"runnable"` // now, with every stage
-	Missing  []string       `json:"missing"`  // tasks that no worker runs now
-}
-
-type pipelineNode struct {
-	ID    string  `json:"id"`
-	Task  string  `json:"task"`
-	Plane string  `json:"plane"`
-	Lane  *string `json:"lane"`
-}
 
 // viewPipeline describes a pipeline; tasks are those that can run now.
 func viewPipeline(p aggregates.Pipeline, tasks map[string]bool) pipelineView {
 	v := pipelineView{ID: p.Workflow, Mode: p.Mode, Variant: p.Variant, Title: p.Title, Missing: []string{}}
-	v.Required, v.Optional = p.Inputs()
-	v.Required, v.Optional = orEmpty(v.Required), orEmpty(v.Optional)
+	v.RequiredInputs, v.OptionalInputs = p.Inputs()
+	v.RequiredInputs, v.OptionalInputs = orEmpty(v.RequiredInputs), orEmpty(v.OptionalInputs)
 	options := map[string]any{}
 	for _, o := range p.Options() {
 		options[o.Name] = o.Schema()
@@ -69,30 +47,6 @@ func (s *Server) listPipelines(c *fiber.Ctx) error {
 	return c.JSON(out)
 }
 
-type taskView struct {
-	Task      string       `json:"task"`
-	Plane     string       `json:"plane"`
-	Lane      *string      `json:"lane"` // null: decided without a worker
-	Available bool         `json:"available"`
-	Engines   []engineView `json:"engines"`
-	Gaps      []gapView    `json:"gaps"`
-}
-
-type engineView struct {
-	Worker   string  `json:"worker"`
-	Engine   string  `json:"engine"`
-	Model    *string `json:"model"`
-	Version  *string `json:"version"`
-	Fidelity string  `json:"fidelity"` // full, preview, prepared or simulated
-}
-
-type gapView struct {
-	Worker string `json:"worker"`
-	Engine string `json:"engine"`
-	Reason string `json:"reason"`
-	Hint   string `json:"hint"`
-}
-
 func (s *Server) getCapabilities(c *fiber.Ctx) error {
 	if err := checkQuery(c); err != nil {
 		return err
@@ -108,31 +62,18 @@ func (s *Server) getCapabilities(c *fiber.Ctx) error {
 			for _, e := range w.manifest.Tasks {
 				if e.Task == t.Name {
 					v.Available = true
-					v.Engines = append(v.Engines, engineView{w.id, e.Engine, opt(e.Model), opt(e.Version), e.Fidelity})
+					v.Engines = append(v.Engines, engineView{Worker: w.id, Engine: e.Engine, Model: opt(e.Model), Version: opt(e.Version), Fidelity: e.Fidelity})
 				}
 			}
 			for _, g := range w.manifest.Unavailable {
 				if g.Task == t.Name {
-					v.Gaps = append(v.Gaps, gapView{w.id, g.Engine, g.Reason, g.Hint})
+					v.Gaps = append(v.Gaps, gapView{Worker: w.id, Engine: g.Engine, Reason: g.Reason, Hint: g.Hint})
 				}
 			}
 		}
 		out.Items = append(out.Items, v)
 	}
 	return c.JSON(out)
-}
-
-type workerView struct {
-	ID          string                  `json:"id"`
-	Alive       bool                    `json:"alive"`
-	Stopped     bool                    `json:"stopped"`
-	SeenAt      time.Time               `json:"seen_at"`
-	GPU         *string                 `json:"gpu"`
-	VRAMBytes   *int64                  `json:"vram_bytes"`
-	Slots       map[string]int          `json:"slots"`   // by lane
-	Running     map[string]int          `json:"running"` // by lane
-	Tasks       []events.TaskCapability `json:"tasks"`
-	Unavailable []events.TaskGap        `json:"unavailable"`
 }
 
 func (s *Server) listWorkers(c *fiber.Ctx) error {

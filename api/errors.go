@@ -160,18 +160,6 @@ func badMedia(parameter, detail string) *refusal {
 	return &refusal{code: codeMediaType, detail: detail, faults: []fault{{Parameter: parameter, Code: codeMediaType, Detail: detail}}}
 }
 
-// problem is the document that a client gets.
-type problem struct {
-	Type    string  `json:"type"`
-	Title   string  `json:"title"`
-	Status  int     `json:"status"`
-	Code    string  `json:"code"`
-	Detail  string  `json:"detail"`
-	Errors  []fault `json:"errors,omitempty"`
-	JobID   string  `json:"job_id,omitempty"`
-	TraceID string  `json:"trace_id"`
-}
-
 // problemMedia is the media type of a problem (RFC 9457).
 const problemMedia = "application/problem+json"
 

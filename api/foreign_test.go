@@ -26,7 +26,6 @@ import (
 const (
 	foreignCases   = 1500
 	foreignJobs    = 50 // the most open jobs
-	casesAtOnce    = 10 // of one operation, of each of the random phases, in one run
 	foreignProgram = "../.deps/schemathesis/bin/schemathesis"
 )
 
@@ -61,7 +60,7 @@ func foreignClient(t *testing.T, server, phases string, seed int, more ...string
 	dir := t.TempDir()
 	report := filepath.Join(dir, "report.json")
 	args := append([]string{"--config-file", config, "run", server + "/api/openapi.json", "--no-color", "--phases", phases, "--seed", strconv.Itoa(seed),
-		"--max-examples", strconv.Itoa(casesAtOnce), "--report", "json", "--report-json-path", report, "--warnings", "off"}, more...)
+		"--report", "json", "--report-json-path", report, "--warnings", "off"}, more...)
 	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Dir = dir
 	out, failed := cmd.CombinedOutput()
@@ -80,8 +79,9 @@ func TestAForeignClientFindsNoFault(t *testing.T) {
 	w.server.positions, w.server.longestWait = 100*time.Millisecond, time.Second
 	w.makeRoom()
 	accepted := map[string]int{}
+	atOnce := strconv.FormatUint(max(10, cases.Want()/100), 10) // of an operation and a random phase, in one run
 	for seed, phases := 1, "examples,coverage"; cases.More() || seed <= 2; seed, phases = seed+1, "fuzzing,stateful" {
-		r, said, failed := foreignClient(t, "http://"+w.server.Addr(), phases, seed)
+		r, said, failed := foreignClient(t, "http://"+w.server.Addr(), phases, seed, "--max-examples", atOnce)
 		cases.Done(r.Cases.Generated)
 		if failed != nil || !r.Complete || r.Cases.Failed+r.Cases.Errored+len(r.Failures) > 0 || r.Cases.Generated == 0 {
 			t.Fatalf("seed %d, %s: %v\n%s", seed, phases, failed, said)
@@ -160,7 +160,7 @@ func TestTheForeignClientCanFail(t *testing.T) {
 	}
 	broken := httptest.NewServer(proxy)
 	t.Cleanup(broken.Close)
-	r, said, failed := foreignClient(t, broken.URL, "coverage,fuzzing", 1, "--include-path-regex", "^/(health|api/(workers|capabilities|pipelines))$")
+	r, said, failed := foreignClient(t, broken.URL, "coverage,fuzzing", 1, "--max-examples", "10", "--include-path-regex", "^/(health|api/(workers|capabilities|pipelines))$")
 	var exit *exec.ExitError
 	if !errors.As(failed, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("exit %v", failed)

@@ -27,29 +27,6 @@ import (
 	"github.com/myspinbot/myspinbot/projections"
 )
 
-// jobRequest is the body of the three submitting routes, after its check against the contract.
-type jobRequest struct {
-	Pipeline        string         `json:"pipeline"`
-	Mode            string         `json:"mode"`
-	Variant         string         `json:"variant"`
-	Prompt          *string        `json:"prompt"`
-	Script          *string        `json:"script"`
-	Portrait        string         `json:"portrait"`
-	Images          []string       `json:"images"`
-	Voice           []string       `json:"voice"`
-	VoiceTranscript *string        `json:"voice_transcript"`
-	ProfileID       string         `json:"profile_id"`
-	ProfileName     *string        `json:"profile_name"`
-	Options         map[string]any `json:"options"`
-	Approval        bool           `json:"approval"`
-	Priority        string         `json:"priority"`
-	NotBefore       string         `json:"not_before"` // RFC 3339
-	Consent         *struct {
-		By        string `json:"by"`
-		Statement string `json:"statement"`
-	} `json:"consent"`
-}
-
 // submitting is one submission on its way.
 type submitting struct {
 	server  *Server
@@ -58,7 +35,7 @@ type submitting struct {
 	jobID   string
 	keyed   bool
 	key     string // Idempotency-Key
-	body    jobRequest
+	body    JobRequest
 	digest  string // of the body
 	trace   string
 	profile string // id: the given one, or the one that the job makes
@@ -81,15 +58,15 @@ type accepted struct {
 	WorkflowID string  `json:"workflowId,omitempty"` //
 }
 
-func (s *Server) postTrain(c *fiber.Ctx) error {
+func (s *Server) train(c *fiber.Ctx) error {
 	return s.submit(c, "/api/train", aggregates.ModeTrainAndGenerate, true)
 }
 
-func (s *Server) postGenerate(c *fiber.Ctx) error {
+func (s *Server) generate(c *fiber.Ctx) error {
 	return s.submit(c, "/api/generate", aggregates.ModeGenerateFromProfile, true)
 }
 
-func (s *Server) postJob(c *fiber.Ctx) error { return s.submit(c, "/api/jobs", "", false) }
+func (s *Server) submitJob(c *fiber.Ctx) error { return s.submit(c, "/api/jobs", "", false) }
 
 func (s *Server) submit(c *fiber.Ctx, route, mode string, camel bool) error {
 	return s.answerSubmission(c, &submitting{server: s, route: route, mode: mode, camel: camel, trace: traceID(c)})

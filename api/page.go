@@ -47,9 +47,9 @@ func (p page) send(c *fiber.Ctx) error {
 	return c.Send(p.html)
 }
 
-// getNoIcon answers browsers that show an answer of the API in a window: they ask for
+// getIcon answers browsers that show an answer of the API in a window: they ask for
 // an icon unbidden. The page brings its own.
-func getNoIcon(c *fiber.Ctx) error {
+func (s *Server) getIcon(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderCacheControl, "public, max-age=86400")
 	return c.SendStatus(fiber.StatusNoContent)
 }

@@ -16,10 +16,8 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/valyala/fasthttp"
 )
 
@@ -29,43 +27,14 @@ type route struct {
 	handle       fiber.Handler
 }
 
-// routes are all operations, in the contract's order.
-func (s *Server) routes() []route {
-	return []route{
-		{"POST", "/api/train", s.postTrain},
-		{"POST", "/api/generate", s.postGenerate},
-		{"POST", "/api/jobs", s.postJob},
-		{"GET", "/api/jobs", s.listJobs},
-		{"GET", "/api/jobs/{id}", s.getJob},
-		{"GET", "/api/jobs/{id}/events", s.getJobEvents},
-		{"POST", "/api/jobs/{id}/cancel", s.postCancel},
-		{"POST", "/api/jobs/{id}/approve", s.postApprove},
-		{"POST", "/api/jobs/{id}/deny", s.postDeny},
-		{"POST", "/api/jobs/{id}/retry", s.postRetry},
-		{"POST", "/api/jobs/{id}/rerun", s.postRerun},
-		{"GET", "/api/artifacts/{id}", s.getArtifact},
-		{"GET", "/api/artifacts/{id}/content", s.getContent},
-		{"POST", "/api/uploads", s.postUpload},
-		{"GET", "/api/profiles", s.listProfiles},
-		{"GET", "/api/profiles/{id}", s.getProfile},
-		{"GET", "/api/pipelines", s.listPipelines},
-		{"GET", "/api/capabilities", s.getCapabilities},
-		{"GET", "/api/workers", s.listWorkers},
-		{"GET", "/api/openapi.json", s.getContract},
-		{"GET", "/health", s.health},
-		{"GET", "/ready", s.ready},
-		{"GET", "/metrics", adaptor.HTTPHandler(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}))},
-		{"GET", "/favicon.ico", getNoIcon},
-		{"GET", "/docs", s.getDocs},
-		{"GET", "/", s.getPage},
-	}
-}
+// getMetrics shows what is counted and measured.
+func (s *Server) getMetrics(c *fiber.Ctx) error { return s.scrape(c) }
 
 func (s *Server) register() {
 	s.app.Use(s.observe, s.ownName, s.ownPages)
 	methods := map[string][]string{}
 	s.methods = methods
-	for _, r := range s.routes() {
+	for _, r := range routesOf(s) {
 		path := strings.ReplaceAll(r.path, "{id}", ":id")
 		s.app.Add(r.method, path, r.handle)
 		methods[path] = append(methods[path], r.method)

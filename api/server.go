@@ -17,7 +17,9 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/myspinbot/myspinbot/aggregates"
@@ -123,6 +125,7 @@ type Server struct {
 	listener    net.Listener
 	contract    *contract
 	page, docs  page
+	scrape      fiber.Handler       // shows the metrics
 	methods     map[string][]string // of every path, as Fiber writes it
 	metrics     *metrics
 	known       *knowledge
@@ -185,6 +188,7 @@ func New(cfg Config) (*Server, error) {
 		CaseSensitive:                true,
 		UnescapePath:                 true,
 	})
+	s.scrape = adaptor.HTTPHandler(promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{}))
 	s.register()
 	s.app.Server().Handler = s.serve()
 	listener, err := net.Listen("tcp", cfg.Addr)

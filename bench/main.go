@@ -43,6 +43,7 @@ func measures() []measure {
 		{"fold_rate", measureFold},
 		{"projector_rate", measureProjector},
 		{"read_lag", measureReadLag},
+		{"slow_clients", measureSlowClients},
 		{"rebuild_memory", measureRebuildMemory},
 	}
 }

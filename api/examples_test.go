@@ -114,15 +114,6 @@ func (k *contract) examples(t *testing.T) (out []example) {
 	return out
 }
 
-// resolved follows a reference, if it is one.
-func (k *contract) resolved(v any) schema {
-	s := asSchema(v)
-	if ref, isRef := s["$ref"].(string); isRef {
-		return k.checker.resolve(ref)
-	}
-	return s
-}
-
 // form makes a form of an example whose values name files as curl does, @portrait.png.
 func (e *example) form(t *testing.T) {
 	t.Helper()

@@ -115,6 +115,8 @@ func (sub *submitting) readParent(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
+	case len(rows) == 0 && sub.server.accepted.has(a.job): // the tables do not show it yet
+		return &refusal{code: codeJobNotEnded, jobID: a.job}
 	case len(rows) == 0:
 		return refuse(codeNotFound, "there is no job %s", a.job)
 	}

@@ -36,10 +36,11 @@ func (s *Server) register() {
 	s.methods = methods
 	for _, r := range routesOf(s) {
 		path := strings.ReplaceAll(r.path, "{id}", ":id")
-		s.app.Add(r.method, path, r.handle)
+		handle := fitting(s.contract.forms(r.method, r.path), r.handle)
+		s.app.Add(r.method, path, handle)
 		methods[path] = append(methods[path], r.method)
 		if r.method == fiber.MethodGet {
-			s.app.Add(fiber.MethodHead, path, r.handle)
+			s.app.Add(fiber.MethodHead, path, handle)
 			methods[path] = append(methods[path], fiber.MethodHead)
 		}
 	}

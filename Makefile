@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 GOLANGCI := .deps/bin/golangci-lint-v2.15.0
+GENERATE := cd api && go run github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2 -config codegen/config.yaml openapi.yaml
 MODULES := . cmd/myspinbot-devstack deploy/compose bench
 ARGS ?=
 TESTFLAGS ?=
@@ -32,7 +33,7 @@ deps: ## programs and files that running needs: ffmpeg, flite, PostgreSQL, face 
 	@deploy/deps/install.sh runtime
 
 .PHONY: deps-test
-deps-test: ## what the tests need as well: Apache Kafka, a speech recogniser
+deps-test: ## what the tests need as well: Apache Kafka, a speech recogniser, a client for the API
 	@deploy/deps/install.sh test
 
 .PHONY: test
@@ -40,10 +41,11 @@ test: deps deps-test build ## every test, with minutes by part (TESTFLAGS="-run 
 	@.ci/test $(TESTFLAGS)
 
 .PHONY: lint
-lint: $(GOLANGCI) ## go vet, golangci-lint, and the proof that the import fences hold
+lint: $(GOLANGCI) ## go vet, golangci-lint, the proof that the import fences hold, and that what is generated is current
 	@set -e; for m in $(MODULES); do \
 	  (cd $$m && go vet ./... && $(CURDIR)/$(GOLANGCI) run --config $(CURDIR)/.golangci.yml --allow-parallel-runners ./...); done
 	@.ci/fences $(CURDIR)/$(GOLANGCI)
+	@($(GENERATE)) | cmp - api/contract.gen.go || { echo 'api/contract.gen.go is not what api/openapi.yaml says: run make generate' >&2; exit 1; }
 
 $(GOLANGCI):
 	GOBIN=$(CURDIR)/.deps/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -58,9 +60,17 @@ bench: deps deps-test build ## measure, beside a peer in the same run, into benc
 chaos: deps deps-test build ## kill, freeze and cut off a real cluster under load, KILLS times each role (20), then hold it against its promises
 	@mkdir -p bench-output && KILLS='$(or $(KILLS),20)' CHAOS_REPORT=$(CURDIR)/bench-output/chaos.md go test -count=1 -timeout 90m -v -run '^TestChaos$$' ./cmd/myspinbot
 
+.PHONY: fuzz
+fuzz: deps deps-test build ## try the API by its contract, as a client that knows nothing else, with CASES requests (5,000)
+	CASES='$(or $(CASES),5000)' go test -count=1 -timeout 90m -v -run '^TestAForeignClientFindsNoFault$$' ./api
+
 .PHONY: mutants
 mutants: deps deps-test build ## plant known mistakes into the code, and see that a checker catches each (ONLY=pattern)
 	@go run ./internal/mutants -only '$(ONLY)'
+
+.PHONY: generate
+generate: ## api/contract.gen.go, the types and routes of the contract
+	@($(GENERATE)) >api/contract.gen.go.new && mv api/contract.gen.go.new api/contract.gen.go
 
 .PHONY: fmt
 fmt: ## format the Go code

@@ -66,6 +66,9 @@ func (w *world) holdAgainstContract(method, path string, a answer) {
 		if faults := w.server.contract.check("Problem", v); len(faults) > 0 {
 			w.t.Errorf("%s %s: the problem is not as the contract says: %v\n%s", method, path, faults, a.body)
 		}
+		if !w.declared(method, path, a.status) {
+			w.t.Errorf("%s %s: the contract knows no answer %d: %s", method, path, a.status, a.body)
+		}
 		return
 	}
 	s := w.responseSchema(method, pathIDs.ReplaceAllString(path, "/$1/{id}"), a.status, media)
@@ -76,6 +79,15 @@ func (w *world) holdAgainstContract(method, path string, a answer) {
 	if faults := w.server.contract.checker.check(s, v, ""); len(faults) > 0 {
 		w.t.Errorf("%s %s: the answer is not as the contract says: %v\n%s", method, path, faults, a.body)
 	}
+}
+
+// declared says whether the contract names the status for the operation. A path or a
+// method that is none has no operation, and a fault of the program is in no contract.
+func (w *world) declared(method, path string, status int) bool {
+	k := w.server.contract.checker
+	operation := asSchema(asSchema(asSchema(k.doc["paths"])[pathIDs.ReplaceAllString(path, "/$1/{id}")])[strings.ToLower(method)])
+	_, named := asSchema(operation["responses"])[fmt.Sprint(status)]
+	return named || operation == nil || status == http.StatusInternalServerError
 }
 
 func (w *world) responseSchema(method, path string, status int, media string) schema {

@@ -34,39 +34,28 @@ type asking struct {
 	keyed   bool   // the client named it
 	pending bool   // no reply came in time
 	payload func(ctx context.Context, a *asking) (events.Payload, error)
-	body    struct {
-		Script *string `json:"script"`
-		Reason *string `json:"reason"`
+	body    struct { // of whichever command it is
+		ApproveRequest
+		DenyRequest
 	}
-}
-
-// asked is the answer where the job cannot be shown as it is after the command.
-type asked struct {
-	ID       string  `json:"id"`
-	Command  string  `json:"command"`
-	Outcome  string  `json:"outcome"` // accepted, or pending: the job handler has not answered yet
-	Status   *string `json:"status"`  // of the job after the command
-	Version  *int64  `json:"version"`
-	Position *string `json:"position"`
-	Detail   string  `json:"detail"`
 }
 
 const outcomePending = "pending"
 
-func (s *Server) postCancel(c *fiber.Ctx) error {
+func (s *Server) cancelJob(c *fiber.Ctx) error {
 	return s.ask(c, &asking{verb: "cancel", schema: "Nothing", payload: func(context.Context, *asking) (events.Payload, error) {
 		return events.JobCancel{}, nil
 	}})
 }
 
-func (s *Server) postApprove(c *fiber.Ctx) error {
+func (s *Server) approveJob(c *fiber.Ctx) error {
 	return s.ask(c, &asking{verb: "approve", schema: "ApproveRequest", payload: func(ctx context.Context, a *asking) (events.Payload, error) {
 		edit, err := a.server.sealedFor(ctx, a.job, a.body.Script)
 		return events.JobApprove{Edit: edit}, err
 	}})
 }
 
-func (s *Server) postDeny(c *fiber.Ctx) error {
+func (s *Server) denyJob(c *fiber.Ctx) error {
 	return s.ask(c, &asking{verb: "deny", schema: "DenyRequest", payload: func(ctx context.Context, a *asking) (events.Payload, error) {
 		reason, err := a.server.sealedFor(ctx, a.job, a.body.Reason)
 		if err != nil || reason == nil {

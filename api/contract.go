@@ -6,7 +6,9 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 	"go.yaml.in/yaml/v3"
@@ -34,6 +36,7 @@ func loadContract(own ...aggregates.Pipeline) (*contract, error) {
 		allow(embedded.resolve("#/components/schemas/Variant"), p.Variant)
 		allow(asSchema(asSchema(embedded.resolve("#/components/schemas/JobRequest")["properties"])["pipeline"]), p.Workflow)
 	}
+	delete(doc, "x-answers") // parts that the paths are put together from
 	body, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("cannot write the contract as JSON: %w", err)
@@ -56,6 +59,57 @@ func allow(s schema, word string) {
 // check holds a value against a schema of the contract's components.
 func (k *contract) check(name string, v any) []fault {
 	return k.checker.check(schema{"$ref": "#/components/schemas/" + name}, v, "")
+}
+
+// valueForm is what a query parameter or a header of an operation must look like.
+type valueForm struct {
+	name, in string
+	pattern  *regexp.Regexp
+	allowed  string // in words
+}
+
+// forms are those of an operation's parameters that have one. Handlers read the values,
+// and say what else is wrong with them. The Idempotency-Key has a code of its own.
+func (k *contract) forms(method, path string) (out []valueForm) {
+	operation := asSchema(asSchema(asSchema(k.checker.doc["paths"])[path])[strings.ToLower(method)])
+	for _, p := range list(operation["parameters"]) {
+		p := k.resolved(p)
+		s := k.resolved(p["schema"])
+		pattern, hasForm := s["pattern"].(string)
+		name, in := fmt.Sprint(p["name"]), fmt.Sprint(p["in"])
+		if !hasForm || in == "path" || name == "Idempotency-Key" {
+			continue
+		}
+		out = append(out, valueForm{name, in, regexp.MustCompile(pattern), fmt.Sprint(s["x-allowed"])})
+	}
+	return out
+}
+
+// resolved follows a reference, if it is one.
+func (k *contract) resolved(v any) schema {
+	s := asSchema(v)
+	if ref, isRef := s["$ref"].(string); isRef {
+		return k.checker.resolve(ref)
+	}
+	return s
+}
+
+// fitting refuses what does not have the form that the contract gives it.
+func fitting(forms []valueForm, handle fiber.Handler) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		for _, f := range forms {
+			values := c.Request().Header.PeekAll(f.name)
+			if f.in == "query" {
+				values = c.Context().QueryArgs().PeekMulti(f.name)
+			}
+			for _, value := range values {
+				if !f.pattern.Match(value) {
+					return badParameter(f.name, "%s must %s", f.name, f.allowed)
+				}
+			}
+		}
+		return handle(c)
+	}
 }
 
 func (s *Server) getContract(c *fiber.Ctx) error {

@@ -3,6 +3,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,6 +55,9 @@ const (
 	codeBusy             = "busy"
 	codeProfileUnread    = "profile_unreadable"
 	codeJobUnread        = "job_unreadable"
+	codeConnections      = "too_many_connections"
+	codeRate             = "rate_limited"
+	codeQueueFull        = "queue_full"
 )
 
 // kind is what a code means in HTTP. The detail stands in where an error brings no sentence of its own.
@@ -88,6 +92,9 @@ var kinds = map[string]kind{
 	codeInvalid:          {422, 0, "The request is not valid", "see errors"},
 	codeFileInvalid:      {422, 0, "The file cannot be used", "upload another one"},
 	codeIDInvalid:        {422, 0, "The id is not valid", "an id is a UUID, such as 6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d"},
+	codeConnections:      {429, 1, "Too many connections are open", "close some, or use one for many requests"},
+	codeRate:             {429, 1, "Too many requests in too short a time", "ask again later, and less often"},
+	codeQueueFull:        {429, 10, "Too many jobs are open", "send the job again when some have ended"},
 	codeHeadersTooLarge:  {431, 0, "The headers are too large", "send fewer or smaller headers"},
 	codeInternal:         {500, 0, "Something went wrong here", "the server's log says more under this trace id"},
 	codeLogUnavailable:   {503, 2, "The log does not answer", "retry with the same Idempotency-Key"},
@@ -116,6 +123,8 @@ type refusal struct {
 	faults []fault
 	jobID  string // of a command whose outcome is not known, or of the job that refused it
 	cause  error  // for the server's log alone
+
+	retryAfter int // seconds; 0: the table's
 }
 
 func (r *refusal) Error() string {
@@ -151,17 +160,17 @@ func badMedia(parameter, detail string) *refusal {
 	return &refusal{code: codeMediaType, detail: detail, faults: []fault{{Parameter: parameter, Code: codeMediaType, Detail: detail}}}
 }
 
-// problem is the document that a client gets.
-type problem struct {
-	Type    string  `json:"type"`
-	Title   string  `json:"title"`
-	Status  int     `json:"status"`
-	Code    string  `json:"code"`
-	Detail  string  `json:"detail"`
-	Errors  []fault `json:"errors,omitempty"`
-	JobID   string  `json:"job_id,omitempty"`
-	TraceID string  `json:"trace_id"`
+// problemMedia is the media type of a problem (RFC 9457).
+const problemMedia = "application/problem+json"
+
+func problemOf(r *refusal, trace string) problem {
+	k := kinds[r.code]
+	return problem{Type: "urn:myspinbot:problem:" + r.code, Title: k.title, Status: k.status, Code: r.code,
+		Detail: cmp.Or(r.detail, k.detail), Errors: r.faults, JobID: r.jobID, TraceID: trace}
 }
+
+// wait is when to ask again, as seconds in a header; 0: nothing is gained by it.
+func (r *refusal) wait() string { return strconv.Itoa(cmp.Or(r.retryAfter, kinds[r.code].retryAfter)) }
 
 // asRefusal gives every error a code.
 func asRefusal(err error) *refusal {
@@ -212,19 +221,13 @@ func ofFiber(f *fiber.Error) *refusal {
 func (s *Server) fail(c *fiber.Ctx, err error) error {
 	r := asRefusal(err)
 	k := kinds[r.code]
-	p := problem{
-		Type: "urn:myspinbot:problem:" + r.code, Title: k.title,
-		Status: k.status, Code: r.code, Detail: r.detail, Errors: r.faults, JobID: r.jobID, TraceID: traceID(c),
-	}
-	if p.Detail == "" {
-		p.Detail = k.detail
-	}
+	p := problemOf(r, traceID(c))
 	if k.status >= fiber.StatusInternalServerError {
 		s.log.LogAttrs(c.Context(), slog.LevelError, "a request failed",
 			slog.String("trace_id", p.TraceID), slog.String("route", c.Route().Path), slog.String("code", r.code), slog.Any("error", err))
 	}
-	if k.retryAfter > 0 {
-		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(k.retryAfter))
+	if wait := r.wait(); wait != "0" {
+		c.Set(fiber.HeaderRetryAfter, wait)
 	}
 	body, err := json.Marshal(p)
 	if err != nil {
@@ -232,6 +235,6 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	}
 	c.Status(k.status).Response().ResetBody()
 	c.Response().Header.Del(fiber.HeaderContentDisposition)
-	c.Set(fiber.HeaderContentType, "application/problem+json")
+	c.Set(fiber.HeaderContentType, problemMedia)
 	return c.Send(body)
 }

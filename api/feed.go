@@ -121,6 +121,7 @@ type subscriber struct {
 type feed struct {
 	log    *eventlog.Log
 	logger *slog.Logger
+	seen   func(*eventView) // is told of every event
 
 	mu       sync.Mutex
 	begin    map[int32]int64 // by partition: the ring holds every event from here on; nil until the tail began
@@ -132,7 +133,7 @@ type feed struct {
 
 func newFeed(cfg Config) *feed {
 	return &feed{
-		log: cfg.Log, logger: cfg.Logger,
+		log: cfg.Log, logger: cfg.Logger, seen: func(*eventView) {},
 		subs: map[string]map[*subscriber]struct{}{}, progress: map[string]map[string]progressView{},
 	}
 }
@@ -192,6 +193,7 @@ func (f *feed) apply(b eventlog.Batch) error {
 			continue
 		}
 		f.keep(e)
+		f.seen(e)
 		switch {
 		case e.ends():
 			delete(f.progress, e.JobID)

@@ -14,11 +14,6 @@ const checkTimeout = 2 * time.Second
 
 func (s *Server) health(c *fiber.Ctx) error { return c.JSON(map[string]string{"status": "ok"}) }
 
-type readiness struct {
-	Status       string            `json:"status"` // ready, degraded (jobs are accepted, something else is not served) or unavailable
-	Dependencies map[string]string `json:"dependencies"`
-}
-
 // ready is 200 as long as jobs can be accepted: that needs the log and the objects.
 // Without tables, reads answer 503; without workers, submissions do.
 func (s *Server) ready(c *fiber.Ctx) error {

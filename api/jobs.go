@@ -27,31 +27,6 @@ import (
 	"github.com/myspinbot/myspinbot/projections"
 )
 
-// jobRequest is the body of the three submitting routes, after its check against the contract.
-type jobRequest struct {
-	Pipeline        string         `json:"pipeline"`
-	Mode            string         `json:"mode"`
-	Variant         string         `json:"variant"`
-	Prompt          *string        `json:"prompt"`
-	Script          *string        `json:"script"`
-	Portrait        string         `json:"portrait"`
-	Images          []string       `json:"images"`
-	Voice           []string       `json:"voice"`
-	VoiceTranscript *string        `json:"voice_transcript"`
-	ProfileID       string         `json:"profile_id"`
-	ProfileName     *string        `json:"profile_name"`
-	Options         map[string]any `json:"options"`
-	Approval        bool           `json:"approval"`
-	Priority        string         `json:"priority"`
-	NotBefore       string         `json:"not_before"` // RFC 3339
-	Engines         string         `json:"engines"`
-	Webhook         *hookRequest   `json:"webhook"`
-	Consent         *struct {
-		By        string `json:"by"`
-		Statement string `json:"statement"`
-	} `json:"consent"`
-}
-
 // submitting is one submission on its way.
 type submitting struct {
 	server  *Server
@@ -60,7 +35,7 @@ type submitting struct {
 	jobID   string
 	keyed   bool
 	key     string // Idempotency-Key
-	body    jobRequest
+	body    JobRequest
 	digest  string // of the body
 	trace   string
 	prefer  preference
@@ -89,15 +64,15 @@ type accepted struct {
 	WebhookSecret string `json:"webhook_secret,omitempty"`
 }
 
-func (s *Server) postTrain(c *fiber.Ctx) error {
+func (s *Server) train(c *fiber.Ctx) error {
 	return s.submit(c, "/api/train", aggregates.ModeTrainAndGenerate, true)
 }
 
-func (s *Server) postGenerate(c *fiber.Ctx) error {
+func (s *Server) generate(c *fiber.Ctx) error {
 	return s.submit(c, "/api/generate", aggregates.ModeGenerateFromProfile, true)
 }
 
-func (s *Server) postJob(c *fiber.Ctx) error { return s.submit(c, "/api/jobs", "", false) }
+func (s *Server) submitJob(c *fiber.Ctx) error { return s.submit(c, "/api/jobs", "", false) }
 
 func (s *Server) submit(c *fiber.Ctx, route, mode string, camel bool) error {
 	return s.answerSubmission(c, &submitting{server: s, route: route, mode: mode, camel: camel, trace: traceID(c)})
@@ -128,7 +103,7 @@ func (s *Server) answerSubmission(c *fiber.Ctx, sub *submitting) error {
 	status, view := fiber.StatusAccepted, got.view
 	switch wait := sub.prefer.wait; {
 	case wait > 0:
-		if done, ok := s.waitForEnd(c.UserContext(), sub.jobID, wait); ok {
+		if done, ok := s.waitForEnd(c.UserContext(), sub.jobID, min(wait, s.longestWait)); ok {
 			view, status = done, fiber.StatusOK
 		}
 		c.Set("Preference-Applied", fmt.Sprintf("wait=%d", int(wait.Seconds())))
@@ -176,18 +151,28 @@ func (sub *submitting) accept(c *fiber.Ctx) (got taken, err error) {
 	if err = sub.plan(ctx, faults); err != nil {
 		return got, err
 	}
+	undo, full := sub.server.open.admit(sub.jobID)
+	if full != nil {
+		sub.server.metrics.turnedAway.WithLabelValues(full.code).Inc()
+		return got, full
+	}
+	defer func() {
+		if err != nil {
+			undo()
+		}
+	}()
 	if sub.copying = copyTime(sub.bytes()); sub.copying > 0 {
 		end, _ := ctx.Deadline()
 		cancel()
 		ctx, cancel = context.WithDeadline(c.UserContext(), end.Add(sub.copying))
 		defer cancel()
 	}
-	sent, err := sub.produce(ctx)
+	written, err := sub.produce(ctx)
 	if err != nil {
 		return got, err
 	}
-	defer sent.waiter.forget()
-	return sub.settle(c.UserContext(), sent)
+	defer written.waiter.forget()
+	return sub.settle(c.UserContext(), written)
 }
 
 // identify reads the Idempotency-Key and names the job.
@@ -227,6 +212,9 @@ func idempotencyKey(c *fiber.Ctx) (key string, given bool, err error) {
 	return key, true, nil
 }
 
+// longestWait is what Prefer: wait may ask for.
+const longestWait = time.Minute
+
 // preference is what the Prefer header asks for (RFC 7240); preferences of other names may stand beside.
 type preference struct {
 	wait  time.Duration // for the end of the job
@@ -243,7 +231,7 @@ func preferred(c *fiber.Ctx) (preference, error) {
 			continue
 		}
 		d, err := time.ParseDuration(strings.Clone(text) + "s")
-		if err != nil || d < 0 || d > time.Minute || d%time.Second != 0 {
+		if err != nil || d < 0 || d > longestWait || d%time.Second != 0 {
 			return out, badParameter("Prefer", "wait must be a whole number of seconds from 0 to 60")
 		}
 		out.wait = d

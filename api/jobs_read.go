@@ -115,14 +115,20 @@ func copied(c *fiber.Ctx, name string) string { return strings.Clone(c.Query(nam
 func pageOf(c *fiber.Ctx) (*projections.Cursor, int, error) {
 	limit := defaultPage
 	if text := copied(c, "limit"); text != "" {
-		n, err := strconv.Atoi(text)
+		n, err := wholeNumber(text)
 		if err != nil || n < 1 || n > maxPage {
 			return nil, 0, badParameter("limit", "limit must be a whole number from 1 to %d", maxPage)
 		}
-		limit = n
+		limit = int(n)
 	}
 	after, err := projections.ParseCursor(copied(c, "cursor"))
 	return after, limit, err
+}
+
+// wholeNumber reads digits and nothing else, where strconv would take a sign.
+func wholeNumber(text string) (int64, error) {
+	n, err := strconv.ParseUint(text, 10, 63)
+	return int64(n), err //nolint:gosec // 63 bits
 }
 
 func cursorText(next *projections.Cursor) *string {
@@ -162,11 +168,11 @@ func (s *Server) waitForPosition(c *fiber.Ctx, id string) error {
 		return nil
 	}
 	job, version, ok := strings.Cut(strings.ToLower(token), ":")
-	n, err := strconv.ParseInt(version, 10, 64)
+	n, err := wholeNumber(version)
 	if !ok || err != nil || n < 1 || !isID(job) || id != "" && job != id {
 		return badParameter("position", "position must be the token of the job, as the answer to a command gave it: <job id>:<version>")
 	}
-	ctx, cancel := context.WithTimeout(c.UserContext(), waitForTables)
+	ctx, cancel := context.WithTimeout(c.UserContext(), s.positions)
 	defer cancel()
 	return s.cfg.Tables.WaitFor(ctx, tenant, job, n)
 }
@@ -220,7 +226,7 @@ func (s *Server) getJobEvents(c *fiber.Ctx) error {
 	}
 	after := int64(0)
 	if text := copied(c, "after"); text != "" {
-		if after, err = strconv.ParseInt(text, 10, 64); err != nil || after < 0 {
+		if after, err = wholeNumber(text); err != nil {
 			return badParameter("after", "after must be the version of an event, a whole number from 0")
 		}
 	}

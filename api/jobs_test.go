@@ -299,9 +299,9 @@ func TestPagesOfJobs(t *testing.T) {
 		eventually(t, "all jobs are in the tables", func() bool { return w.get("/api/jobs/"+id+"?position="+id+":2").status == http.StatusOK })
 	}
 	seen := 0
-	for cursor := ""; ; {
+	for next := ""; ; {
 		var page listOf[jobView]
-		w.want(http.StatusOK, w.get("/api/jobs?limit=2&status=queued,running&variant=sadtalker&cursor="+cursor)).decode(t, &page)
+		w.want(http.StatusOK, w.get("/api/jobs?limit=2&status=queued,running&variant=sadtalker"+next)).decode(t, &page)
 		for _, j := range page.Items {
 			if !want[j.ID] || j.Graph != nil || j.Request != nil || len(j.Stages) == 0 {
 				t.Errorf("row %+v", j)
@@ -312,7 +312,7 @@ func TestPagesOfJobs(t *testing.T) {
 		if page.Next == nil {
 			break
 		}
-		cursor = *page.Next
+		next = "&cursor=" + *page.Next
 	}
 	if len(want) > 0 || seen != 5 {
 		t.Errorf("%d rows, missing %v", seen, want)

@@ -5,6 +5,7 @@ package api
 import (
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,31 +15,24 @@ import (
 // lingering is how long a closed connection is still read from.
 const lingering = 5 * time.Second
 
-// lingeringListener makes connections that close without losing the last answer: what
-// a server leaves unread makes its machine reset the connection, and the client
-// throw away what it has not read yet (RFC 9112, section 9.6).
-type lingeringListener struct{ net.Listener }
-
-// Accept implements net.Listener.
-func (l lingeringListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if tcp, ok := c.(*net.TCPConn); ok {
-		return &lingeringConn{TCPConn: tcp}, nil
-	}
-	return c, err
-}
-
+// lingeringConn closes without losing the last answer: what a server leaves unread
+// makes its machine reset the connection, and the client throw away what it has not
+// read yet (RFC 9112, section 9.6).
 type lingeringConn struct {
-	*net.TCPConn
+	net.Conn
 	unread atomic.Bool // the client may still be sending what nobody will read
+	once   sync.Once
+	leave  func() // when it has closed
 }
 
 // Close implements net.Conn.
 func (c *lingeringConn) Close() error {
-	if c.unread.Load() && c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingering)) == nil {
-		_, _ = io.Copy(io.Discard, onlyReader{c.TCPConn}) // until the client has hung up, or time is up
+	defer c.once.Do(c.leave)
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if ok && c.unread.Load() && half.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingering)) == nil {
+		_, _ = io.Copy(io.Discard, onlyReader{c.Conn}) // until the client has hung up, or time is up
 	}
-	return c.TCPConn.Close()
+	return c.Conn.Close()
 }
 
 // onlyReader keeps io.Copy from giving the connection away.

@@ -5,46 +5,12 @@ package api
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/projections"
 )
-
-// profileView is a person's profile as clients see it.
-type profileView struct {
-	ID         string          `json:"id"`
-	Version    int64           `json:"version"`
-	Label      *string         `json:"label"`
-	Content    string          `json:"content"` // whether the texts could be opened
-	Consent    *consentView    `json:"consent"`
-	Portrait   *attachmentView `json:"portrait"`
-	Voice      *attachmentView `json:"voice"`
-	Lora       *attachmentView `json:"lora"`
-	Transcript *string         `json:"transcript"` // of the voice
-	CreatedAt  time.Time       `json:"created_at"`
-	UpdatedAt  time.Time       `json:"updated_at"`
-}
-
-type consentView struct {
-	By        *string `json:"by"`
-	Statement *string `json:"statement"`
-}
-
-type attachmentView struct {
-	ArtifactID string  `json:"artifact_id"`
-	MediaType  string  `json:"media_type"`
-	SHA256     string  `json:"sha256"`
-	Size       int64   `json:"size"`
-	Width      *int    `json:"width"`
-	Height     *int    `json:"height"`
-	DurationMS *int64  `json:"duration_ms"`
-	Fidelity   *string `json:"fidelity"`
-	Engine     *string `json:"engine"`
-	FromJob    *string `json:"from_job"`
-}
 
 func viewProfile(o *opener, p *projections.Profile) profileView {
 	v := profileView{

@@ -32,20 +32,15 @@ type again struct {
 	schema  string // of the body
 	pattern string // of the route
 	job     string // the parent's id
-	body    struct {
-		From    string         `json:"from"`
-		Script  *string        `json:"script"`
-		Options map[string]any `json:"options"`
-		Engines string         `json:"engines"`
-	}
+	body    RerunRequest
 	results events.Parent
 	parent  aggregates.Job
 	request events.Request // of the child, without what is sealed for it
 }
 
-func (s *Server) postRetry(c *fiber.Ctx) error { return s.goOnFrom(c, "retry", "Nothing") }
+func (s *Server) retryJob(c *fiber.Ctx) error { return s.goOnFrom(c, "retry", "Nothing") }
 
-func (s *Server) postRerun(c *fiber.Ctx) error { return s.goOnFrom(c, "rerun", "RerunRequest") }
+func (s *Server) rerunJob(c *fiber.Ctx) error { return s.goOnFrom(c, "rerun", "RerunRequest") }
 
 func (s *Server) goOnFrom(c *fiber.Ctx, verb, schema string) error {
 	id, err := pathID(c)
@@ -123,6 +118,8 @@ func (sub *submitting) readParent(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
+	case len(rows) == 0 && sub.server.accepted.has(a.job): // the tables do not show it yet
+		return &refusal{code: codeJobNotEnded, jobID: a.job}
 	case len(rows) == 0:
 		return refuse(codeNotFound, "there is no job %s", a.job)
 	}

@@ -16,10 +16,8 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/valyala/fasthttp"
 )
 
@@ -29,56 +27,25 @@ type route struct {
 	handle       fiber.Handler
 }
 
-// routes are all operations, in the contract's order.
-func (s *Server) routes() []route {
-	return []route{
-		{"POST", "/api/train", s.postTrain},
-		{"POST", "/api/generate", s.postGenerate},
-		{"POST", "/api/jobs", s.postJob},
-		{"GET", "/api/jobs", s.listJobs},
-		{"GET", "/api/jobs/{id}", s.getJob},
-		{"GET", "/api/jobs/{id}/events", s.getJobEvents},
-		{"GET", "/api/jobs/{id}/deliveries", s.listDeliveries},
-		{"POST", "/api/jobs/{id}/redeliver", s.postRedeliver},
-		{"POST", "/api/jobs/{id}/cancel", s.postCancel},
-		{"POST", "/api/jobs/{id}/approve", s.postApprove},
-		{"POST", "/api/jobs/{id}/deny", s.postDeny},
-		{"POST", "/api/jobs/{id}/retry", s.postRetry},
-		{"POST", "/api/jobs/{id}/rerun", s.postRerun},
-		{"GET", "/api/artifacts/{id}", s.getArtifact},
-		{"GET", "/api/artifacts/{id}/content", s.getContent},
-		{"POST", "/api/uploads", s.postUpload},
-		{"GET", "/api/profiles", s.listProfiles},
-		{"GET", "/api/profiles/{id}", s.getProfile},
-		{"GET", "/api/pipelines", s.listPipelines},
-		{"GET", "/api/capabilities", s.getCapabilities},
-		{"GET", "/api/workers", s.listWorkers},
-		{"GET", "/api/openapi.json", s.getContract},
-		{"GET", "/health", s.health},
-		{"GET", "/ready", s.ready},
-		{"GET", "/metrics", adaptor.HTTPHandler(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}))},
-		{"GET", "/favicon.ico", getNoIcon},
-		{"GET", "/", s.getPage},
-	}
-}
+// getMetrics shows what is counted and measured.
+func (s *Server) getMetrics(c *fiber.Ctx) error { return s.scrape(c) }
 
 func (s *Server) register() {
 	s.app.Use(s.observe, s.ownName, s.ownPages)
 	methods := map[string][]string{}
-	for _, r := range s.routes() {
+	s.methods = methods
+	for _, r := range routesOf(s) {
 		path := strings.ReplaceAll(r.path, "{id}", ":id")
-		s.app.Add(r.method, path, r.handle)
+		handle := fitting(s.contract.forms(r.method, r.path), r.handle)
+		s.app.Add(r.method, path, handle)
 		methods[path] = append(methods[path], r.method)
 		if r.method == fiber.MethodGet {
-			s.app.Add(fiber.MethodHead, path, r.handle)
+			s.app.Add(fiber.MethodHead, path, handle)
 			methods[path] = append(methods[path], fiber.MethodHead)
 		}
 	}
 	for path, allowed := range methods {
-		s.app.All(path, func(c *fiber.Ctx) error {
-			c.Set(fiber.HeaderAllow, strings.Join(allowed, ", "))
-			return refuse(codeMethodNotAllowed, "%s is not allowed here; %s is", c.Method(), strings.Join(allowed, ", "))
-		})
+		s.app.All(path, func(c *fiber.Ctx) error { return s.notAllowed(c, c.Method(), allowed) })
 	}
 	s.app.Use(func(*fiber.Ctx) error { return &refusal{code: codeNotFound} })
 }
@@ -106,12 +73,28 @@ func (s *Server) serve() fasthttp.RequestHandler {
 		c := s.app.AcquireCtx(rc)
 		defer s.app.ReleaseCtx(c)
 		err := s.around(c, func(*fiber.Ctx) error {
-			return refuse(codeMethodNotAllowed, "there is no method %q in HTTP; the contract at /api/openapi.json names those of each path", shortened(string(rc.Method())))
+			return s.noSuchMethod(c, shortened(string(rc.Method())))
 		})
 		if err != nil {
 			rc.Error(kinds[codeInternal].title, fasthttp.StatusInternalServerError)
 		}
 	}
+}
+
+// noSuchMethod refuses a method that Fiber does not know.
+func (s *Server) noSuchMethod(c *fiber.Ctx, method string) error {
+	for path, allowed := range s.methods {
+		if fiber.RoutePatternMatch(c.Path(), path, s.app.Config()) {
+			return s.notAllowed(c, method, allowed)
+		}
+	}
+	return &refusal{code: codeNotFound}
+}
+
+func (s *Server) notAllowed(c *fiber.Ctx, method string, allowed []string) error {
+	list := strings.Join(allowed, ", ")
+	c.Set(fiber.HeaderAllow, list)
+	return refuse(codeMethodNotAllowed, "%s is not allowed here; %s is", method, list)
 }
 
 func (s *Server) around(c *fiber.Ctx, handle fiber.Handler) (err error) {
@@ -141,7 +124,12 @@ func (s *Server) around(c *fiber.Ctx, handle fiber.Handler) (err error) {
 		s.log.LogAttrs(c.Context(), slog.LevelInfo, "request", slog.String("method", method), slog.String("route", route),
 			slog.Int("status", status), slog.Duration("took", took), slog.String("trace_id", trace), slog.String("id", id))
 	}()
-	if err := guarded(c, handle); err != nil {
+	if err := guarded(c, func(c *fiber.Ctx) error {
+		if err := s.inTurn(c); err != nil {
+			return err
+		}
+		return handle(c)
+	}); err != nil {
 		return s.fail(c, err)
 	}
 	return nil
@@ -192,10 +180,11 @@ func isID(s string) bool {
 	return len(s) == 36 && uuid.Validate(s) == nil
 }
 
-// checkQuery refuses query parameters that a route does not have, or that come twice.
+// checkQuery refuses query parameters that a route does not have, that come twice, or
+// that say nothing.
 func checkQuery(c *fiber.Ctx, allowed ...string) error {
 	seen := map[string]bool{}
-	for k := range c.Context().QueryArgs().All() {
+	for k, v := range c.Context().QueryArgs().All() {
 		name := string(k)
 		if !slices.Contains(allowed, name) {
 			list := "none"
@@ -206,6 +195,9 @@ func checkQuery(c *fiber.Ctx, allowed ...string) error {
 		}
 		if seen[name] {
 			return badParameter(name, "%s is given twice", name)
+		}
+		if len(v) == 0 {
+			return badParameter(name, "%s is empty: give it a value, or leave it out", name)
 		}
 		seen[name] = true
 	}
@@ -220,6 +212,10 @@ type metrics struct {
 	uploads   *prometheus.CounterVec   // by type and outcome
 	streams   prometheus.Gauge
 	cut       prometheus.Counter
+
+	connections prometheus.Gauge
+	open        prometheus.Gauge
+	turnedAway  *prometheus.CounterVec // by code
 }
 
 func newMetrics() *metrics {
@@ -236,9 +232,14 @@ func newMetrics() *metrics {
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "streams", Help: "Live streams that are open."}),
 		cut: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "streams_cut_total",
 			Help: "Live streams that were cut because their client read too slowly."}),
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "connections", Help: "Connections that are open."}),
+		open: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "open_jobs",
+			Help: "Jobs that have not ended, as far as this process counts them for its limit."}),
+		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "turned_away_total",
+			Help: "Clients that were told to come back later, by code: busy (connections in all), too_many_connections (of one address), rate_limited, queue_full."}, []string{"code"}),
 	}
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.submitted, m.commands, m.uploads, m.streams, m.cut}
+	return []prometheus.Collector{m.requests, m.submitted, m.commands, m.uploads, m.streams, m.cut, m.connections, m.open, m.turnedAway}
 }

@@ -17,7 +17,9 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/myspinbot/myspinbot/aggregates"
@@ -60,6 +62,13 @@ type Config struct {
 	FFmpeg, FFprobe string // programs for audio uploads; default: found on PATH
 	TempDir         string // for files being uploaded; default the system's
 
+	MaxConnections           int     // connections at once; default 10,000
+	MaxConnectionsPerAddress int     // of them from one address; default 0: no bound of its own
+	RequestsPerSecond        float64 // from one address, over time; default 0: no bound
+	RequestBurst             int     // from one address, at once; default 100
+	ClientHeader             string  // names the client where a proxy stands in front, such as X-Forwarded-For; default: the connection's other end
+	MaxOpenJobs              int     // jobs that have not ended; default 0: no bound
+
 	MaxUpload     int64         // bytes of one uploaded file; default 64 MiB
 	MaxStreams    int           // live streams at once; default 256
 	ReadTimeout   time.Duration // of the headers, and of a pause within a body; default 30 s
@@ -74,6 +83,8 @@ func (c *Config) fill() error {
 	def(&c.Addr, "127.0.0.1:8080")
 	def(&c.FFmpeg, "ffmpeg")
 	def(&c.FFprobe, "ffprobe")
+	def(&c.MaxConnections, 10_000)
+	def(&c.RequestBurst, 100)
 	def(&c.MaxUpload, 64<<20)
 	def(&c.MaxStreams, 256)
 	def(&c.ReadTimeout, 30*time.Second)
@@ -116,16 +127,20 @@ func def[T comparable](v *T, d T) {
 
 // Server is the HTTP API of one process.
 type Server struct {
-	cfg      Config
-	log      *slog.Logger
-	app      *fiber.App
-	listener net.Listener
-	contract *contract
-	page     page
-	metrics  *metrics
+	cfg        Config
+	log        *slog.Logger
+	app        *fiber.App
+	listener   net.Listener
+	contract   *contract
+	page, docs page
+	scrape     fiber.Handler       // shows the metrics
+	methods    map[string][]string // of every path, as Fiber writes it
+	metrics    *metrics
 	views
 	feed        *feed
 	accepted    *recent
+	open        *backlog
+	rate        *rate
 	replies     *replies
 	history     *projections.History
 	lookingBack chan struct{} // bounds looks into the history at once
@@ -135,6 +150,8 @@ type Server struct {
 	stopOnce    sync.Once
 	closeOnce   sync.Once
 	now         func() time.Time
+	positions   time.Duration // longest wait for tables to show what a client knows
+	longestWait time.Duration // that a client may prefer
 }
 
 // decodersAtOnce bounds the memory of uploads: 16 megapixels take up to 200 MB while a progressive JPEG is decoded.
@@ -151,12 +168,14 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Logger, contract: doc, page: newPage(), metrics: newMetrics(),
+		cfg: cfg, log: cfg.Logger, contract: doc, page: newPage(indexHTML), docs: newPage(docsHTML), metrics: newMetrics(),
 		views: views{newKnowledge(cfg.Log, cfg.Logger), cfg.Keyring}, feed: newFeed(cfg), accepted: newRecent(),
 		history: projections.NewHistory(cfg.Log, cfg.Tables), lookingBack: make(chan struct{}, pastAtOnce),
 		decoders: make(chan struct{}, decodersAtOnce), streams: make(chan struct{}, cfg.MaxStreams),
-		stopping: make(chan struct{}), now: time.Now,
+		stopping: make(chan struct{}), now: time.Now, positions: waitForTables, longestWait: longestWait,
 	}
+	s.rate, s.open = newRate(cfg.RequestsPerSecond, cfg.RequestBurst), newBacklog(cfg.MaxOpenJobs, s.metrics.open)
+	s.feed.seen = s.open.apply
 	for _, c := range s.metrics.collectors() {
 		if err := cfg.Registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("cannot register the API's metrics: %w", err)
@@ -177,13 +196,14 @@ func New(cfg Config) (*Server, error) {
 		CaseSensitive:                true,
 		UnescapePath:                 true,
 	})
+	s.scrape = adaptor.HTTPHandler(promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{}))
 	s.register()
 	s.app.Server().Handler = s.serve()
 	listener, err := net.Listen("tcp", cfg.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", cfg.Addr, err)
 	}
-	s.listener = lingeringListener{listener}
+	s.listener = newDoor(listener, cfg, s.metrics)
 	return s, nil
 }
 
@@ -197,6 +217,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.known.run(ctx) })
 	group.Go(func() error { return s.feed.run(ctx) })
 	group.Go(func() error { return s.replies.run(ctx) })
+	group.Go(func() error { return s.open.run(ctx, s.cfg.Tables, s.log) })
 	group.Go(func() error {
 		if err := s.app.Listener(s.listener); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("cannot serve HTTP on %s: %w", s.Addr(), err)

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/internal/objects"
@@ -32,7 +31,7 @@ func TestRoutesAndContractAreTheSame(t *testing.T) {
 			promised = append(promised, strings.ToUpper(method)+" "+path)
 		}
 	}
-	for _, r := range (&Server{cfg: Config{Gatherer: prometheus.NewRegistry()}}).routes() {
+	for _, r := range routesOf(&Server{}) {
 		registered = append(registered, r.method+" "+r.path)
 	}
 	slices.Sort(promised)
@@ -107,7 +106,7 @@ func TestEveryReferenceAndExampleOfTheContractHolds(t *testing.T) {
 func TestEveryCodeHasAStatusAndASentence(t *testing.T) {
 	t.Parallel()
 	for code, k := range kinds {
-		if k.status < 400 || k.title == "" || k.detail == "" || (k.status == 503) != (k.retryAfter > 0) {
+		if k.status < 400 || k.title == "" || k.detail == "" || (k.status == 503 || k.status == 429) != (k.retryAfter > 0) {
 			t.Errorf("%s: %+v", code, k)
 		}
 	}
@@ -139,8 +138,15 @@ func TestWhatEveryRouteRefuses(t *testing.T) {
 	}{
 		{"no such path", "GET", "/api/nothing", nil, 404, "/api/openapi.json"},
 		{"a slash too many", "GET", "/api/jobs/", nil, 404, ""},
-		{"another method", "DELETE", "/api/jobs", nil, 405, "POST, GET"},
+		{"another method", "DELETE", "/api/jobs", nil, 405, "GET, HEAD, POST"},
 		{"a method that is none", "BREW", "/api/jobs", nil, 405, "BREW"},
+		{"a method that is none, of nothing", "BREW", "/api/nothing", nil, 404, ""},
+		{"an empty parameter", "GET", "/api/jobs?profile_id=", nil, 400, "profile_id must be an id"},
+		{"an empty choice", "GET", "/api/jobs?variant=", nil, 400, "variant is empty"},
+		{"a number with a sign", "GET", "/api/jobs?limit=%2B5", nil, 400, "1 to 200"},
+		{"a page behind no event", "GET", "/api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d/events", map[string]string{"Last-Event-ID": "`HKmqWw1<"}, 400, "id of an event"},
+		{"a look back with a sign", "GET", "/api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d?at=%2B1", nil, 400, "the first version of a job is 1"},
+		{"a version with a sign", "GET", "/api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d/events?after=%2B1", nil, 400, "version"},
 		{"a malformed id", "GET", "/api/jobs/42", nil, 422, "UUID"},
 		{"a path as id", "GET", "/api/artifacts/..%2f..%2fkeys", nil, 404, ""},
 		{"an unknown job", "GET", "/api/jobs/6f1c0a52-3a51-5c5e-9b0e-0d4f6a1b2c3d", nil, 404, "no job"},
@@ -159,6 +165,11 @@ func TestWhatEveryRouteRefuses(t *testing.T) {
 		a := w.do(c.method, c.path, c.header, nil)
 		if a.status != c.status || !strings.Contains(string(a.body), c.says) {
 			t.Errorf("%s: %d %s; want %d with %q", c.name, a.status, a.body, c.status, c.says)
+		}
+	}
+	for _, method := range []string{"DELETE", "BREW"} {
+		if allow := w.want(405, w.do(method, "/api/jobs", nil, nil)).header.Get("Allow"); allow != "GET, HEAD, POST" {
+			t.Errorf("%s: allowed are %q", method, allow)
 		}
 	}
 	w.want(200, w.do("GET", "/api/jobs", map[string]string{"Host": "spin.example"}, nil))
@@ -232,9 +243,16 @@ func TestMetricsContractAndPage(t *testing.T) {
 		t.Errorf("policy %q does not let the icon be shown", policy)
 	}
 	w.want(204, w.get("/favicon.ico"))
-	for _, foreign := range []string{"http://", "https://", "onclick=", "style="} {
-		if strings.Contains(string(page.body), foreign) {
-			t.Errorf("the page holds %q", foreign)
+	docs := w.want(200, w.get("/docs"))
+	if p := docs.header.Get("Content-Security-Policy"); !strings.Contains(p, "default-src 'none'; connect-src 'self';") || strings.Count(p, "'sha256-") != 2 || strings.Contains(p, "unsafe") {
+		t.Errorf("policy of the contract's page %q", p)
+	}
+	if !strings.Contains(string(docs.body), `fetch("/api/openapi.json")`) {
+		t.Error("the contract's page does not show the contract")
+	}
+	for _, foreign := range []string{"http://", "https://", "onclick=", "style=", "innerHTML"} {
+		if strings.Contains(string(page.body)+string(docs.body), foreign) {
+			t.Errorf("a page holds %q", foreign)
 		}
 	}
 	if a := w.want(200, w.get("/ready")); !strings.Contains(string(a.body), `"ready"`) {

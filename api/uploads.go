@@ -55,19 +55,6 @@ func (u upload) artifact() events.Artifact {
 	return events.Artifact{URI: u.URI, SHA256: u.SHA256, Size: u.Size, MediaType: u.MediaType, Width: u.Width, Height: u.Height, DurationMS: u.DurationMS}
 }
 
-// uploadView is the record without its place in the store.
-type uploadView struct {
-	ID         string    `json:"id"`
-	Type       string    `json:"type"`
-	MediaType  string    `json:"media_type"`
-	Size       int64     `json:"size"`
-	SHA256     string    `json:"sha256"`
-	Width      *int      `json:"width"`
-	Height     *int      `json:"height"`
-	DurationMS *int64    `json:"duration_ms"`
-	CreatedAt  time.Time `json:"created_at"`
-}
-
 // cleaned is a file that passed: re-encoded, without metadata.
 type cleaned struct {
 	path          string
@@ -77,7 +64,7 @@ type cleaned struct {
 	duration      time.Duration
 }
 
-func (s *Server) postUpload(c *fiber.Ctx) (err error) {
+func (s *Server) upload(c *fiber.Ctx) (err error) {
 	outcome := "refused"
 	defer func() { s.metrics.uploads.WithLabelValues(outcome).Inc() }()
 	if err := checkQuery(c); err != nil {

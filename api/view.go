@@ -12,154 +12,33 @@ import (
 	"github.com/myspinbot/myspinbot/projections"
 )
 
-// jobView is a job as clients see it. List rows leave out the fields that are
-// pointers or slices marked "whole".
-type jobView struct {
-	ID          string       `json:"id"`
-	Version     int64        `json:"version"` // grows only; drop an object with a smaller one
-	Status      string       `json:"status"`
-	Cancelling  bool         `json:"cancelling"` // asked to end, and something of it still runs
-	Progress    float64      `json:"progress"`   // 0 to 1
-	Pipeline    string       `json:"pipeline"`
-	Variant     string       `json:"variant"`
-	Mode        string       `json:"mode"`
-	Priority    string       `json:"priority"`
-	Profile     *profileRef  `json:"profile"`
-	Tenant      string       `json:"tenant"`
-	ParentJobID *string      `json:"parent_job_id"` // of a retry or re-run
-	NotBefore   *time.Time   `json:"not_before"`
-	CreatedAt   time.Time    `json:"created_at"`
-	StartedAt   *time.Time   `json:"started_at"`
-	FinishedAt  *time.Time   `json:"finished_at"`
-	Approval    *approval    `json:"approval"` // null: nobody was asked yet
-	Stages      []stageView  `json:"stages"`
-	Error       *failureView `json:"error"`
-	Content     string       `json:"content"` // whether the texts could be opened
-
-	Request      *requestView        `json:"request,omitempty"`       // whole
-	Graph        *graphView          `json:"graph,omitempty"`         // whole
-	Outputs      map[string][]string `json:"outputs,omitempty"`       // whole: artifact ids by the output's name
-	Artifacts    []artifactView      `json:"artifacts,omitempty"`     // whole
-	RecentEvents []*eventView        `json:"recent_events,omitempty"` // whole: the last ones, oldest first
-}
-
-type profileRef struct {
-	ID    string  `json:"id"`
-	Label *string `json:"label"`
-}
-
-// approval is a job's gate between its script and everything that costs.
-type approval struct {
-	State       string     `json:"state"`  // waiting, granted, denied, expired, or closed: the job ended before anybody decided
-	Script      *string    `json:"script"` // that is to be approved, or was, with the edits of whoever did
-	Edited      bool       `json:"edited"` // whether it was changed on approval
-	RequestedAt time.Time  `json:"requested_at"`
-	ExpiresAt   time.Time  `json:"expires_at"`
-	DecidedAt   *time.Time `json:"decided_at"`
-	By          *string    `json:"by"`     // who decided
-	Reason      *string    `json:"reason"` // why it was denied
-}
-
-type stageView struct {
-	ID          string       `json:"id"`
-	Task        string       `json:"task"`
-	Plane       string       `json:"plane"`
-	Lane        *string      `json:"lane"`
-	Status      string       `json:"status"`
-	Attempt     *int         `json:"attempt"`
-	Progress    float64      `json:"progress"` // 0 to 1
-	Message     *string      `json:"message"`  // of the running attempt's last beat
-	Fidelity    *string      `json:"fidelity"`
-	Engine      *string      `json:"engine"`
-	Model       *string      `json:"model"`
-	Worker      *string      `json:"worker"`
-	ScheduledAt *time.Time   `json:"scheduled_at"`
-	StartedAt   *time.Time   `json:"started_at"`
-	FinishedAt  *time.Time   `json:"finished_at"`
-	DurationMS  *int64       `json:"duration_ms"`
-	ReusedFrom  *reusedFrom  `json:"reused_from"` // where the result was made, of a stage that did not run
-	Notes       []string     `json:"notes"`
-	Error       *failureView `json:"error"`
-}
-
-type reusedFrom struct {
-	JobID string `json:"job_id"`
-	Stage string `json:"stage"`
-}
-
-type failureView struct {
-	Stage   *string         `json:"stage"`
-	Class   *string         `json:"class"`
-	Message string          `json:"message"`
-	Hint    *string         `json:"hint"`
-	LogTail *string         `json:"log_tail"`
-	Reasons []events.Reason `json:"reasons"`
-}
-
-// requestView is what was asked for, texts in clear.
-type requestView struct {
-	Prompt          *string        `json:"prompt"`
-	Script          *string        `json:"script"`
-	EditedScript    *string        `json:"edited_script"` // of a re-run: it takes the place of what the script stage made
-	VoiceTranscript *string        `json:"voice_transcript"`
-	Options         map[string]any `json:"options"`
-	Portrait        bool           `json:"portrait"` // whether one was given
-	Images          int            `json:"images"`   // how many
-	Voice           int            `json:"voice"`
-	Consent         bool           `json:"consent"`
-	Approval        bool           `json:"approval"` // whether somebody has to approve the script
-	Engines         string         `json:"engines"`  // that may work for it: auto, real or preview
-	Webhook         *hookView      `json:"webhook"`
-}
-
-// hookView is whom the job tells. Its secret is told to nobody any more.
-type hookView struct {
-	URL    *string  `json:"url"`
-	Events []string `json:"events"`
-}
-
-func viewHook(o *opener, h *events.Webhook) *hookView {
-	if h == nil {
-		return nil
-	}
-	return &hookView{URL: o.text(&h.URL), Events: orEmpty(h.Events)}
-}
-
-type graphView struct {
-	Nodes []nodeView    `json:"nodes"`
-	Edges []events.Edge `json:"edges"`
-}
-
-type nodeView struct {
-	ID     string         `json:"id"`
-	Task   string         `json:"task"`
-	Plane  string         `json:"plane"`
-	Lane   *string        `json:"lane"`
-	Params map[string]any `json:"params"`
-	Weight float64        `json:"weight"`
-	Skip   *string        `json:"skip"` // why the plan leaves the node out
-}
-
-type artifactView struct {
-	ID         string    `json:"id"`
-	JobID      string    `json:"job_id"`
-	Stage      *string   `json:"stage"`
-	Attempt    *int      `json:"attempt"`
-	Output     *string   `json:"output"`
-	Name       string    `json:"name"`
-	Type       string    `json:"type"`
-	MediaType  string    `json:"media_type"`
-	URI        string    `json:"uri"`
-	SHA256     string    `json:"sha256"`
-	Size       int64     `json:"size"`
-	Width      *int      `json:"width"`
-	Height     *int      `json:"height"`
-	DurationMS *int64    `json:"duration_ms"`
-	Engine     *string   `json:"engine"`
-	Fidelity   *string   `json:"fidelity"`
-	CreatedAt  time.Time `json:"created_at"`
-	ContentURL string    `json:"content_url"`
-}
+// The types of answers are generated from the contract. These are their names here,
+// where the log, the tables and the contract all have a job, a stage, an artifact.
+type (
+	jobView        = Job
+	profileRef     = ProfileRef
+	approval       = Approval
+	stageView      = Stage
+	reusedFrom     = ReusedFrom
+	failureView    = Failure
+	requestView    = RequestView
+	graphView      = Graph
+	nodeView       = Node
+	artifactView   = Artifact
+	uploadView     = Upload
+	profileView    = Profile
+	consentView    = Consent
+	attachmentView = Attachment
+	pipelineView   = Pipeline
+	pipelineNode   = PipelineNode
+	taskView       = Task
+	engineView     = Engine
+	gapView        = Gap
+	workerView     = Worker
+	asked          = Asked
+	readiness      = Readiness
+	problem        = Problem
+)
 
 // viewJob is a row with its stages, and what runs now according to their last beats, if there are any.
 func (w *views) viewJob(o *opener, j *projections.Job, stages []*projections.Stage, beats map[string]progressView) jobView {
@@ -219,7 +98,7 @@ func viewStage(o *opener, st *projections.Stage, beat progressView) stageView {
 		DurationMS: opt(st.DurationMS), Notes: orEmpty(st.Notes), Error: viewFailure(o, st.Error),
 	}
 	if from := st.ReusedFrom; from != nil {
-		v.ReusedFrom = &reusedFrom{from.JobID, from.Stage}
+		v.ReusedFrom = &reusedFrom{JobID: from.JobID, Stage: from.Stage}
 	}
 	switch st.Status {
 	case projections.StageSucceeded, projections.StageSkipped, projections.StageReused:

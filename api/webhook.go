@@ -18,13 +18,6 @@ import (
 	"github.com/myspinbot/myspinbot/projections"
 )
 
-// hookRequest is whom a submission asks to tell.
-type hookRequest struct {
-	URL    string   `json:"url"`
-	Events []string `json:"events"`
-	Secret string   `json:"secret"`
-}
-
 // hookEvents is what is told of where nothing else is asked for: how the job ended.
 var hookEvents = []string{"job.succeeded", "job.failed", "job.rejected", "job.cancelled"}
 
@@ -89,37 +82,6 @@ func (s *Server) resealedHook(ctx context.Context, h *events.Webhook, keyID stri
 	return &out, nil
 }
 
-// deliveriesView is a job's webhook and what it was told.
-type deliveriesView struct {
-	Webhook *hookState     `json:"webhook"` // null: the job has none, or it was so long ago that it is forgotten
-	Items   []deliveryView `json:"items"`   // oldest first
-	Next    *string        `json:"next_cursor"`
-}
-
-type hookState struct {
-	hookView
-	State string `json:"state"` // active, closed: the job has ended, or stopped: the receiver wants nothing more
-}
-
-type deliveryView struct {
-	ID          string        `json:"id"` // of the event, and of the message
-	Event       string        `json:"event"`
-	Status      string        `json:"status"` // pending, delivered, failed or stopped
-	QueuedAt    time.Time     `json:"queued_at"`
-	NextAttempt *time.Time    `json:"next_attempt_at"`
-	Attempts    []attemptView `json:"attempts"`
-}
-
-type attemptView struct {
-	Number     int       `json:"number"`
-	At         time.Time `json:"at"`
-	Outcome    string    `json:"outcome"` // delivered, retrying, failed or gone
-	HTTPStatus *int      `json:"http_status"`
-	LatencyMS  int64     `json:"latency_ms"`
-	Class      *string   `json:"class"`
-	Message    *string   `json:"message"`
-}
-
 // listDeliveries shows what became of a job's webhook, from the log.
 func (s *Server) listDeliveries(c *fiber.Ctx) error {
 	id, err := pathID(c)
@@ -133,7 +95,7 @@ func (s *Server) listDeliveries(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	out := deliveriesView{Items: []deliveryView{}}
+	out := Deliveries{Items: []Delivery{}}
 	if trail == nil {
 		return c.JSON(out)
 	}
@@ -144,20 +106,21 @@ func (s *Server) listDeliveries(c *fiber.Ctx) error {
 	case trail.Closed:
 		state = "closed"
 	}
-	out.Webhook = &hookState{*viewHook(s.opener(c.UserContext()), &trail.Webhook), state}
+	hook := viewHook(s.opener(c.UserContext()), &trail.Webhook)
+	out.Webhook = &WebhookState{URL: hook.URL, Events: hook.Events, State: state}
 	for _, d := range trail.Deliveries {
 		out.Items = append(out.Items, viewDelivery(d))
 	}
 	return c.JSON(out)
 }
 
-func viewDelivery(d *webhooks.Attempts) deliveryView {
-	v := deliveryView{ID: d.DeliveryID, Event: d.Event, Status: d.State, QueuedAt: d.QueuedAt, Attempts: []attemptView{}}
+func viewDelivery(d *webhooks.Attempts) Delivery {
+	v := Delivery{ID: d.DeliveryID, Event: d.Event, Status: d.State, QueuedAt: d.QueuedAt, Attempts: []DeliveryAttempt{}}
 	if d.State == webhooks.Pending {
-		v.NextAttempt = optTime(d.Next)
+		v.NextAttemptAt = optTime(d.Next)
 	}
 	for _, a := range d.List {
-		v.Attempts = append(v.Attempts, attemptView{Number: a.Number, At: a.At, Outcome: a.Outcome, HTTPStatus: opt(a.Status), LatencyMS: a.Took.Milliseconds(),
+		v.Attempts = append(v.Attempts, DeliveryAttempt{Number: a.Number, At: a.At, Outcome: a.Outcome, HTTPStatus: opt(a.Status), LatencyMS: a.Took.Milliseconds(),
 			Class: opt(a.Class), Message: opt(a.Message)})
 	}
 	return v
@@ -202,15 +165,8 @@ func (s *Server) deliveries(ctx context.Context, id string) (*webhooks.Trail, er
 	return trail, nil
 }
 
-// redelivered is the answer to asking for deliveries again.
-type redelivered struct {
-	ID         string   `json:"id"`         // of the job
-	Deliveries []string `json:"deliveries"` // that are asked for
-	Detail     string   `json:"detail"`
-}
-
-// postRedeliver asks for one delivery again, or for all that were not delivered.
-func (s *Server) postRedeliver(c *fiber.Ctx) error {
+// redeliver asks for one delivery again, or for all that were not delivered.
+func (s *Server) redeliver(c *fiber.Ctx) error {
 	id, err := pathID(c)
 	if err != nil {
 		return err
@@ -222,9 +178,7 @@ func (s *Server) postRedeliver(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	var body struct {
-		Delivery string `json:"delivery_id"`
-	}
+	var body RedeliverRequest
 	faults, err := s.contract.take("RedeliverRequest", object, &body)
 	switch {
 	case err != nil:
@@ -239,10 +193,10 @@ func (s *Server) postRedeliver(c *fiber.Ctx) error {
 	if trail == nil {
 		return refuse(codeNotFound, "job %s has told no webhook of anything", id)
 	}
-	ids, err := webhooks.Redeliver(c.UserContext(), s.cfg.Log, trail, strings.ToLower(body.Delivery), actor, s.now())
+	ids, err := webhooks.Redeliver(c.UserContext(), s.cfg.Log, trail, strings.ToLower(body.DeliveryID), actor, s.now())
 	switch {
 	case errors.Is(err, webhooks.ErrNoDelivery):
-		return refuse(codeNotFound, "job %s has no delivery %s; GET /api/jobs/%s/deliveries lists them", id, body.Delivery, id)
+		return refuse(codeNotFound, "job %s has no delivery %s; GET /api/jobs/%s/deliveries lists them", id, body.DeliveryID, id)
 	case err != nil:
 		return err
 	}
@@ -250,5 +204,13 @@ func (s *Server) postRedeliver(c *fiber.Ctx) error {
 	if len(ids) == 0 {
 		detail = "every delivery was delivered, or waits for its next attempt"
 	}
-	return c.Status(fiber.StatusAccepted).JSON(redelivered{id, ids, detail})
+	return c.Status(fiber.StatusAccepted).JSON(Redelivered{ID: id, Deliveries: ids, Detail: detail})
+}
+
+// viewHook is whom the job tells. Its secret is told to nobody any more.
+func viewHook(o *opener, h *events.Webhook) *WebhookView {
+	if h == nil {
+		return nil
+	}
+	return &WebhookView{URL: o.text(&h.URL), Events: orEmpty(h.Events)}
 }

@@ -87,12 +87,12 @@ var hooksInside = webhooks.Policy{Private: []string{"127.0.0.1"}}
 
 func allowInside(c *Config) { c.Webhooks = hooksInside }
 
-func (w *world) deliveriesOf(job string) (out deliveriesView) {
+func (w *world) deliveriesOf(job string) (out Deliveries) {
 	w.want(http.StatusOK, w.get("/api/jobs/"+job+"/deliveries")).decode(w.t, &out)
 	return out
 }
 
-func (d deliveriesView) words() (out []string) {
+func (d Deliveries) words() (out []string) {
 	for _, i := range d.Items {
 		text := i.Event + " " + i.Status
 		for _, a := range i.Attempts {
@@ -210,7 +210,7 @@ func TestASecretOfOnesOwnAndRedelivery(t *testing.T) {
 	}
 	r.answers(200)
 	path := "/api/jobs/" + job.ID + "/redeliver"
-	var again redelivered
+	var again Redelivered
 	w.want(http.StatusAccepted, w.post(path, "")).decode(t, &again)
 	if id := w.deliveriesOf(job.ID).Items[0].ID; !slices.Equal(again.Deliveries, []string{id}) {
 		t.Errorf("asked for %v, want %s", again.Deliveries, id)

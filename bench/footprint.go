@@ -122,9 +122,27 @@ type startRound struct {
 
 // oneStart runs the program with the roles until it is ready and has rested, and ends it.
 func (s *services) oneStart(ctx context.Context, program, roles string, rest time.Duration) (r startRound, err error) {
+	r.ready, err = s.whileReady(ctx, program, roles, func(p running) (err error) {
+		if err = wait(ctx, rest, p.ended); err == nil {
+			r.resident, err = residentBytes(p.pid)
+		}
+		return err
+	})
+	return r, err
+}
+
+// running is the program while it is ready.
+type running struct {
+	addr  string // of its API
+	pid   int
+	ended <-chan struct{} // closed when it has ended by itself
+}
+
+// whileReady runs the program with the roles, and use once it is ready, which took as long as it says.
+func (s *services) whileReady(ctx context.Context, program, roles string, use func(running) error) (ready time.Duration, err error) {
 	addr, err := freeAddr()
 	if err != nil {
-		return r, err
+		return 0, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -135,7 +153,7 @@ func (s *services) oneStart(ctx context.Context, program, roles string, rest tim
 	cmd.WaitDelay = 30 * time.Second
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
-		return r, fmt.Errorf("cannot start %s: %w", program, err)
+		return 0, fmt.Errorf("cannot start %s: %w", program, err)
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -143,19 +161,16 @@ func (s *services) oneStart(ctx context.Context, program, roles string, rest tim
 		_ = cmd.Wait() // what matters is below: whether it became ready
 	}()
 	err = awaitReady(ctx, addr, ended)
-	r.ready = time.Since(began)
+	ready = time.Since(began)
 	if err == nil {
-		err = wait(ctx, rest, ended)
-	}
-	if err == nil {
-		r.resident, err = residentBytes(cmd.Process.Pid)
+		err = use(running{addr, cmd.Process.Pid, ended})
 	}
 	cancel()
 	<-ended
 	if err != nil {
-		return r, fmt.Errorf("%w; its last words: %s", err, said.Bytes()[max(0, said.Len()-1000):])
+		return 0, fmt.Errorf("%w; its last words: %s", err, said.Bytes()[max(0, said.Len()-1000):])
 	}
-	return r, nil
+	return ready, nil
 }
 
 // awaitReady asks until the program can serve.

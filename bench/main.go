@@ -46,6 +46,7 @@ func measures() []measure {
 		{"read_lag", measureReadLag},
 		{"list_page", measureListPage},
 		{"sse_lag", measureStreams},
+		{"slow_clients", measureSlowClients},
 		{"rebuild_memory", measureRebuildMemory},
 	}
 }

@@ -94,6 +94,16 @@ type HTTPConfig struct {
 	Hosts []string `key:"hosts"`
 	// Live streams that may be open at once, over which events are pushed. One more is refused with 503. Each costs a connection and some 130 KB.
 	MaxStreams int `key:"max_streams" default:"2048" min:"1" max:"100000"`
+	// Connections that may be open at once; one more is told so and closed. Raise it together with the process's limit of open files.
+	MaxConnections int `key:"max_connections" default:"10000" min:"1" max:"1000000"`
+	// Of them, those from one address (of IPv6, from one network of 64 bits). 0: no bound of its own, which is right on loopback, where all programs and a proxy have the same address.
+	MaxConnectionsPerAddress int `key:"max_connections_per_address" default:"0" min:"0" max:"1000000"`
+	// Requests a second that one address may send in the long run; more are answered 429. 0: no limit. Set it behind a proxy, together with http.client_header. Health, readiness and metrics are not counted.
+	RequestsPerSecond float64 `key:"requests_per_second" default:"0" min:"0" max:"1000000"`
+	// Requests that one address may send at once before http.requests_per_second holds it back.
+	RequestBurst int `key:"request_burst" default:"100" min:"1" max:"1000000"`
+	// Header in which the proxy in front names the client, such as X-Forwarded-For; of a list the last counts. Empty: the connection's other end. Set it only where every request comes through that proxy, for others can write what they like.
+	ClientHeader string `key:"client_header"`
 }
 
 // OpsConfig is where a process without the API shows how it is.
@@ -194,6 +204,8 @@ type LimitsConfig struct {
 	MaxDurationSeconds int `key:"max_duration_seconds" default:"60" min:"1" max:"60"`
 	// Largest picture that a job may ask for, by its short side.
 	MaxResolution string `key:"max_resolution" default:"1080p" oneof:"576p 720p 1080p"`
+	// Jobs that may be open at once: scheduled, queued, running or waiting for somebody. One more is answered 429. Each API process counts for itself, so that several together may take a few more. 0: no limit.
+	MaxOpenJobs int `key:"max_open_jobs" default:"10000" min:"0" max:"10000000"`
 }
 
 // WebhooksConfig is about telling others of jobs; api and notifier read it.

@@ -306,6 +306,9 @@ func (p *process) api(ready func(string)) (func(context.Context) error, error) {
 		Hosts: p.cfg.HTTP.Hosts, MaxStreams: p.cfg.HTTP.MaxStreams, Limits: p.limits(), Catalogue: p.own, Engines: p.cfg.Job.Engines, Webhooks: p.webhooks(),
 		Registerer: p.registry, Gatherer: p.registry, Logger: p.logger,
 		FFmpeg: p.cfg.Engines.FFmpeg, FFprobe: p.cfg.Engines.FFprobe, TempDir: p.cfg.Work,
+		MaxConnections: p.cfg.HTTP.MaxConnections, MaxConnectionsPerAddress: p.cfg.HTTP.MaxConnectionsPerAddress,
+		RequestsPerSecond: p.cfg.HTTP.RequestsPerSecond, RequestBurst: p.cfg.HTTP.RequestBurst, ClientHeader: p.cfg.HTTP.ClientHeader,
+		MaxOpenJobs: p.cfg.Limits.MaxOpenJobs,
 	})
 	if err != nil {
 		return nil, err

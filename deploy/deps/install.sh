@@ -4,7 +4,8 @@
 #
 #   install.sh runtime   what a machine needs to run MySpinBot: ffmpeg, flite and xz (packages),
 #                        PostgreSQL's server programs, the weights of the face detector
-#   install.sh test      what the tests need as well: Apache Kafka's jars, a speech recogniser
+#   install.sh test      what the tests need as well: Apache Kafka's jars, a speech recogniser, a
+#                        client that tries an API by its contract
 #   install.sh voice     optional: a small neural voice (see docs/engines-voices.md)
 #
 # Everything that is no package goes into .deps/ of the checkout. What is fetched is compared with
@@ -226,6 +227,7 @@ case "${1:-}" in
     need_go
     kafka
     environment asr pocketsphinx "the speech recogniser of the tests" # they listen to what was spoken
+    environment schemathesis schemathesis "the foreign client of the tests" # it tries the API by its contract
     ;;
   voice)
     environment hibari hibari "the small neural voice"

@@ -106,11 +106,29 @@ func (c *Count) Rounds() iter.Seq[uint64] {
 	}
 }
 
+// More says whether there is a round left and time for it, for tests that do many
+// rounds at once and say afterwards, by Done, how many those were.
+func (c *Count) More() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.next < c.want && !c.until.IsZero() && time.Now().After(c.until) {
+		c.timeUp = true
+	}
+	return c.next < c.want && !c.timeUp
+}
+
+// Done counts rounds that were not handed out. They may be more than were asked for.
+func (c *Count) Done(rounds uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.next += rounds
+}
+
 func (c *Count) take() (n uint64, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.next == c.want:
+	case c.next >= c.want:
 		return 0, false
 	case !c.until.IsZero() && !time.Now().Before(c.until):
 		c.timeUp = true

@@ -75,6 +75,29 @@ func TestRounds(t *testing.T) {
 	}
 }
 
+// TestManyAtOnce has a test that does some rounds in one go, which take a minute.
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	for minutes, says := range map[string]string{"": "2,100 of 2,000 cases", "1.5": "1,400 of 2,000 cases, the part's time was up"} {
+		synctest.Test(t, func(t *testing.T) {
+			c, err := read(with(Minutes, minutes), "cases", "CASES", 2000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for c.More() {
+				<-time.After(time.Minute)
+				c.Done(700)
+			}
+			if c.String() != says {
+				t.Errorf("%q minutes: %s", minutes, c)
+			}
+			for range c.Rounds() {
+				t.Fatal("there was one more")
+			}
+		})
+	}
+}
+
 func TestNoTimeAtAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -79,7 +79,7 @@ func TestAForeignClientFindsNoFault(t *testing.T) {
 	w.server.positions, w.server.longestWait = 100*time.Millisecond, time.Second
 	w.makeRoom()
 	accepted := map[string]int{}
-	atOnce := strconv.FormatUint(max(10, cases.Want()/100), 10) // of an operation and a random phase, in one run
+	atOnce := strconv.FormatUint(min(50, max(10, cases.Want()/100)), 10) // of an operation and a random phase, in one run
 	for seed, phases := 1, "examples,coverage"; cases.More() || seed <= 2; seed, phases = seed+1, "fuzzing,stateful" {
 		r, said, failed := foreignClient(t, "http://"+w.server.Addr(), phases, seed, "--max-examples", atOnce)
 		cases.Done(r.Cases.Generated)

@@ -35,7 +35,12 @@ func exampleWorld(t *testing.T, o options) *world {
 	w := newWorld(t, o)
 	w.makeProfile(exampleProfile, tenant, "Ada")
 	w.storeExamplePortrait()
-	body := jsonBody(t, map[string]any{"mode": "generate_from_profile", "profile_id": exampleProfile, "script": "Good morning!"})
+	request := map[string]any{"mode": "generate_from_profile", "profile_id": exampleProfile, "script": "Good morning!"}
+	if o.notified {
+		w.notified()
+		request["webhook"] = map[string]any{"url": w.receiver("").URL}
+	}
+	body := jsonBody(t, request)
 	gated := jsonBody(t, map[string]any{"mode": "generate_from_profile", "profile_id": exampleProfile, "prompt": "A greeting", "approval": true})
 	for _, key := range []string{"approve", "deny", "cancel"} {
 		w.submit(gated, "Idempotency-Key", "example-"+key)
@@ -46,6 +51,9 @@ func exampleWorld(t *testing.T, o options) *world {
 		w.get("/api/jobs/"+job.ID).decode(t, &got)
 		return got.Status == "succeeded" && len(got.Artifacts) > 0
 	})
+	if o.notified {
+		eventually(t, "its webhook is told", func() bool { return len(w.deliveriesOf(job.ID).Items) > 0 })
+	}
 	eventually(t, "the others wait for approval", func() bool {
 		var page struct{ Items []jobView }
 		w.get("/api/jobs?status=waiting_approval").decode(t, &page)
@@ -139,7 +147,7 @@ func (e *example) form(t *testing.T) {
 
 func TestEveryExampleOfTheContractWorks(t *testing.T) {
 	t.Parallel()
-	w := exampleWorld(t, options{})
+	w := exampleWorld(t, options{config: allowInside, notified: true})
 	for _, e := range w.server.contract.examples(t) {
 		if e.header["Content-Type"] == "multipart/form-data" {
 			e.form(t)

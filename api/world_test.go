@@ -88,6 +88,7 @@ type options struct {
 	noWorker    bool
 	noProjector bool
 	manual      bool // stages are answered by the test
+	notified    bool // the example's job has a webhook, and a notifier tells it
 }
 
 func newWorld(t *testing.T, o options) *world {

@@ -119,14 +119,15 @@ func (TaskProgress) EventType() string { return "task.progress" }
 
 // WorkerManifest says what a worker process can run now. The aggregate id is the worker's.
 type WorkerManifest struct {
-	v1
+	v2
 	Tasks       []TaskCapability `json:"tasks"`
 	Unavailable []TaskGap        `json:"unavailable,omitempty"`
 	Slots       map[string]int   `json:"slots"`   // by lane
 	Running     map[string]int   `json:"running"` // by lane
 	GPU         string           `json:"gpu,omitempty"`
-	VRAMBytes   int64            `json:"vram_bytes,omitempty"`
-	Stopped     bool             `json:"stopped,omitempty"` // said once, at a clean stop
+	VRAMBytes   int64            `json:"vram_bytes,omitempty"` // that all workers on the card may take; 0: not counted
+	Needs       []TaskNeed       `json:"needs,omitempty"`      // of the tasks above, where the card's memory is counted
+	Stopped     bool             `json:"stopped,omitempty"`    // said once, at a clean stop
 }
 
 // EventType implements Payload.
@@ -140,6 +141,14 @@ type TaskCapability struct {
 	Model    string `json:"model,omitempty"`
 	Version  string `json:"version,omitempty"`
 	Fidelity string `json:"fidelity"`
+}
+
+// TaskNeed is what one engine takes of the card for an attempt.
+type TaskNeed struct {
+	Task       string `json:"task"`
+	Engine     string `json:"engine"`
+	Resolution string `json:"resolution,omitempty"` // empty: whatever the resolution
+	MiB        int    `json:"mib"`
 }
 
 // TaskGap is a task that the worker could run if something were mended.

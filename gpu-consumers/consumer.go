@@ -33,6 +33,7 @@ type run struct {
 	began  time.Time
 	light  lightweight           // runs the task without a folder, or nil
 	can    events.TaskCapability // of the engine, once picked
+	worked bool                  // the engine has begun
 
 	madeAgain bool // there is a result of the command's name, of no use
 }
@@ -113,6 +114,7 @@ func (w *Worker) run(ctx context.Context, cmd eventlog.Record) ([]eventlog.Recor
 		}
 	}
 	r.began = time.Now()
+	defer func() { w.memory.end(r.id, r.worked) }()
 	w.roster.began(r.cmd.Lane)
 	defer w.roster.ended(r.cmd.Lane)
 	failed := func(_ eventlog.Record, err error) []eventlog.Record { return r.failed(ctx, err) }
@@ -162,7 +164,14 @@ func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Reco
 	if err != nil {
 		return nil, err
 	}
+	claim, err := r.claim(ctx, engine, a)
+	if err != nil {
+		return nil, err
+	}
+	gauge := r.worker.memory.watch(ctx, claim, r.can, a)
+	r.worked = true
 	out, err := engine.Run(ctx, a)
+	gauge.settle()
 	if err != nil {
 		return nil, err
 	}

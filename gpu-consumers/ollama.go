@@ -21,6 +21,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -46,6 +47,7 @@ const (
 type ollama struct {
 	OllamaConfig
 	http *http.Client
+	size atomic.Int64 // of the model's file in bytes, once it is known
 }
 
 func newOllama(c OllamaConfig) (*ollama, error) {
@@ -78,7 +80,10 @@ func (o *ollama) Capability(ctx context.Context) (events.TaskCapability, *events
 	ctx, cancel := context.WithTimeout(ctx, o.Connect)
 	defer cancel()
 	var list struct {
-		Models []struct{ Name, Digest string }
+		Models []struct {
+			Name, Digest string
+			Size         int64
+		}
 	}
 	if err := o.ask(ctx, "/api/tags", &list); err != nil {
 		gap.Reason, gap.Hint = fmt.Sprintf("Ollama at %s does not answer: %v", o.URL, err), "start it, or set its address right"
@@ -86,6 +91,7 @@ func (o *ollama) Capability(ctx context.Context) (events.TaskCapability, *events
 	}
 	for _, m := range list.Models {
 		if m.Name == o.Model || m.Name == o.Model+":latest" {
+			o.size.Store(m.Size)
 			digest := strings.TrimPrefix(m.Digest, "sha256:")
 			return events.TaskCapability{
 				Task: taskScript, Lane: events.LaneScript, Engine: "ollama", Model: o.Model,
@@ -111,6 +117,40 @@ func (o *ollama) ask(ctx context.Context, path string, into any) (err error) {
 		return fmt.Errorf("%s answered %s", path, res.Status)
 	}
 	return json.NewDecoder(io.LimitReader(res.Body, ollamaLine)).Decode(into)
+}
+
+// weighs implements weighty: the weights, and what they work with.
+func (o *ollama) weighs() int {
+	const room = 512
+	if size := int(o.size.Load() >> 20); size > 0 {
+		return size*11/10 + room
+	}
+	return 0
+}
+
+// unit implements keeper: each model is unloaded by itself.
+func (o *ollama) unit() string { return "ollama " + o.URL + " " + o.Model }
+
+// unload implements keeper.
+func (o *ollama) unload(ctx context.Context) (err error) {
+	body, err := json.Marshal(map[string]any{"model": o.Model, "keep_alive": 0})
+	if err != nil {
+		return fmt.Errorf("cannot encode the request to Ollama: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.URL+"/api/generate", bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("cannot make the request to Ollama: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := o.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, res.Body.Close()) }()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("Ollama answered %s", res.Status) //nolint:staticcheck // a name
+	}
+	return nil
 }
 
 func (o *ollama) takes(a *Attempt) bool { return plainText(a.Texts["prompt"]) != "" }

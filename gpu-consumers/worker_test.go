@@ -103,7 +103,7 @@ func newBench(t *testing.T, engines ...engine) *bench {
 	t.Cleanup(theirs.Close)
 	b.worker, err = New(Config{
 		Log: theirs, Objects: b.store, Keyring: b.ring, Worker: "w1", Slots: map[string]int{events.LaneRender: 2}, Engines: engines,
-		TempDir: b.temp, Grace: 100 * time.Millisecond, GPU: "Test GPU", VRAMBytes: 1 << 30, Logger: slog.New(slog.DiscardHandler),
+		TempDir: b.temp, Grace: 100 * time.Millisecond, GPU: "Test GPU", Memory: MemoryConfig{BudgetMiB: 1024, Folder: t.TempDir()}, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -52,6 +52,7 @@ func topicSpecs(cfg Config) map[string]topicSpec {
 		{topic: events.TopicTaskProgress, partitions: p, retention: time.Hour},
 		{topic: events.TopicTaskControl, partitions: 1, retention: day},
 		{topic: events.TopicWorkers, partitions: 1, compacted: true},
+		{topic: events.TopicSettings, partitions: 1, compacted: true},
 		{topic: events.TopicDeadLetters, partitions: p, retention: forever},
 	}
 	for lane, n := range cfg.LanePartitions {

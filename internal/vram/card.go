@@ -243,6 +243,18 @@ func (c *Card) Usage() (u Usage, err error) {
 	return u, err
 }
 
+// Loaded is what the unit keeps of the model, in MiB, as far as this process knows.
+func (c *Card) Loaded(unit, model string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.own.Loaded {
+		if l.Unit == unit && l.Model == model {
+			return l.MiB
+		}
+	}
+	return 0
+}
+
 // Budget is what this process was told, in MiB: more than that fits at no time.
 func (c *Card) Budget() int { return c.cfg.Budget }
 

@@ -210,6 +210,10 @@ func (a account) unneeded() []string {
 	}
 	var out []string
 	for _, unit := range a.idle(true) {
+		if a.leaving(unit) {
+			out = append(out, unit) // its room is on the way
+			continue
+		}
 		if a.used(out, next.Claim) <= a.budget() {
 			break
 		}
@@ -217,7 +221,7 @@ func (a account) unneeded() []string {
 			out = append(out, unit)
 		}
 	}
-	return out
+	return slices.DeleteFunc(out, a.leaving)
 }
 
 // only says whether the claim's model is all that its unit has loaded.

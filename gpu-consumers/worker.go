@@ -90,6 +90,7 @@ type Worker struct {
 	log     *slog.Logger
 	roster  *roster
 	memory  *memory
+	pauses  pauses
 	metrics *taskMetrics
 
 	accepting accepting
@@ -149,6 +150,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("cannot make a worker: %w", err)
 	}
 	w.memory = w.roster.memory
+	w.pauses.known = make(chan struct{})
 	w.settler = settler{log: cfg.Log, lease: w.pace.lease, warn: w.log.Warn}
 	return w, nil
 }
@@ -179,6 +181,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	lanes.Go(func() error { return w.heedStops(ctx) })
 	lanes.Go(func() error { return w.runLanes(ctx) })
 	lanes.Go(func() error { return w.memory.run(ctx) })
+	lanes.Go(func() error { return w.heedPauses(ctx) })
 	<-ctx.Done() // asked for, or because a lane cannot go on
 	err = lanes.Wait()
 	stop()
@@ -194,6 +197,7 @@ func (w *Worker) runLanes(ctx context.Context) error {
 		return err
 	}
 	w.memory.serves(lanes)
+	w.pauses.serve(lanes)
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return lanes.Run(running) })
 	g.Go(func() error { return w.openLanes(running, lanes) })
@@ -211,6 +215,9 @@ func (w *Worker) openLanes(ctx context.Context, lanes *eventlog.Lanes) error {
 			return nil
 		}
 		w.memory.open(ctx)
+		if !w.pauses.await(ctx) {
+			return nil
+		}
 		var opened []eventlog.LaneConfig
 		for _, lane := range ready {
 			w.reportInterrupted(ctx, lane)
@@ -219,7 +226,7 @@ func (w *Worker) openLanes(ctx context.Context, lanes *eventlog.Lanes) error {
 				Grace: w.cfg.Grace,
 			})
 		}
-		if err := lanes.Add(opened...); err != nil {
+		if err := w.pauses.add(lanes, opened); err != nil {
 			return err
 		}
 		waiting = slices.DeleteFunc(waiting, func(lane string) bool { return slices.Contains(ready, lane) })

@@ -35,6 +35,7 @@ type Surroundings struct {
 	Profile *events.ProfileSnapshot   // that the request names, when the tenant has it
 	Tasks   map[string]bool           // announced by workers
 	Gaps    map[string]events.TaskGap // by task
+	Rooms   map[string]Room           // by task: what no card has the memory for
 	Engines map[string]string         // by task: what would make a result, see Workers.Engines
 	// Place picks the partition of a lane's topic for an attempt; model is the
 	// identity of the task's engine.
@@ -191,7 +192,7 @@ func (d *decision) nodeColumns(stage, state string) events.Columns {
 func (d *decision) submit(c events.JobSubmit) {
 	r := Defaults(c.Request)
 	d.emit(events.JobSubmitted{Request: r, Parent: c.Parent}, events.Columns{State: JobQueued, Variant: r.Variant})
-	g, reasons := Plan(PlanInput{JobID: d.cause.AggregateID, Request: r, Profile: d.s.Profile, Tasks: d.s.Tasks, Gaps: d.s.Gaps, Limits: d.s.Policy.Limits})
+	g, reasons := Plan(PlanInput{JobID: d.cause.AggregateID, Request: r, Profile: d.s.Profile, Tasks: d.s.Tasks, Gaps: d.s.Gaps, Rooms: d.s.Rooms, Limits: d.s.Policy.Limits})
 	if len(reasons) > 0 {
 		d.emit(events.JobRejected{Reasons: reasons}, events.Columns{State: JobRejected, Variant: r.Variant, ErrorClass: events.ClassInvalidInput})
 		return

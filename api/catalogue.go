@@ -129,6 +129,7 @@ type workerView struct {
 	SeenAt      time.Time               `json:"seen_at"`
 	GPU         *string                 `json:"gpu"`
 	VRAMBytes   *int64                  `json:"vram_bytes"`
+	Needs       []events.TaskNeed       `json:"needs"`   // of the card's memory
 	Slots       map[string]int          `json:"slots"`   // by lane
 	Running     map[string]int          `json:"running"` // by lane
 	Tasks       []events.TaskCapability `json:"tasks"`
@@ -142,7 +143,7 @@ func (s *Server) listWorkers(c *fiber.Ctx) error {
 	out := listOf[workerView]{Items: []workerView{}}
 	for _, w := range s.known.list() {
 		m := w.manifest
-		v := workerView{ID: w.id, Alive: s.known.alive(w), Stopped: m.Stopped, SeenAt: w.seen, GPU: opt(m.GPU), VRAMBytes: opt(m.VRAMBytes),
+		v := workerView{ID: w.id, Alive: s.known.alive(w), Stopped: m.Stopped, SeenAt: w.seen, GPU: opt(m.GPU), VRAMBytes: opt(m.VRAMBytes), Needs: orEmpty(m.Needs),
 			Slots: m.Slots, Running: m.Running, Tasks: orEmpty(m.Tasks), Unavailable: orEmpty(m.Unavailable)}
 		if v.Slots == nil {
 			v.Slots = map[string]int{}

@@ -70,7 +70,7 @@ func (sub *submitting) planned(request events.Request) (events.Graph, []events.R
 	}
 	in := aggregates.PlanInput{JobID: sub.jobID, Request: request, Profile: profile, Limits: s.cfg.Limits}
 	if tasks, gaps, alive := s.known.capabilities(); alive > 0 {
-		in.Tasks, in.Gaps = tasks, gaps
+		in.Tasks, in.Gaps, in.Rooms = tasks, gaps, s.known.rooms()
 	}
 	graph, reasons := aggregates.Plan(in)
 	return graph, reasons, nil

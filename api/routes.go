@@ -25,7 +25,7 @@ import (
 
 // route is one operation of the contract.
 type route struct {
-	method, path string // the path as the contract writes it, with {id}
+	method, path string // the path as the contract writes it, with {id} and {lane}
 	handle       fiber.Handler
 }
 
@@ -51,6 +51,9 @@ func (s *Server) routes() []route {
 		{"GET", "/api/pipelines", s.listPipelines},
 		{"GET", "/api/capabilities", s.getCapabilities},
 		{"GET", "/api/workers", s.listWorkers},
+		{"GET", "/api/lanes", s.listLanes},
+		{"POST", "/api/lanes/{lane}/pause", s.postPause},
+		{"POST", "/api/lanes/{lane}/resume", s.postResume},
 		{"GET", "/api/openapi.json", s.getContract},
 		{"GET", "/health", s.health},
 		{"GET", "/ready", s.ready},
@@ -64,7 +67,7 @@ func (s *Server) register() {
 	s.app.Use(s.observe, s.ownName, s.ownPages)
 	methods := map[string][]string{}
 	for _, r := range s.routes() {
-		path := strings.ReplaceAll(r.path, "{id}", ":id")
+		path := strings.NewReplacer("{id}", ":id", "{lane}", ":lane").Replace(r.path)
 		s.app.Add(r.method, path, r.handle)
 		methods[path] = append(methods[path], r.method)
 		if r.method == fiber.MethodGet {

@@ -111,7 +111,7 @@ func (c *Core) surroundings(p *partition, m events.Message) aggregates.Surroundi
 	known := c.dir.workersNow()
 	s.Engines = known.engines
 	if cmd, ok := m.Data.(events.JobSubmit); ok {
-		s.Tasks, s.Gaps = known.tasks, known.gaps
+		s.Tasks, s.Gaps, s.Rooms = known.tasks, known.gaps, known.rooms
 		if cmd.Request.Mode == aggregates.ModeGenerateFromProfile {
 			s.Profile = c.dir.profile(m.Tenant, cmd.Request.ProfileID)
 		}

@@ -61,6 +61,7 @@ func (d *directory) profile(tenant, id string) *events.ProfileSnapshot {
 type workersKnown struct {
 	tasks   map[string]bool
 	gaps    map[string]events.TaskGap
+	rooms   map[string]aggregates.Room
 	engines map[string]string
 	until   time.Time // when a worker that says nothing more no longer counts
 }
@@ -77,6 +78,7 @@ func (d *directory) workersNow() *workersKnown {
 	defer d.mu.Unlock()
 	k = &workersKnown{engines: d.workers.Engines(now), until: now.Add(aggregates.WorkerSilence)}
 	k.tasks, k.gaps = d.workers.Tasks(now)
+	k.rooms = d.workers.Rooms(now)
 	for _, m := range d.workers.Alive(now) {
 		if end := m.OccurredAt.Add(aggregates.WorkerSilence); end.Before(k.until) {
 			k.until = end

@@ -29,6 +29,7 @@ func commands() []command {
 		{"run", "the roles of one process, against running services", runRun},
 		{"submit", "make a video: upload, submit, watch, download", runSubmit},
 		{"jobs", "list jobs, show one, cancel, approve, deny, retry or re-run it", runJobs},
+		{"lanes", "list the lanes, pause or resume one", runLanes},
 		{"log", "log tail: print records as they come; log export and import: carry a history elsewhere", runLog},
 		{"replay", "the tables against the log: rebuild, generations, verify, status, one job alone, or as they were", runReplay},
 		{"deadletters", "list the records that could not be handled, show, replay or discard one", runDeadLetters},

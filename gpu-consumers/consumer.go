@@ -115,20 +115,12 @@ func (w *Worker) run(ctx context.Context, cmd eventlog.Record) ([]eventlog.Recor
 	}
 	r.began = time.Now()
 	defer func() { w.memory.end(r.id, r.worked) }()
-	w.roster.began(r.cmd.Lane)
-	defer w.roster.ended(r.cmd.Lane)
 	failed := func(_ eventlog.Record, err error) []eventlog.Record { return r.failed(ctx, err) }
 	return pubsub.RecordTask(r.perform, failed)(ctx, cmd)
 }
 
 // perform is the attempt itself: inputs, engine, outputs. It returns the success.
 func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Record, err error) {
-	limit := time.Duration(r.task.TimeoutMS) * time.Millisecond
-	if limit <= 0 {
-		limit = longestAttempt
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if !r.worker.stops.begin(r.id, stop) {
@@ -138,7 +130,6 @@ func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Reco
 	if len(r.task.Inputs) == 0 {
 		r.light, r.can = r.worker.roster.light(r.cmd.Task)
 	}
-	r.tell(slog.LevelInfo, "node started")
 	space := workspace{parent: r.worker.dir}
 	defer func() {
 		if err != nil && errors.Is(context.Cause(ctx), errStopped) {
@@ -148,6 +139,14 @@ func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Reco
 	}()
 	beats := r.startHeartbeat(ctx)
 	defer beats.end()
+	done, err := r.worker.turns.take(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	ctx, cancel := r.limited(ctx)
+	defer cancel()
+	r.tell(slog.LevelInfo, "node started")
 
 	if r.shares() {
 		if made := r.reuse(ctx); made != nil {
@@ -179,6 +178,15 @@ func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Reco
 		return nil, fmt.Errorf("engine %s gave neither a result nor an error", r.can.Engine)
 	}
 	return r.succeed(ctx, space.root, out)
+}
+
+// limited ends ctx when the attempt has run for as long as it may.
+func (r *run) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := time.Duration(r.task.TimeoutMS) * time.Millisecond
+	if limit <= 0 {
+		limit = longestAttempt
+	}
+	return context.WithTimeout(ctx, limit)
 }
 
 // prepare gives the attempt its inputs and its folder, and picks its engine.

@@ -91,6 +91,7 @@ type Worker struct {
 	roster  *roster
 	memory  *memory
 	pauses  pauses
+	turns   turns
 	metrics *taskMetrics
 
 	accepting accepting
@@ -150,6 +151,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("cannot make a worker: %w", err)
 	}
 	w.memory = w.roster.memory
+	w.turns.roster = w.roster
 	w.pauses.known = make(chan struct{})
 	w.settler = settler{log: cfg.Log, lease: w.pace.lease, warn: w.log.Warn}
 	return w, nil
@@ -198,6 +200,7 @@ func (w *Worker) runLanes(ctx context.Context) error {
 	}
 	w.memory.serves(lanes)
 	w.pauses.serve(lanes)
+	w.turns.serve(lanes)
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return lanes.Run(running) })
 	g.Go(func() error { return w.openLanes(running, lanes) })
@@ -223,7 +226,7 @@ func (w *Worker) openLanes(ctx context.Context, lanes *eventlog.Lanes) error {
 			w.reportInterrupted(ctx, lane)
 			opened = append(opened, eventlog.LaneConfig{
 				Lane: lane, Slots: w.cfg.Slots[lane], Admit: w.admit, Withdraw: w.withdraw, Accept: w.accept, Run: w.run, Settled: w.settler.settled,
-				Grace: w.cfg.Grace,
+				Soon: w.turns.soon, Grace: w.cfg.Grace,
 			})
 		}
 		if err := w.pauses.add(lanes, opened); err != nil {

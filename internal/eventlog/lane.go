@@ -49,6 +49,11 @@ type LaneConfig struct {
 	// command keeps its slot until that is written, for as long as the log is away. Its
 	// error is only logged. Only the end of the lane cancels ctx: a rebalance does not.
 	Run func(ctx context.Context, cmd Record) ([]Record, error)
+	// Soon says whether a running attempt, by what its Acceptance named, is about to end:
+	// then its successor is accepted ahead, so that the slot does not stand idle for the
+	// time of a transaction. Who sets it keeps to the slots in Run, and calls Wake. Nil:
+	// none is ever about to end.
+	Soon func(attempt string) bool
 	// Settled returns nil when an attempt that this process does not run, and has not
 	// run to its end, runs nowhere any more; until then nothing of its partition is
 	// accepted here. So the bound holds while a partition moves, and after a kill. It is

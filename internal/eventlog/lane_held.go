@@ -58,7 +58,7 @@ type choice struct {
 func (n *lane) choose() (out []choice, free int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	free = n.cfg.Slots - len(n.busy) + len(n.ending)
+	free = n.cfg.Slots - len(n.busy) + len(n.ending) + n.soon()
 	if free <= 0 || n.paused {
 		return nil, 0
 	}
@@ -80,6 +80,22 @@ func (n *lane) choose() (out []choice, free int) {
 	slices.SortStableFunc(out, func(a, b choice) int { return cmp.Compare(a.rank, b.rank) })
 	return out, free
 }
+
+// soon counts the attempts that are about to end. The caller holds mu.
+func (n *lane) soon() (count int) {
+	if n.cfg.Soon == nil {
+		return 0
+	}
+	for p, attempt := range n.busy {
+		if !n.ending[p] && n.cfg.Soon(attempt) {
+			count++
+		}
+	}
+	return count
+}
+
+// Wake has the lanes look again whether something can be accepted.
+func (s *Lanes) Wake() { s.waker.wake() }
 
 // able says whether there is something to accept.
 func (n *lane) able() bool {

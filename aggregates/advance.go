@@ -78,9 +78,19 @@ func (d *decision) schedule(stage string, attempt int) {
 	}
 	batch := d.job.Request.Priority == events.PriorityBatch
 	d.emit(events.StageScheduled{
-		Partition: d.s.Place(n.Lane, d.s.Engines[n.Task], events.AttemptID(d.job.ID, stage, attempt), batch),
+		Partition: d.s.Place(n.Lane, d.model(n), events.AttemptID(d.job.ID, stage, attempt), batch),
 		InputHash: hash, Engine: d.s.Engines[n.Task], TimeoutMS: n.TimeoutMS, Batch: batch, Reduce: d.job.Stages[i].Reduce,
 	}, events.Columns{Stage: n.ID, Task: n.Task, Lane: n.Lane, Attempt: attempt, State: StageQueued})
+}
+
+// model is what has to be in memory for the node: the engines of its task, and where those
+// are different ones for each variant, the variant.
+func (d *decision) model(n events.Node) string {
+	m := d.s.Engines[n.Task]
+	if m != "" && (n.Lane == events.LaneRender || n.Lane == events.LaneLipsync) {
+		m += " " + d.job.Request.Variant
+	}
+	return m
 }
 
 // results are the values that the pipeline names as the job's outputs.

@@ -38,7 +38,7 @@ type Surroundings struct {
 	Rooms   map[string]Room           // by task: what no card has the memory for
 	Engines map[string]string         // by task: what would make a result, see Workers.Engines
 	// Place picks the partition of a lane's topic for an attempt; model is the
-	// identity of the task's engine.
+	// identity of what it needs in memory.
 	Place func(lane, model, attemptID string, batch bool) int32
 }
 

@@ -330,3 +330,24 @@ func deepCopy(t *testing.T, facts []events.Message) []events.Message {
 	}
 	return out
 }
+
+// What has to be in memory is the task's engine, and of stages whose engines differ by
+// the variant, the variant's.
+func TestPlacementIsToldOfTheVariant(t *testing.T) {
+	t.Parallel()
+	asked := map[string]string{}
+	s := newScript(t)
+	s.env.Engines = map[string]string{aggregates.TaskScript: "ollama/1/m", aggregates.TaskSafety: "ollama/1/m", aggregates.TaskRender: "comfyui/1/svd"}
+	s.env.Place = func(lane, model, _ string, _ bool) int32 {
+		asked[lane] = model
+		return 0
+	}
+	s.submit(trainRequest())
+	s.accept("script", 1)
+	s.succeed("script", 1)
+	for lane, want := range map[string]string{events.LaneScript: "ollama/1/m", events.LaneRender: "comfyui/1/svd " + aggregates.VariantSVDWav2Lip} {
+		if got, known := asked[lane]; known && got != want || !known && lane == events.LaneScript {
+			t.Errorf("lane %s was told of %q, want %q", lane, got, want)
+		}
+	}
+}

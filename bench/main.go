@@ -37,6 +37,7 @@ func measures() []measure {
 		{"handler_share", measureShare},
 		{"pickup_p95", measurePickup},
 		{"slot_busy", measureSlotBusy},
+		{"model_swaps", measureSwaps},
 		{"recovery", measureRecovery},
 		{"state_bytes", measureState},
 		{"rebuild_rows", measureRebuild},

@@ -71,7 +71,7 @@ func (w *Worker) heedPauses(ctx context.Context) error {
 				w.log.Warn("a setting cannot be read and is left out", "offset", r.Offset, "error", err)
 				continue
 			}
-			switch m.Data.(type) {
+			switch m.Data.(type) { //nolint:gochecksumtype // settings alone
 			case events.LanePaused:
 				w.pause(m, true)
 			case events.LaneResumed:

@@ -80,7 +80,7 @@ func (f *folder) guarded(fn func() error) error {
 		if time.Now().After(until) {
 			return ErrBusy
 		}
-		time.Sleep(accountPause)
+		<-time.After(accountPause)
 	}
 	err := fn()
 	return errors.Join(err, syscall.Flock(int(f.guard.Fd()), syscall.LOCK_UN))

@@ -81,7 +81,7 @@ func (d *decision) schedule(stage string, attempt int) {
 	}
 	batch := d.job.Request.Priority == events.PriorityBatch
 	d.emit(events.StageScheduled{
-		Partition: d.s.Place(n.Lane, engine, events.AttemptID(d.job.ID, stage, attempt), batch),
+		Partition: d.s.Place(n.Lane, model(n, engine, d.job.Request.Variant), events.AttemptID(d.job.ID, stage, attempt), batch),
 		InputHash: hash, Engine: engine, TimeoutMS: limitMS(d.job, n), Batch: batch, Reduce: d.job.Stages[i].Reduce,
 	}, events.Columns{Stage: n.ID, Task: n.Task, Lane: n.Lane, Attempt: attempt, State: StageQueued})
 }
@@ -101,6 +101,15 @@ func limitMS(j Job, n events.Node) int64 {
 
 // longestSoundMS bounds what a length that a worker or an upload claims can add.
 const longestSoundMS = 10 * minute
+
+// model is what has to be in memory for the node: its engines, and where those are
+// different ones for each variant, the variant.
+func model(n events.Node, engine, variant string) string {
+	if engine != "" && (n.Lane == events.LaneRender || n.Lane == events.LaneLipsync) {
+		return engine + " " + variant
+	}
+	return engine
+}
 
 // results are the values that the pipeline names as the job's outputs.
 func (d *decision) results() map[string]events.Value {

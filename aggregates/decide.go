@@ -35,8 +35,9 @@ type Surroundings struct {
 	Profile *events.ProfileSnapshot     // that the request names, when the tenant has it
 	Engines Engines                     // announced by workers
 	Gaps    map[string][]events.TaskGap // see Workers.Gaps
+	Rooms   map[string]Room             // by task: what no card has the memory for
 	// Place picks the partition of a lane's topic for an attempt; model is the
-	// identity of the task's engine.
+	// identity of what it needs in memory.
 	Place func(lane, model, attemptID string, batch bool) int32
 }
 
@@ -190,7 +191,7 @@ func (d *decision) nodeColumns(stage, state string) events.Columns {
 func (d *decision) submit(c events.JobSubmit) {
 	r := Defaults(c.Request)
 	d.emit(events.JobSubmitted{Request: r, Parent: c.Parent}, events.Columns{State: JobQueued, Variant: r.Variant})
-	g, reasons := Plan(PlanInput{JobID: d.cause.AggregateID, Request: r, Profile: d.s.Profile, Engines: d.s.Engines, Gaps: d.s.Gaps, Limits: d.s.Policy.Limits})
+	g, reasons := Plan(PlanInput{JobID: d.cause.AggregateID, Request: r, Profile: d.s.Profile, Engines: d.s.Engines, Gaps: d.s.Gaps, Rooms: d.s.Rooms, Limits: d.s.Policy.Limits})
 	if len(reasons) > 0 {
 		d.emit(events.JobRejected{Reasons: reasons}, events.Columns{State: JobRejected, Variant: r.Variant, ErrorClass: events.ClassInvalidInput})
 		return

@@ -330,3 +330,32 @@ func deepCopy(t *testing.T, facts []events.Message) []events.Message {
 	}
 	return out
 }
+
+// What has to be in memory is the task's engine, and of stages whose engines differ by
+// the variant, the variant's.
+func TestPlacementIsToldOfTheVariant(t *testing.T) {
+	t.Parallel()
+	asked := map[string]string{}
+	s := newScript(t)
+	s.env.Engines = aggregates.EnginesOf(realTasks()...)
+	s.env.Place = func(lane, model, _ string, _ bool) int32 {
+		asked[lane] = model
+		return 0
+	}
+	s.submit(trainRequest())
+	s.accept("script", 1)
+	s.succeed("script", 1)
+	for _, stage := range []string{"safety", "train_lora", "train_voice", "render"} {
+		s.accept(stage, 1)
+		s.succeed(stage, 1)
+	}
+	for lane, model := range asked {
+		varies := lane == events.LaneRender || lane == events.LaneLipsync
+		if named := strings.HasSuffix(model, " "+aggregates.VariantSVDWav2Lip); named != varies || model == "" {
+			t.Errorf("lane %s was told of %q", lane, model)
+		}
+	}
+	if asked[events.LaneScript] == "" || asked[events.LaneRender] == "" {
+		t.Errorf("only these lanes were asked for: %v", asked)
+	}
+}

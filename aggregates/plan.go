@@ -9,7 +9,8 @@
 //  5. Training without samples and upscaling by 1 are planned as skipped, with a reason.
 //  6. Every task that will run is announced by some worker, by an engine that the job
 //     allows and that works with the inputs that there are.
-//  7. The graph is a DAG with one entry, and its weights add up to 1.
+//  7. Every task that will run fits the memory of some worker's card.
+//  8. The graph is a DAG with one entry, and its weights add up to 1.
 //
 // A refusal gives all reasons at once.
 
@@ -34,6 +35,7 @@ type PlanInput struct {
 	Profile *events.ProfileSnapshot     // generate-only: nil when the tenant has no such profile
 	Engines Engines                     // announced by workers; zero: not asked about
 	Gaps    map[string][]events.TaskGap // by task: why an engine cannot work
+	Rooms   map[string]Room             // by task: what no card has the memory for
 	Limits  Limits
 }
 
@@ -82,6 +84,7 @@ func Plan(in PlanInput) (events.Graph, []events.Reason) {
 		scaleWeights(g.Nodes)
 		reasons = append(reasons, CheckGraph(g, given)...)
 		reasons = append(reasons, checkCapabilities(g, in, given)...)
+		reasons = append(reasons, checkRooms(g, in.Rooms)...)
 	}
 	if len(reasons) > 0 {
 		return events.Graph{}, reasons
@@ -370,4 +373,34 @@ func scaleWeights(nodes []events.Node) {
 		}
 		nodes[i].Weight /= sum
 	}
+}
+
+// checkRooms refuses what fits no card, and names the resolutions that all tasks fit with.
+func checkRooms(g events.Graph, rooms map[string]Room) []events.Reason {
+	var reasons []events.Reason
+	for _, n := range g.Nodes {
+		asked, _ := n.Params["resolution"].(string)
+		if asked == "" {
+			asked = resolution.Default.(string)
+		}
+		e, never := rooms[n.Task][asked]
+		if n.Lane == "" || n.Skip != "" || !never {
+			continue
+		}
+		fitting := slices.Clone(resolution.Enum)
+		for _, other := range g.Nodes {
+			if other.Lane != "" && other.Skip == "" {
+				fitting = slices.DeleteFunc(fitting, func(r string) bool { _, never := rooms[other.Task][r]; return never })
+			}
+		}
+		r := events.Reason{Code: "vram_exceeded", Field: "/options/resolution",
+			Detail: fmt.Sprintf("%s at %s takes %d MiB of a graphics card, and no worker's has more than %d", n.Task, asked, e.Needs, e.Has)}
+		if len(fitting) > 0 {
+			r.Detail += "; what fits is " + strings.Join(fitting, " or ")
+		} else {
+			r.Field, r.Detail = "/variant", r.Detail+"; use a smaller model or a larger card"
+		}
+		reasons = append(reasons, r)
+	}
+	return reasons
 }

@@ -62,3 +62,45 @@ func TestEnginesOfWorkers(t *testing.T) {
 		t.Errorf("engines are %s", got)
 	}
 }
+
+func TestWhatFitsNoCardIsRefusedWithWhatDoes(t *testing.T) {
+	t.Parallel()
+	can := []events.TaskCapability{{Task: aggregates.TaskRender, Engine: "comfyui-svd"}, {Task: aggregates.TaskLipsync, Engine: "comfyui-s2v"}}
+	small := events.WorkerManifest{Tasks: can, VRAMBytes: 8000 << 20, Needs: []events.TaskNeed{
+		{Task: aggregates.TaskRender, Engine: "comfyui-svd", Resolution: "576p", MiB: 6000}, {Task: aggregates.TaskRender, Engine: "comfyui-svd", Resolution: "720p", MiB: 8000},
+		{Task: aggregates.TaskRender, Engine: "comfyui-svd", Resolution: "1080p", MiB: 12000}, {Task: aggregates.TaskLipsync, Engine: "comfyui-s2v", MiB: 7000},
+	}}
+	var w aggregates.Workers
+	say := func(id string, m events.WorkerManifest) {
+		w.Apply(events.Message{AggregateID: id, OccurredAt: start, Data: m})
+	}
+	ask := func(size string) []events.Reason {
+		r := trainRequest()
+		r.Options = map[string]any{"resolution": size}
+		_, reasons := aggregates.Plan(aggregates.PlanInput{JobID: "j", Request: r, Engines: everyTask(), Rooms: w.Rooms(start)})
+		return reasons
+	}
+	say("a", small)
+	if got := ask("720p"); len(got) > 0 {
+		t.Errorf("what fits is refused: %v", got)
+	}
+	want := events.Reason{Code: "vram_exceeded", Field: "/options/resolution",
+		Detail: "render_video at 1080p takes 12000 MiB of a graphics card, and no worker's has more than 8000; what fits is 576p or 720p"}
+	if got := ask("1080p"); len(got) != 1 || got[0] != want {
+		t.Errorf("refused with %v, want %v", got, want)
+	}
+	larger := small
+	larger.Needs = append([]events.TaskNeed{{Task: aggregates.TaskLipsync, Engine: "comfyui-s2v", MiB: 9000}}, small.Needs...)
+	say("a", larger)
+	if got := ask("576p"); len(got) != 1 || got[0].Field != "/variant" {
+		t.Errorf("refused with %v, want one reason that no resolution mends", got)
+	}
+	say("b", events.WorkerManifest{Tasks: can, VRAMBytes: 24000 << 20, Needs: larger.Needs})
+	if got := ask("1080p"); len(got) > 0 {
+		t.Errorf("another worker's card has room: %v", got)
+	}
+	say("b", events.WorkerManifest{Tasks: []events.TaskCapability{{Task: aggregates.TaskRender, Engine: "ken-burns"}, can[1]}})
+	if got := ask("1080p"); len(got) > 0 {
+		t.Errorf("another worker counts nothing: %v", got)
+	}
+}

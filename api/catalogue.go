@@ -80,7 +80,7 @@ func (s *Server) listWorkers(c *fiber.Ctx) error {
 	out := listOf[workerView]{Items: []workerView{}}
 	for _, w := range s.known.list() {
 		m := w.manifest
-		v := workerView{ID: w.id, Alive: s.known.alive(w), Stopped: m.Stopped, SeenAt: w.seen, GPU: opt(m.GPU), VRAMBytes: opt(m.VRAMBytes),
+		v := workerView{ID: w.id, Alive: s.known.alive(w), Stopped: m.Stopped, SeenAt: w.seen, GPU: opt(m.GPU), VRAMBytes: opt(m.VRAMBytes), Needs: orEmpty(m.Needs),
 			Slots: m.Slots, Running: m.Running, Tasks: orEmpty(m.Tasks), Unavailable: orEmpty(m.Unavailable)}
 		if v.Slots == nil {
 			v.Slots = map[string]int{}

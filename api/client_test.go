@@ -49,6 +49,8 @@ func (w *world) do(method, path string, header map[string]string, body io.Reader
 	return a
 }
 
+var pathLanes = regexp.MustCompile(`/lanes/[^/]+`)
+
 var pathIDs = regexp.MustCompile(`/(jobs|artifacts|profiles)/[^/]+`)
 
 func (w *world) holdAgainstContract(method, path string, a answer) {
@@ -71,7 +73,8 @@ func (w *world) holdAgainstContract(method, path string, a answer) {
 		}
 		return
 	}
-	s := w.responseSchema(method, pathIDs.ReplaceAllString(path, "/$1/{id}"), a.status, media)
+	path = pathLanes.ReplaceAllString(pathIDs.ReplaceAllString(path, "/$1/{id}"), "/lanes/{lane}")
+	s := w.responseSchema(method, path, a.status, media)
 	if s == nil {
 		w.t.Errorf("%s %s: the contract knows no answer %d", method, path, a.status)
 		return

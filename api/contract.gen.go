@@ -300,6 +300,29 @@ type ConsentGiven struct {
 	Statement string `json:"statement"`
 }
 
+// Lane defines model for Lane.
+type Lane struct {
+	// Bound most attempts at once in the whole cluster
+	Bound  int    `json:"bound"`
+	Lane   string `json:"lane"`
+	Paused bool   `json:"paused"`
+
+	// Queued stages that wait; null while the tables are away
+	Queued *int `json:"queued"`
+
+	// Running as the workers said last
+	Running int `json:"running"`
+
+	// Slots of the workers at work
+	Slots int `json:"slots"`
+}
+
+// Lanes defines model for Lanes.
+type Lanes struct {
+	Items      []Lane `json:"items"`
+	NextCursor any    `json:"next_cursor"`
+}
+
 // MaybeTime defines model for MaybeTime.
 type MaybeTime = time.Time
 
@@ -528,6 +551,9 @@ type Worker struct {
 	Alive bool    `json:"alive"`
 	GPU   *string `json:"gpu"`
 
+	// Needs what attempts take of it: task, engine, resolution (missing: any) and mib
+	Needs []events.TaskNeed `json:"needs"`
+
 	// Running by lane
 	Running map[string]int `json:"running"`
 	SeenAt  Time           `json:"seen_at"`
@@ -537,8 +563,13 @@ type Worker struct {
 	Stopped     bool                    `json:"stopped"`
 	Tasks       []events.TaskCapability `json:"tasks"`
 	Unavailable []events.TaskGap        `json:"unavailable"`
-	VRAMBytes   *int64                  `json:"vram_bytes"`
+
+	// VRAMBytes that all workers on the card may take together; null where it is not counted
+	VRAMBytes *int64 `json:"vram_bytes"`
 }
+
+// LaneName defines model for LaneName.
+type LaneName = string
 
 // operations are what the contract has the server do, each by its operationId.
 type operations interface {
@@ -558,6 +589,9 @@ type operations interface {
 	redeliver(c *fiber.Ctx) error       // POST /api/jobs/{id}/redeliver
 	rerunJob(c *fiber.Ctx) error        // POST /api/jobs/{id}/rerun
 	retryJob(c *fiber.Ctx) error        // POST /api/jobs/{id}/retry
+	listLanes(c *fiber.Ctx) error       // GET /api/lanes
+	pauseLane(c *fiber.Ctx) error       // POST /api/lanes/{lane}/pause
+	resumeLane(c *fiber.Ctx) error      // POST /api/lanes/{lane}/resume
 	getContract(c *fiber.Ctx) error     // GET /api/openapi.json
 	listPipelines(c *fiber.Ctx) error   // GET /api/pipelines
 	listProfiles(c *fiber.Ctx) error    // GET /api/profiles
@@ -591,6 +625,9 @@ func routesOf(o operations) []route {
 		{"POST", "/api/jobs/{id}/redeliver", o.redeliver},
 		{"POST", "/api/jobs/{id}/rerun", o.rerunJob},
 		{"POST", "/api/jobs/{id}/retry", o.retryJob},
+		{"GET", "/api/lanes", o.listLanes},
+		{"POST", "/api/lanes/{lane}/pause", o.pauseLane},
+		{"POST", "/api/lanes/{lane}/resume", o.resumeLane},
 		{"GET", "/api/openapi.json", o.getContract},
 		{"GET", "/api/pipelines", o.listPipelines},
 		{"GET", "/api/profiles", o.listProfiles},

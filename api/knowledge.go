@@ -28,6 +28,7 @@ type knowledge struct {
 	profiles map[string]aggregates.Profile // by id
 	unread   map[string]error              // profiles that a newer program wrote to
 	workers  map[string]worker             // by id, also those that are gone
+	halted   map[string]bool               // lanes that are paused
 	tasks    aggregates.Workers            // as the job handler counts them
 }
 
@@ -41,19 +42,19 @@ type worker struct {
 func newKnowledge(log *eventlog.Log, logger *slog.Logger) *knowledge {
 	return &knowledge{
 		log: log, logger: logger, now: time.Now,
-		profiles: map[string]aggregates.Profile{}, unread: map[string]error{}, workers: map[string]worker{},
+		profiles: map[string]aggregates.Profile{}, unread: map[string]error{}, workers: map[string]worker{}, halted: map[string]bool{},
 	}
 }
 
 // run follows the log until ctx ends.
 func (k *knowledge) run(ctx context.Context) error {
-	err := k.log.Tail(ctx, k.log.Whole(events.TopicProfileEvents, events.TopicWorkers), k.apply, func() {
+	err := k.log.Tail(ctx, k.log.Whole(events.TopicProfileEvents, events.TopicWorkers, events.TopicSettings), k.apply, func() {
 		k.mu.Lock()
 		k.whole = true
 		k.mu.Unlock()
 	})
 	if err != nil {
-		return fmt.Errorf("cannot follow profiles and workers: %w", err)
+		return fmt.Errorf("cannot follow profiles, workers and settings: %w", err)
 	}
 	return nil
 }
@@ -62,8 +63,12 @@ func (k *knowledge) apply(b eventlog.Batch) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, r := range b.Records {
-		if r.Topic == events.TopicWorkers {
+		switch r.Topic {
+		case events.TopicWorkers:
 			k.applyWorker(r)
+			continue
+		case events.TopicSettings:
+			k.applySetting(r)
 			continue
 		}
 		if err := k.applyProfile(r); err != nil {
@@ -98,6 +103,29 @@ func (k *knowledge) applyWorker(r eventlog.Record) {
 	}
 	k.tasks.Apply(m)
 	k.workers[r.Key] = worker{id: r.Key, seen: m.OccurredAt, manifest: manifest}
+}
+
+// applySetting takes what an operator has set. What cannot be read is left out, as the
+// workers do.
+func (k *knowledge) applySetting(r eventlog.Record) {
+	m, err := events.Decode(r.Value)
+	if err != nil {
+		k.logger.Warn("a setting cannot be read and is left out", "key", r.Key, "error", err)
+		return
+	}
+	switch m.Data.(type) { //nolint:gochecksumtype // settings alone
+	case events.LanePaused:
+		k.halted[m.AggregateID] = true
+	case events.LaneResumed:
+		k.halted[m.AggregateID] = false
+	}
+}
+
+// paused says whether the lane accepts nothing.
+func (k *knowledge) paused(lane string) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.halted[lane]
 }
 
 // profile is the tenant's profile as jobs see it; nil when there is none.
@@ -138,6 +166,13 @@ func (k *knowledge) list() []worker {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	return slices.SortedFunc(maps.Values(k.workers), func(a, b worker) int { return strings.Compare(a.id, b.id) })
+}
+
+// rooms are the tasks of which not all attempts fit a card.
+func (k *knowledge) rooms() map[string]aggregates.Room {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.tasks.Rooms(k.now())
 }
 
 // capabilities are the engines of living workers, and why others cannot work.

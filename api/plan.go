@@ -84,7 +84,7 @@ func (sub *submitting) planned(request events.Request) (events.Graph, []events.R
 	}
 	in := aggregates.PlanInput{JobID: sub.jobID, Request: request, Profile: profile, Limits: s.cfg.Limits}
 	if engines, gaps, alive := s.known.capabilities(); alive > 0 {
-		in.Engines, in.Gaps = engines, gaps
+		in.Engines, in.Gaps, in.Rooms = engines, gaps, s.known.rooms()
 	}
 	graph, reasons := aggregates.Plan(in)
 	return graph, reasons, nil

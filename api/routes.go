@@ -23,7 +23,7 @@ import (
 
 // route is one operation of the contract.
 type route struct {
-	method, path string // the path as the contract writes it, with {id}
+	method, path string // the path as the contract writes it, with {id} and {lane}
 	handle       fiber.Handler
 }
 
@@ -35,7 +35,7 @@ func (s *Server) register() {
 	methods := map[string][]string{}
 	s.methods = methods
 	for _, r := range routesOf(s) {
-		path := strings.ReplaceAll(r.path, "{id}", ":id")
+		path := strings.NewReplacer("{id}", ":id", "{lane}", ":lane").Replace(r.path)
 		handle := fitting(s.contract.forms(r.method, r.path), r.handle)
 		s.app.Add(r.method, path, handle)
 		methods[path] = append(methods[path], r.method)

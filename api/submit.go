@@ -122,11 +122,16 @@ func (sub *submitting) withTexts(ctx context.Context, view jobView, request even
 
 // send writes one message before ctx ends.
 func (s *Server) send(ctx context.Context, topic string, m events.Message, trace string) error {
+	return s.sendAs(ctx, topic, m.AggregateID, m, trace)
+}
+
+// sendAs is send with a key of its own.
+func (s *Server) sendAs(ctx context.Context, topic, key string, m events.Message, trace string) error {
 	value, err := events.Encode(m)
 	if err != nil {
 		return err
 	}
-	r := eventlog.Record{Topic: topic, Key: m.AggregateID, Value: value}
+	r := eventlog.Record{Topic: topic, Key: key, Value: value}
 	for _, h := range events.Headers(m) {
 		r.Headers = append(r.Headers, eventlog.Header(h))
 	}

@@ -35,6 +35,7 @@ type (
 	engineView     = Engine
 	gapView        = Gap
 	workerView     = Worker
+	laneView       = Lane
 	asked          = Asked
 	readiness      = Readiness
 	problem        = Problem

@@ -38,6 +38,7 @@ func measures() []measure {
 		{"accept_rate", measureAccept},
 		{"pickup_p95", measurePickup},
 		{"slot_busy", measureSlotBusy},
+		{"model_swaps", measureSwaps},
 		{"recovery", measureRecovery},
 		{"state_bytes", measureState},
 		{"rebuild_rows", measureRebuild},

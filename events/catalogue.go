@@ -111,7 +111,7 @@ var catalogue = table(
 	ApprovalRequested{}, ApprovalGranted{}, ApprovalDenied{}, ApprovalExpired{}, ArtifactRegistered{},
 	ProfileCreated{}, ProfileConsentRecorded{}, ProfileVoiceAttached{}, ProfileLoraAttached{}, ProfilePortraitAttached{},
 	TaskRun{}, TaskAccepted{}, TaskSucceeded{}, TaskFailed{}, TaskCancelled{}, TaskProgress{}, TaskStop{},
-	CommandReplied{}, WorkerManifest{},
+	CommandReplied{}, WorkerManifest{}, LanePaused{}, LaneResumed{},
 	WebhookRegistered{}, WebhookQueued{}, WebhookAttempted{}, WebhookClosed{}, WebhookRedeliver{},
 )
 

@@ -16,6 +16,7 @@ const (
 	AggregateJob     = "job"
 	AggregateProfile = "profile"
 	AggregateWorker  = "worker"
+	AggregateLane    = "lane"
 )
 
 // Message is one record on the log: a fact, a command, or an answer of a worker.

@@ -127,8 +127,9 @@ type WorkerManifest struct {
 	Slots       map[string]int   `json:"slots"`   // by lane
 	Running     map[string]int   `json:"running"` // by lane
 	GPU         string           `json:"gpu,omitempty"`
-	VRAMBytes   int64            `json:"vram_bytes,omitempty"`
-	Stopped     bool             `json:"stopped,omitempty"` // said once, at a clean stop
+	VRAMBytes   int64            `json:"vram_bytes,omitempty"` // that all workers on the card may take; 0: not counted
+	Needs       []TaskNeed       `json:"needs,omitempty"`      // of the tasks above, where the card's memory is counted
+	Stopped     bool             `json:"stopped,omitempty"`    // said once, at a clean stop
 }
 
 // EventType implements Payload.
@@ -159,6 +160,14 @@ func (c TaskCapability) Serves(engines, wants string) bool {
 		return c.Builtin
 	}
 	return true
+}
+
+// TaskNeed is what one engine takes of the card for an attempt.
+type TaskNeed struct {
+	Task       string `json:"task"`
+	Engine     string `json:"engine"`
+	Resolution string `json:"resolution,omitempty"` // empty: whatever the resolution
+	MiB        int    `json:"mib"`
 }
 
 // TaskGap is a task that the worker could run if something were mended.

@@ -14,6 +14,7 @@ const (
 	TopicTaskProgress    = "gpu.progress"
 	TopicTaskControl     = "gpu.control"
 	TopicWorkers         = "workers"
+	TopicSettings        = "settings"
 	TopicDeadLetters     = "deadletters"
 	// TopicWebhookCommands and TopicWebhooks are partitioned as jobs.events is.
 	TopicWebhookCommands = "webhooks.commands"

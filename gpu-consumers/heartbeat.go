@@ -72,6 +72,7 @@ func (h *heartbeat) report(percent float64, message string) {
 		h.percent = max(h.percent, min(percent, 100))
 	}
 	h.message = message
+	h.run.worker.turns.note(h.run, h.percent)
 	h.begin()
 	signal(h.news)
 }

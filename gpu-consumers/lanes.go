@@ -41,6 +41,7 @@ type lightweight interface {
 // roster knows what each engine said when it was last asked.
 type roster struct {
 	engines []engine
+	memory  *memory
 	slots   map[string]int
 
 	mu      sync.Mutex
@@ -63,7 +64,7 @@ const capabilityTime = 10 * time.Second
 
 func newRoster(engines []engine, slots map[string]int) *roster {
 	return &roster{
-		engines: engines, slots: maps.Clone(slots), states: make([]engineState, len(engines)), running: map[string]int{},
+		engines: engines, slots: maps.Clone(slots), states: make([]engineState, len(engines)), running: map[string]int{}, memory: &memory{},
 		asked: make(chan struct{}), changed: make(chan struct{}, 1), recheck: make(chan struct{}, 1),
 	}
 }
@@ -184,7 +185,7 @@ func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapab
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var reasons, hints []string
-	served, barred := false, false
+	served, barred, large := false, false, (*TaskError)(nil)
 	for i, s := range r.states {
 		if s.gap != nil {
 			// Of an engine that cannot work only the name is known, not what it would make.
@@ -202,9 +203,16 @@ func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapab
 			continue
 		}
 		served = true
-		if c, picky := r.engines[i].(chooser); !picky || c.takes(a) {
+		if c, picky := r.engines[i].(chooser); picky && !c.takes(a) {
+			continue
+		}
+		if r.memory.fits(r.engines[i], s.can, a) {
 			return r.engines[i], s.can, nil
 		}
+		large = r.memory.tooLarge(r.engines[i], s.can, a)
+	}
+	if large != nil {
+		return nil, events.TaskCapability{}, large
 	}
 	if served && len(reasons) == 0 {
 		return nil, events.TaskCapability{}, &TaskError{
@@ -224,6 +232,23 @@ func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapab
 		e.Hint = strings.Join(slices.Compact(hints), "; ")
 	}
 	return nil, events.TaskCapability{}, e
+}
+
+// expect is the engine that is likely to run the attempt, of which only the names of its
+// inputs are known yet; nil without one.
+func (r *roster) expect(a *Attempt) (engine, events.TaskCapability) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, s := range r.states {
+		if !s.known || s.gap != nil || s.can.Task != a.Task || !s.can.Serves(a.Engines, a.Wants) {
+			continue
+		}
+		c, picky := r.engines[i].(chooser)
+		if (!picky || c.takes(a)) && r.memory.fits(r.engines[i], s.can, a) {
+			return r.engines[i], s.can
+		}
+	}
+	return nil, events.TaskCapability{}
 }
 
 // began and ended count the running attempts of a lane.

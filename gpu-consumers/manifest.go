@@ -87,18 +87,21 @@ func (w *Worker) manifest(stopped bool) events.WorkerManifest {
 	defer r.mu.Unlock()
 	m := events.WorkerManifest{
 		Tasks: []events.TaskCapability{}, Slots: maps.Clone(r.slots), Running: map[string]int{},
-		GPU: w.cfg.GPU, VRAMBytes: w.cfg.VRAMBytes, Stopped: stopped,
+		GPU: w.memory.name(w.cfg.GPU), VRAMBytes: int64(w.memory.budget()) << 20, Stopped: stopped,
 	}
 	for lane := range r.slots {
 		m.Running[lane] = r.running[lane]
 	}
-	for _, s := range r.states {
+	for i, s := range r.states {
 		switch {
 		case !s.known:
 		case s.gap != nil && r.slots[taskLanes[s.gap.Task]] > 0:
 			m.Unavailable = append(m.Unavailable, *s.gap)
 		case s.gap == nil && r.slots[taskLanes[s.can.Task]] > 0:
 			m.Tasks = append(m.Tasks, s.can)
+			if m.VRAMBytes > 0 {
+				m.Needs = append(m.Needs, w.memory.announced(r.engines[i], s.can)...)
+			}
 		}
 	}
 	return m

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/myspinbot/myspinbot/events"
 )
@@ -16,6 +17,7 @@ import (
 type ollama struct {
 	ChatConfig
 	server *modelServer
+	size   atomic.Int64 // of the model's file in bytes, once it is known
 }
 
 func newOllama(c ChatConfig) (*ollama, error) {
@@ -23,7 +25,7 @@ func newOllama(c ChatConfig) (*ollama, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ollama{c, server}, c.check("Ollama")
+	return &ollama{ChatConfig: c, server: server}, c.check("Ollama")
 }
 
 func (o *ollama) identity() (engine, model string) { return "ollama", o.Model }
@@ -35,7 +37,10 @@ func (o *ollama) announce(ctx context.Context) (version string, gap *events.Task
 		err = o.server.refusal(r)
 	}
 	var list struct {
-		Models []struct{ Name, Digest string }
+		Models []struct {
+			Name, Digest string
+			Size         int64
+		}
 	}
 	if err == nil {
 		err = json.Unmarshal(r.body, &list)
@@ -46,12 +51,34 @@ func (o *ollama) announce(ctx context.Context) (version string, gap *events.Task
 	}
 	for _, m := range list.Models {
 		if m.Name == o.Model || m.Name == o.Model+":latest" {
+			o.size.Store(m.Size)
 			digest := strings.TrimPrefix(m.Digest, "sha256:")
 			return digest[:min(12, len(digest))], nil
 		}
 	}
 	gap.Reason, gap.Hint = fmt.Sprintf("Ollama has no model %q", o.Model), "run: ollama pull "+o.Model
 	return "", gap
+}
+
+// weighs implements onCard: the weights, and what they work with.
+func (o *ollama) weighs() int {
+	const room = 512
+	if size := int(o.size.Load() >> 20); size > 0 {
+		return size*11/10 + room
+	}
+	return 0
+}
+
+// unit implements keeper: each model is unloaded by itself.
+func (o *ollama) unit() string { return "ollama " + o.URL + " " + o.Model }
+
+// unload implements keeper.
+func (o *ollama) unload(ctx context.Context) error {
+	r, err := o.server.post(ctx, "/api/generate", map[string]any{"model": o.Model, "keep_alive": 0}, replyLimit)
+	if err == nil && r.status != http.StatusOK {
+		err = o.server.refusal(r)
+	}
+	return err
 }
 
 // ollamaMessage is what one side says.

@@ -48,13 +48,13 @@ func TextEngines(c TextConfig) ([]engine, error) {
 		return nil, err
 	}
 	for _, m := range models {
-		engines = append(engines, &modelScript{model: m.chatModel, temperature: m.temperature, prompts: asked})
+		engines = append(engines, counted(&modelScript{model: m.chatModel, temperature: m.temperature, prompts: asked}))
 	}
 	filter, err := newSafetyFilter(c)
 	if err != nil {
 		return nil, err
 	}
-	return append(engines, templateScript{}, filter), nil
+	return append(engines, templateScript{}, counted(filter)), nil
 }
 
 // configuredModel is a language model and how freely it writes.

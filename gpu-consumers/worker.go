@@ -40,10 +40,10 @@ type Config struct {
 
 	// Lease is how long the worker may be silent before its attempts are taken for
 	// lost, at least 1 s; default 15 s.
-	Lease     time.Duration
-	TempDir   string // work files lie in a folder of it that is emptied at start; default os.TempDir
-	GPU       string // name of the card, for the manifest
-	VRAMBytes int64
+	Lease   time.Duration
+	TempDir string // work files lie in a folder of it that is emptied at start; default os.TempDir
+	GPU     string // name of the card, for the manifest; default what it says itself
+	Memory  MemoryConfig
 	// Grace is how long running attempts may go on after the end was asked for.
 	// Default 2 s, so that with stopping children (3 s) and reporting to a log that
 	// is away (3 s) the whole end stays below 10 s.
@@ -89,6 +89,9 @@ type Worker struct {
 	dir     string // of all attempts
 	log     *slog.Logger
 	roster  *roster
+	memory  *memory
+	pauses  pauses
+	turns   turns
 	metrics *taskMetrics
 
 	accepting accepting
@@ -143,6 +146,13 @@ func New(cfg Config) (*Worker, error) {
 		w.log = slog.Default()
 	}
 	w.log = w.log.With("worker", cfg.Worker)
+	w.roster.memory, err = newMemory(cfg.Memory, cfg.Worker, cfg.Engines, w.log, metrics.memory, w.roster.changed)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a worker: %w", err)
+	}
+	w.memory = w.roster.memory
+	w.turns.roster = w.roster
+	w.pauses.known = make(chan struct{})
 	w.settler = settler{log: cfg.Log, lease: w.pace.lease, warn: w.log.Warn}
 	return w, nil
 }
@@ -172,11 +182,13 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	}()
 	lanes.Go(func() error { return w.heedStops(ctx) })
 	lanes.Go(func() error { return w.runLanes(ctx) })
+	lanes.Go(func() error { return w.memory.run(ctx) })
+	lanes.Go(func() error { return w.heedPauses(ctx) })
 	<-ctx.Done() // asked for, or because a lane cannot go on
 	err = lanes.Wait()
 	stop()
 	<-announced
-	return err
+	return errors.Join(err, w.memory.close())
 }
 
 // runLanes takes part in the lanes' group, for each lane once some engine of it can
@@ -186,6 +198,9 @@ func (w *Worker) runLanes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.memory.serves(lanes)
+	w.pauses.serve(lanes)
+	w.turns.serve(lanes)
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return lanes.Run(running) })
 	g.Go(func() error { return w.openLanes(running, lanes) })
@@ -202,14 +217,19 @@ func (w *Worker) openLanes(ctx context.Context, lanes *eventlog.Lanes) error {
 		if len(ready) == 0 {
 			return nil
 		}
+		w.memory.open(ctx)
+		if !w.pauses.await(ctx) {
+			return nil
+		}
 		var opened []eventlog.LaneConfig
 		for _, lane := range ready {
 			w.reportInterrupted(ctx, lane)
 			opened = append(opened, eventlog.LaneConfig{
-				Lane: lane, Slots: w.cfg.Slots[lane], Accept: w.accept, Run: w.run, Settled: w.settler.settled, Grace: w.cfg.Grace,
+				Lane: lane, Slots: w.cfg.Slots[lane], Admit: w.admit, Withdraw: w.withdraw, Accept: w.accept, Run: w.run, Settled: w.settler.settled,
+				Soon: w.turns.soon, Grace: w.cfg.Grace,
 			})
 		}
-		if err := lanes.Add(opened...); err != nil {
+		if err := w.pauses.add(lanes, opened); err != nil {
 			return err
 		}
 		waiting = slices.DeleteFunc(waiting, func(lane string) bool { return slices.Contains(ready, lane) })

@@ -65,6 +65,7 @@ type bench struct {
 	store  *objects.Store
 	ring   *objects.Keyring
 	worker *Worker
+	broker eventlog.Config // to reach it by another name
 	temp   string
 	key    string // id of the job's content key
 
@@ -94,7 +95,7 @@ func newBench(t *testing.T, engines ...engine) *bench {
 		t.Fatal(err)
 	}
 	_, cfg := eventlogtest.Fake(t)
-	b.log = eventlogtest.Open(t, cfg)
+	b.log, b.broker = eventlogtest.Open(t, cfg), cfg
 	cfg.Dial, cfg.ProduceTimeout, cfg.SessionTimeout = b.net.Dial, 300*time.Millisecond, time.Second
 	theirs, err := eventlog.Open(cfg)
 	if err != nil {
@@ -103,7 +104,7 @@ func newBench(t *testing.T, engines ...engine) *bench {
 	t.Cleanup(theirs.Close)
 	b.worker, err = New(Config{
 		Log: theirs, Objects: b.store, Keyring: b.ring, Worker: "w1", Slots: map[string]int{events.LaneRender: 2}, Engines: engines,
-		TempDir: b.temp, Grace: 100 * time.Millisecond, GPU: "Test GPU", VRAMBytes: 1 << 30, Logger: slog.New(slog.DiscardHandler),
+		TempDir: b.temp, Grace: 100 * time.Millisecond, GPU: "Test GPU", Memory: MemoryConfig{BudgetMiB: 1024, Folder: t.TempDir()}, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -111,7 +111,7 @@ func (c *Core) surroundings(p *partition, m events.Message) aggregates.Surroundi
 	known := c.dir.workersNow()
 	s.Engines = known.engines
 	if cmd, ok := m.Data.(events.JobSubmit); ok {
-		s.Gaps = known.gaps
+		s.Gaps, s.Rooms = known.gaps, known.rooms
 		if cmd.Request.Mode == aggregates.ModeGenerateFromProfile {
 			s.Profile = c.dir.profile(m.Tenant, cmd.Request.ProfileID)
 		}

@@ -8,12 +8,8 @@ import (
 	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/internal/placement"
 )
-
-// affinity is how many more attempts than the shortest queue's the one with the
-// right model may hold and still be preferred: a change of models costs about as
-// much as an attempt, and nobody waits for more than this many for it.
-const affinity = 2
 
 // places counts the attempts that this handler knows to lie on each partition of the
 // lanes: those of its own jobs. Another handler's it does not know.
@@ -25,6 +21,7 @@ type places struct {
 type laneLoad struct {
 	queued queues
 	model  []string // by partition: what it was last given
+	ahead  []int    // scratch of place
 }
 
 // queues are the attempts that lie on a lane or run, interactive and batch, by partition.
@@ -49,33 +46,18 @@ func (ps *places) place(lane, model, attemptID string, batch bool) int32 {
 	if l == nil {
 		return 0
 	}
-	ahead := func(i int) int {
+	l.ahead = l.ahead[:0]
+	for _, q := range l.queued {
+		n := q[0]
 		if batch {
-			return l.queued[i][0] + l.queued[i][1]
+			n += q[1]
 		}
-		return l.queued[i][0]
+		l.ahead = append(l.ahead, n)
 	}
-	n := len(l.queued)
-	from := int(eventlog.PartitionFor(attemptID, n)) // handlers that do not know of one another spread
-	best := from
-	for i := range n {
-		if at := (from + i) % n; ahead(at) < ahead(best) {
-			best = at
-		}
-	}
-	if model != "" && l.model[best] != model {
-		warm := -1
-		for i := range n {
-			if at := (from + i) % n; l.model[at] == model && ahead(at) <= ahead(best)+affinity && (warm < 0 || ahead(at) < ahead(warm)) {
-				warm = at
-			}
-		}
-		if warm >= 0 {
-			best = warm
-		}
-	}
+	// Handlers that do not know of one another spread.
+	best := placement.Pick(l.ahead, l.model, model, int(eventlog.PartitionFor(attemptID, len(l.queued))))
 	l.model[best] = model
-	n = 0
+	n := 0
 	if batch {
 		n = 1
 	}

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/placement"
 )
 
 func TestPlacement(t *testing.T) {
@@ -58,7 +59,7 @@ func TestAffinityNeverStarves(t *testing.T) {
 			for _, n := range q {
 				least, most = min(least, n[0]), max(most, n[0])
 			}
-			if most > least+affinity+1 {
+			if most > least+placement.Affinity+1 {
 				t.Fatalf("the queues are %v", q)
 			}
 		}

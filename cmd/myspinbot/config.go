@@ -118,6 +118,14 @@ type GPUConfig struct {
 	Lanes []string `key:"lanes" flag:"lanes" oneof:"script train tts render lipsync upscale media"`
 	// How long this process may be silent before an attempt that it runs is taken for lost and another one follows. It beats three times as often, and at least every 5 s. Raise it where the network has longer gaps than that.
 	Lease time.Duration `key:"lease" default:"15s" min:"1s" max:"10m"`
+	// Memory in MiB that all processes on the graphics card may take together, whatever their lanes. 0: all that the card has, as nvidia-smi or ComfyUI says; where neither does, nothing is counted. -1: nothing is counted. Set it where others use the card as well, or a server keeps its models loaded for good.
+	VRAM int `key:"vram_mb" default:"0" min:"-1" max:"10000000"`
+	// Index or UUID of the card as nvidia-smi knows it. Set it where the engines work on another than the first.
+	Device string `key:"device" default:"0"`
+	// Folder in which the processes on the card keep the account of its memory, the same for all of them; containers share it. Empty: one in the system's temporary folder, by the name of the device.
+	Account string `key:"account"`
+	// What attempts take of the card in MiB, where engines do not know it or are wrong: TASK=MIB, or TASK/ENGINE@RESOLUTION=MIB, such as render_video@1080p=14000. What says most about an attempt counts, and what is measured counts if it is more.
+	Needs []string `key:"needs"`
 }
 
 // LanesConfig has one table per lane.

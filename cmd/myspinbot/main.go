@@ -31,6 +31,7 @@ func commands() []command {
 		{"jobs", "list jobs, show one, cancel, approve, deny, retry or re-run it", runJobs},
 		{"pipelines", "list what can be asked for, or check a folder with pipelines of your own", runPipelines},
 		{"webhooks", "what a job's webhook was told and what came of it; tell it again", runWebhooks},
+		{"lanes", "list the lanes, pause or resume one", runLanes},
 		{"log", "log tail: print records as they come; log export and import: carry a history elsewhere", runLog},
 		{"replay", "the tables against the log: rebuild, generations, verify, status, one job alone, or as they were", runReplay},
 		{"deadletters", "list the records that could not be handled, show, replay or discard one", runDeadLetters},

@@ -288,6 +288,7 @@ func (p *process) worker() (func(context.Context) error, error) {
 	}
 	w, err := gpu.New(gpu.Config{
 		Log: p.log, Objects: p.objects, Keyring: p.keyring, Worker: p.cfg.Instance, Slots: p.cfg.Lanes.Slots(p.cfg.GPU.Lanes),
+		Memory:  gpu.MemoryConfig{BudgetMiB: p.cfg.GPU.VRAM, Folder: p.cfg.GPU.Account, Device: p.cfg.GPU.Device, Needs: p.cfg.GPU.Needs},
 		Engines: engines, Lease: p.cfg.GPU.Lease, TempDir: p.cfg.Work, Registerer: p.registry, Logger: p.logger,
 	})
 	if err != nil {

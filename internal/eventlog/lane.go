@@ -38,10 +38,22 @@ type LaneConfig struct {
 	// has no effect of its own. An error that wraps ErrUndecodable sends the command
 	// to the dead letters; any other ends the lane.
 	Accept func(cmd Record) (Acceptance, error)
+	// Admit says whether the command may be accepted now, if more than a slot is needed; nil:
+	// always. After a no the lane asks again when Recheck is called, and accepts others
+	// meanwhile, but none of its partition. It is called from the goroutine of Accept.
+	Admit func(cmd Record) bool
+	// Withdraw takes back what was asked of Admit for a command that does not run here after
+	// all: its lane was paused, its partition is another's now, its acceptance has failed.
+	Withdraw func(cmd Record)
 	// Run executes an accepted command and returns what is to be written about it. The
 	// command keeps its slot until that is written, for as long as the log is away. Its
 	// error is only logged. Only the end of the lane cancels ctx: a rebalance does not.
 	Run func(ctx context.Context, cmd Record) ([]Record, error)
+	// Soon says whether a running attempt, by what its Acceptance named, is about to end:
+	// then its successor is accepted ahead, so that the slot does not stand idle for the
+	// time of a transaction. Who sets it keeps to the slots in Run, and calls Wake. Nil:
+	// none is ever about to end.
+	Soon func(attempt string) bool
 	// Settled returns nil when an attempt that this process does not run, and has not
 	// run to its end, runs nowhere any more; until then nothing of its partition is
 	// accepted here. So the bound holds while a partition moves, and after a kill. It is
@@ -52,6 +64,8 @@ type LaneConfig struct {
 	// Grace is how long running commands may go on after the lane's end; then their
 	// contexts are cancelled. Default 5 s.
 	Grace time.Duration
+	// Paused keeps the lane from accepting until Lanes.Pause says otherwise.
+	Paused bool
 	// BatchPatience is how long a command of the batch topic waits at most behind
 	// interactive ones of its partition before one is let through. Default 10 min.
 	BatchPatience time.Duration
@@ -66,16 +80,19 @@ type lane struct {
 	cfg    LaneConfig
 	topics []string // interactive, batch
 
-	held      map[int32]*heldCommands // of the partitions assigned
-	offered   []acceptedCommand       // whose acceptance is in the transaction under way
-	unknown   []acceptedCommand       // whose acceptance may have been committed
-	lastBatch map[int32]time.Time     // when a batch command of the partition was accepted here
+	held      map[int32]*heldCommands   // of the partitions assigned
+	refused   map[TopicPartition]Record // commands that Admit has said no to, by what they are the first of
+	offered   []acceptedCommand         // whose acceptance is in the transaction under way
+	unknown   []acceptedCommand         // whose acceptance may have been committed
+	lastBatch map[int32]time.Time       // when a batch command of the partition was accepted here
 
 	mu       sync.Mutex
 	busy     map[int32]string // what runs here by partition, assigned or not
 	ending   map[int32]bool   // of the busy ones those whose report goes with the next transaction
 	ended    map[int32]string // what ran here last
 	settling map[int32]*settling
+	paused   bool
+	asked    map[TopicPartition]bool // of the refused ones those to ask about no more until Recheck
 
 	running    sync.WaitGroup
 	ctx        context.Context // of the commands
@@ -100,8 +117,9 @@ func (s *Lanes) newLane(cfg LaneConfig) (*lane, error) {
 		return nil, fmt.Errorf("cannot make lane %q: lanes are %v", cfg.Lane, events.Lanes())
 	}
 	n := &lane{
-		all: s, cfg: cfg, topics: laneTopics(cfg.Lane),
-		lastBatch: make(map[int32]time.Time), busy: make(map[int32]string), ending: make(map[int32]bool), ended: make(map[int32]string), settling: make(map[int32]*settling),
+		all: s, cfg: cfg, paused: cfg.Paused, topics: laneTopics(cfg.Lane),
+		lastBatch: make(map[int32]time.Time), refused: make(map[TopicPartition]Record), asked: make(map[TopicPartition]bool),
+		busy: make(map[int32]string), ending: make(map[int32]bool), ended: make(map[int32]string), settling: make(map[int32]*settling),
 	}
 	n.ctx, n.cancelRuns = context.WithCancel(context.Background())
 	return n, nil
@@ -126,6 +144,7 @@ func (n *lane) reassign(assigned map[int32]*committed, ranges map[TopicPartition
 		n.throttle(p, h)
 	}
 	n.held = make(map[int32]*heldCommands)
+	n.withdrawAll()
 	if assigned == nil {
 		return
 	}
@@ -139,6 +158,8 @@ func (n *lane) reassign(assigned map[int32]*committed, ranges map[TopicPartition
 		c := assigned[a.cmd.Partition]
 		if c != nil && c.offsets[a.cmd.At()] == a.cmd.Offset+1 && c.by == n.all.log.cfg.Instance && c.meta == a.attempt {
 			n.start(a, nil)
+		} else {
+			n.withdraw(a.cmd)
 		}
 	}
 	n.unknown = nil
@@ -152,6 +173,7 @@ func (n *lane) offer(b *acceptances) error {
 		switch {
 		case errors.Is(err, ErrUndecodable):
 			a = Acceptance{Record: n.all.log.deadLetter(cmd, err)}
+			n.withdraw(cmd)
 		case err != nil:
 			return fmt.Errorf("cannot accept the command at %s offset %d: %w", cmd.At(), cmd.Offset, err)
 		default:

@@ -51,19 +51,18 @@ type choice struct {
 	topic, rank int
 }
 
-// choose ranks the commands that may be accepted now, one of each idle partition,
-// and returns the first of them, as slots are free. A batch command is due when no
-// interactive one of its partition waits, held or not polled yet; one that has lost
-// its patience goes before all others.
-func (n *lane) choose() []choice {
+// choose ranks the commands that may be accepted now, one of each idle partition, and
+// says how many slots are free for them; none where there is no slot. A batch command
+// is due when no interactive one of its partition waits, held or not polled yet; one
+// that has lost its patience goes before all others.
+func (n *lane) choose() (out []choice, free int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	free := n.cfg.Slots - len(n.busy) + len(n.ending)
-	if free <= 0 {
-		return nil
+	free = n.cfg.Slots - len(n.busy) + len(n.ending) + n.soon()
+	if free <= 0 || n.paused {
+		return nil, 0
 	}
 	now := time.Now()
-	var out []choice
 	for p, h := range n.held { // in random order, so that no partition is preferred
 		if _, busy := n.busy[p]; busy && !n.ending[p] || !n.settling[p].over() {
 			continue
@@ -77,8 +76,31 @@ func (n *lane) choose() []choice {
 			out = append(out, choice{p, laneBatch, 2})
 		}
 	}
+	out = slices.DeleteFunc(out, func(c choice) bool { return n.asked[TopicPartition{n.topics[c.topic], c.partition}] })
 	slices.SortStableFunc(out, func(a, b choice) int { return cmp.Compare(a.rank, b.rank) })
-	return out[:min(free, len(out))]
+	return out, free
+}
+
+// soon counts the attempts that are about to end. The caller holds mu.
+func (n *lane) soon() (count int) {
+	if n.cfg.Soon == nil {
+		return 0
+	}
+	for p, attempt := range n.busy {
+		if !n.ending[p] && n.cfg.Soon(attempt) {
+			count++
+		}
+	}
+	return count
+}
+
+// Wake has the lanes look again whether something can be accepted.
+func (s *Lanes) Wake() { s.waker.wake() }
+
+// able says whether there is something to accept.
+func (n *lane) able() bool {
+	out, _ := n.choose()
+	return len(out) > 0
 }
 
 // batchSince is when the patience of the partition's next batch command began: when
@@ -96,12 +118,15 @@ func (n *lane) batchSince(p int32, h *heldCommands) time.Time {
 
 // take removes the chosen commands from what is held.
 func (n *lane) take() []Record {
-	chosen := n.choose()
-	cmds := make([]Record, len(chosen))
-	for i, c := range chosen {
+	chosen, free := n.choose()
+	cmds := make([]Record, 0, len(chosen))
+	for _, c := range chosen {
 		h := n.held[c.partition]
 		q := &h.topics[c.topic]
-		cmds[i], q.queue = q.queue[0], q.queue[1:]
+		if len(cmds) == free || !n.admit(q.queue[0]) {
+			continue
+		}
+		cmds, q.queue = append(cmds, q.queue[0]), q.queue[1:]
 		if c.topic == laneBatch {
 			n.lastBatch[c.partition] = time.Now()
 		}

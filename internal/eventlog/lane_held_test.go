@@ -36,14 +36,14 @@ func TestLaneChooses(t *testing.T) {
 		"an attempt elsewhere, and another's here": {held(cmd(0), nil, 9, 9), true, &settling{done: true}, time.Time{}, -1},
 	} {
 		l := &lane{
-			cfg: LaneConfig{Slots: 2, BatchPatience: patience}, held: map[int32]*heldCommands{0: c.held},
+			cfg: LaneConfig{Slots: 2, BatchPatience: patience}, topics: laneTopics("tts"), held: map[int32]*heldCommands{0: c.held},
 			busy: map[int32]string{}, settling: map[int32]*settling{0: c.settling}, lastBatch: map[int32]time.Time{0: c.last},
 		}
 		if c.busy {
 			l.busy[0] = "x"
 		}
 		got := -1
-		if chosen := l.choose(); len(chosen) > 0 {
+		if chosen, _ := l.choose(); len(chosen) > 0 {
 			got = chosen[0].topic
 		}
 		if got != c.want {
@@ -57,7 +57,7 @@ func TestLaneChoosesByRankAcrossPartitions(t *testing.T) {
 	t.Parallel()
 	old, young := []Record{{Time: time.Now().Add(-time.Hour)}}, []Record{{Time: time.Now()}}
 	l := &lane{
-		cfg: LaneConfig{BatchPatience: time.Minute}, busy: map[int32]string{7: "x"},
+		cfg: LaneConfig{BatchPatience: time.Minute}, topics: laneTopics("tts"), busy: map[int32]string{7: "x"},
 		held: map[int32]*heldCommands{0: {}, 1: {}, 2: {}, 7: {}},
 	}
 	l.held[0].topics[laneBatch] = heldTopic{queue: young, seen: time.Now()}
@@ -66,7 +66,8 @@ func TestLaneChoosesByRankAcrossPartitions(t *testing.T) {
 	l.held[7].topics[laneInteractive].queue = young
 	for slots, want := range map[int][]int32{0: nil, 1: nil, 2: {2}, 3: {2, 1}, 4: {2, 1, 0}, 9: {2, 1, 0}} {
 		l.cfg.Slots = slots
-		got := l.choose()
+		all, free := l.choose()
+		got := all[:min(free, len(all))]
 		if len(got) != len(want) {
 			t.Errorf("%d slots: chose %v, want partitions %v", slots, got, want)
 			continue

@@ -100,6 +100,12 @@ func (s *Lanes) Run(ctx context.Context) error {
 	cancel()
 	s.drain()
 	s.settlers.Wait()
+	for _, n := range s.hosted() {
+		n.withdrawAll()
+		for _, a := range n.unknown {
+			n.withdraw(a.cmd)
+		}
+	}
 	return err
 }
 
@@ -155,7 +161,7 @@ func (s *Lanes) due() bool {
 	s.mu.Lock()
 	reported := len(s.reports) > 0
 	s.mu.Unlock()
-	return reported || slices.ContainsFunc(s.hosted(), func(n *lane) bool { return len(n.choose()) > 0 })
+	return reported || slices.ContainsFunc(s.hosted(), (*lane).able)
 }
 
 // begin joins the group for all lanes there are.

@@ -52,6 +52,7 @@ func topicSpecs(cfg Config) map[string]topicSpec {
 		{topic: events.TopicTaskProgress, partitions: p, retention: time.Hour},
 		{topic: events.TopicTaskControl, partitions: 1, retention: day},
 		{topic: events.TopicWorkers, partitions: 1, compacted: true},
+		{topic: events.TopicSettings, partitions: 1, compacted: true},
 		{topic: events.TopicDeadLetters, partitions: p, retention: forever},
 		{topic: events.TopicWebhookCommands, partitions: p, retention: 30 * day},
 		// A job may be scheduled 30 days ahead and live for 30 more; then come its deliveries.

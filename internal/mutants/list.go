@@ -15,6 +15,10 @@ var (
 	rows    = checker{pkg: "projections", run: "Fold|Duplicates|Life|Stage"}
 	tables  = checker{pkg: "projections", run: "Readers|RebuildThatCompares|RebuildUnderLoad"}
 	workers = checker{pkg: "gpu-consumers", run: "Stop|Settle|Reuse|Shared|Offered|Lease|Choice"}
+	crowds  = checker{pkg: "gpu-consumers", run: "LanesAndTheCard", env: "LANE_LOADS=4"}
+	card    = checker{pkg: "internal/vram", run: "."}
+	places  = checker{pkg: "internal/placement", run: "."}
+	pausing = checker{pkg: "gpu-consumers", run: "PausedLane"}
 	keyed   = checker{pkg: "api", run: "TestAKeyIsOneRequestInEveryProcess|TestRefusalsOfTheJobHandler"}
 )
 
@@ -103,6 +107,29 @@ func mutants() []mutant {
 			"ok && slices.Equal(", "ok || slices.Equal(", onKafka},
 		{"dead-peers-stay", "the open transaction of a dead peer blocks the others", "internal/eventlog/group.go",
 			"		if alive[id] {\n			continue\n		}", "		if id != \"\" {\n			continue\n		}", log},
+		// Scheduling: slots, the card's budget, patience, affinity.
+		{"lane-overfull", "a lane runs more attempts of a partition at once than one", "internal/eventlog/lane_held.go",
+			"		if _, busy := n.busy[p]; busy && !n.ending[p] || !n.settling[p].over() {", "		if !n.settling[p].over() {", crowds},
+		{"slots-overrun", "an attempt that was accepted ahead begins before a slot is free", "gpu-consumers/turns.go",
+			"make(chan struct{}, t.roster.slots[lane])", "make(chan struct{}, t.roster.slots[lane]+1)", crowds},
+		{"card-overfull", "commands are accepted whatever the card has room for", "gpu-consumers/memory.go",
+			"		m.waits[c.ID] = true\n	}\n	return ok", "		m.waits[c.ID] = true\n	}\n	return true", crowds},
+		{"neighbours-uncounted", "a process does not count what others have of the card", "internal/vram/card.go",
+			"append([]*share{&c.own}, others...)", "append([]*share{&c.own}, others[:0]...)", card},
+		{"loaded-uncounted", "models that stay loaded are not counted", "internal/vram/rules.go",
+			"	for _, mib := range loaded {\n		total += mib", "	for _, mib := range loaded {\n		total += 0 * mib", card},
+		{"unloaded-at-work", "a model is unloaded while somebody works with it", "internal/vram/rules.go",
+			"			delete(last, c.Unit)", "			_ = c.Unit", card},
+		{"large-starves", "a large claim is overtaken for ever", "internal/vram/rules.go",
+			"			if present && blocks {", "			if present && blocks && !a.due(other) {", card},
+		{"batch-first", "batch work goes before interactive work", "internal/vram/rules.go",
+			" || !a.due(w) && w.Batch && !other.Batch", "", card},
+		{"affinity-ignored", "the model in memory does not matter", "internal/placement/placement.go",
+			"	if warm >= 0 {", "	if warm >= n {", places},
+		{"affinity-unbounded", "who has the model is preferred however long its queue is", "internal/placement/placement.go",
+			" && ahead[at] <= ahead[best]+Affinity", "", places},
+		{"pause-forgotten", "a worker that starts does not know which lanes are paused", "gpu-consumers/pause.go",
+			"		opened[i].Paused = p.paused[opened[i].Lane]", "		opened[i].Paused = false", pausing},
 		// Workers, tables, edge.
 		{"stop-unheard", "a worker runs on when it is told to stop", "gpu-consumers/stop.go",
 			"		cancel(errStopped)\n		return true", "		return true", workers},

@@ -52,6 +52,8 @@ func Conformance(t *testing.T, reach func(t *testing.T) eventlog.Config) {
 		{"LaneOutlivesRebalance", laneOutlivesRebalance},
 		{"LaneSettlesUnknownOutcomes", laneSettlesUnknownOutcomes},
 		{"LaneTakesInteractiveFirst", laneTakesInteractiveFirst},
+		{"LaneHoldsBackWhatIsRefused", laneHoldsBackWhatIsRefused},
+		{"LanePauses", lanePauses},
 		{"LaneLetsPatientBatchThrough", laneLetsPatientBatchThrough},
 		{"LaneWaitsForOthersAttempts", laneWaitsForOthersAttempts},
 		{"LaneWaitsForItsPredecessors", laneWaitsForItsPredecessors},

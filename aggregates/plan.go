@@ -9,6 +9,7 @@
 //  5. Training without samples and upscaling by 1 are planned as skipped, with a reason.
 //  6. Every task that will run is announced by some worker.
 //  7. The graph is a DAG with one entry, and its weights add up to 1.
+//  8. With several takes, every stage that a seed decides is there once for each.
 //
 // A refusal gives all reasons at once.
 
@@ -84,6 +85,7 @@ func Plan(in PlanInput) (events.Graph, []events.Reason) {
 	if len(reasons) == 0 {
 		g.Nodes = buildNodes(pipe, opts, given, in.JobID)
 		g.Edges = buildEdges(pipe)
+		addTakes(&g, takesOf(opts))
 		scaleWeights(g.Nodes)
 		reasons = append(reasons, CheckGraph(g, given)...)
 		reasons = append(reasons, checkCapabilities(g, in)...)
@@ -277,7 +279,7 @@ func nodeParams(t TaskSpec, opts map[string]any, jobID string) map[string]any {
 			params[p.Name] = v
 		case p.Default != nil:
 			params[p.Name] = p.Default
-		case p.Name == "seed":
+		case p.Name == seed.Name:
 			params[p.Name] = seedOf(jobID)
 		}
 	}
@@ -302,6 +304,8 @@ func skipReason(n PipelineNode, params map[string]any, given map[string]bool) st
 		return "no voice sample was given; the built-in voice speaks"
 	case n.Task == TaskUpscale && params["factor"] == 1.0:
 		return "factor 1 leaves the picture as it is"
+	case n.Task == TaskUpscale && params["draft"] == true:
+		return "a draft is not enlarged"
 	}
 	return ""
 }

@@ -38,6 +38,7 @@ type jobRequest struct {
 	Images          []string       `json:"images"`
 	Voice           []string       `json:"voice"`
 	VoiceTranscript *string        `json:"voice_transcript"`
+	Music           string         `json:"music"`
 	ProfileID       string         `json:"profile_id"`
 	ProfileName     *string        `json:"profile_name"`
 	Options         map[string]any `json:"options"`

@@ -38,6 +38,7 @@ type jobView struct {
 
 	Request      *requestView        `json:"request,omitempty"`       // whole
 	Graph        *graphView          `json:"graph,omitempty"`         // whole
+	Draft        bool                `json:"draft,omitempty"`         // whole: made small and fast, to see what it will be
 	Outputs      map[string][]string `json:"outputs,omitempty"`       // whole: artifact ids by the output's name
 	Artifacts    []artifactView      `json:"artifacts,omitempty"`     // whole
 	RecentEvents []*eventView        `json:"recent_events,omitempty"` // whole: the last ones, oldest first
@@ -106,6 +107,7 @@ type requestView struct {
 	Portrait        bool           `json:"portrait"` // whether one was given
 	Images          int            `json:"images"`   // how many
 	Voice           int            `json:"voice"`
+	Music           bool           `json:"music"` // whether one was given
 	Consent         bool           `json:"consent"`
 	Approval        bool           `json:"approval"` // whether somebody has to approve the script
 }
@@ -232,7 +234,7 @@ func viewRequest(o *opener, r *events.Request) *requestView {
 	v := &requestView{
 		Prompt: o.text(r.Inputs["prompt"].Text), Script: o.text(r.Inputs["script"].Text), VoiceTranscript: o.text(r.Inputs["voice_transcript"].Text),
 		Options: r.Options, Portrait: r.Inputs["portrait"].Present(), Images: len(r.Inputs["images"].Artifacts),
-		Voice: len(r.Inputs["voice"].Artifacts), Consent: r.Consent != nil, Approval: r.Approval, EditedScript: o.text(valueOf(r.Edit).Text),
+		Voice: len(r.Inputs["voice"].Artifacts), Music: r.Inputs["music"].Present(), Consent: r.Consent != nil, Approval: r.Approval, EditedScript: o.text(valueOf(r.Edit).Text),
 	}
 	if v.Options == nil {
 		v.Options = map[string]any{}
@@ -260,6 +262,7 @@ func viewPlan(id string, at time.Time, g events.Graph, r *events.Request) jobVie
 	v := jobView{
 		ID: id, Status: aggregates.JobQueued, Pipeline: g.Workflow, Variant: g.Variant, Mode: g.Mode, Tenant: tenant, ParentJobID: opt(r.ParentJobID),
 		Priority: cmp.Or(r.Priority, events.PriorityInteractive), CreatedAt: at, Stages: make([]stageView, len(g.Nodes)), Content: contentAvailable, Graph: viewGraph(&g),
+		Draft: aggregates.IsDraft(&g),
 	}
 	if r.NotBeforeMS != 0 {
 		v.Status, v.NotBefore = aggregates.JobScheduled, optTime(time.UnixMilli(r.NotBeforeMS).UTC())

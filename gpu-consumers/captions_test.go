@@ -13,7 +13,7 @@ import (
 func TestCaptionsEndAtSentencesAndSilence(t *testing.T) {
 	t.Parallel()
 	words := []timedWord{{"Hello", 0.1, 0.4}, {"there.", 0.4, 0.7}, {"We", 1, 1.2}, {"wait", 1.2, 1.5}, {"and", 2.5, 2.7}, {"go", 2.7, 2.9}}
-	got := captionsOf(words, 3)
+	got := captionsOf(words, 3, captionLine)
 	want := "Hello there.@0.1-1.0|We wait@1.0-1.9|and go@2.5-3.0"
 	var parts []string
 	for _, c := range got {
@@ -30,7 +30,7 @@ func trimZero(seconds float64) string { // 1.0 for 00:00:01.000
 
 func TestCaptionFiles(t *testing.T) {
 	t.Parallel()
-	captions := captionsOf([]timedWord{{`<font>{\an8}A&B`, 3599.5, 3601.25}, {"-->", 3601.3, 3602}}, 3700)
+	captions := captionsOf([]timedWord{{`<font>{\an8}A&B`, 3599.5, 3601.25}, {"-->", 3601.3, 3602}}, 3700, captionLine)
 	text := "‹font›(/an8)A&B --›"
 	if got, want := srt(captions), "1\n00:59:59,500 --> 01:00:02,000\n"+text+"\n\n"; got != want {
 		t.Errorf("SRT\n got %q\nwant %q", got, want)
@@ -48,7 +48,7 @@ func TestCaptionsOfAnyTextKeepTheLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringOf(rapid.RuneFrom([]rune("ab é.!?,<{\\\n漢"))).Draw(t, "text")
 		duration := rapid.Float64Range(1, 60).Draw(t, "seconds")
-		captions := captionsOf(spreadWords(text, 0.1, duration-0.2), duration)
+		captions := captionsOf(spreadWords(text, 0.1, duration-0.2), duration, captionLine)
 		at, shown := 0.0, 0
 		for _, c := range captions {
 			if c.start < at-1e-9 || c.end <= c.start || c.end > duration+0.06 {

@@ -8,27 +8,35 @@ import (
 	"math"
 )
 
-// followSize is the box of the look at a frame, over the box of the points before.
-const followSize = 1.1
+// followSizes are the boxes of the looks at a frame, over the box of the points before.
+var followSizes = [...]float64{1.05, 1.2}
 
 // Follow locates the landmarks of a face that stood at before a moment ago. It looks
-// twice, once at the mirrored picture: a quarter of the work of Landmarks, and less
+// twice, and twice at the mirrored picture: half of the work of Landmarks, and nearly as
 // steady. It fails with ErrNoFace when the points do not form a face.
 func (m *FaceModel) Follow(img image.Image, before Landmarks) (Landmarks, error) {
 	tight := boxAround(before.Points[:]...)
-	c, side := tight.Center(), math.Max(tight.W, tight.H)*followSize
+	c, side := tight.Center(), math.Max(tight.W, tight.H)
 	if !(side >= 8) {
 		return Landmarks{}, ErrNoFace
 	}
 	src := toRGBA(img)
-	box := Box{c.X - side/2, c.Y - side/2, side, side}
-	straight := m.landmarksIn(src, box)
-	axis := float64(src.Rect.Min.X + src.Rect.Max.X)
-	box.X = axis - box.X - box.W
+	mirrored, axis := mirror(src), float64(src.Rect.Min.X+src.Rect.Max.X)
 	var out Landmarks
-	for i, p := range m.landmarksIn(mirror(src), box) {
-		i = mirrorIndex(i)
-		out.Points[i] = Point{(straight[i].X + axis - p.X) / 2, (straight[i].Y + p.Y) / 2}
+	for _, size := range followSizes {
+		side := side * size
+		box := Box{c.X - side/2, c.Y - side/2, side, side}
+		const share = 1 / float64(2*len(followSizes))
+		for i, p := range m.landmarksIn(src, box) {
+			out.Points[i].X += share * p.X
+			out.Points[i].Y += share * p.Y
+		}
+		box.X = axis - box.X - box.W
+		for i, p := range m.landmarksIn(mirrored, box) {
+			i = mirrorIndex(i)
+			out.Points[i].X += share * (axis - p.X)
+			out.Points[i].Y += share * p.Y
+		}
 	}
 	if !out.plausible() {
 		return Landmarks{}, ErrNoFace

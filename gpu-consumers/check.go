@@ -62,7 +62,7 @@ func (k *checker) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	reasons := judgeStreams(info, spoken.Seconds, smallest)
 	var notes []string
 	if info.Video != nil && info.Audio != nil {
-		more, err := k.watch(ctx, a.Dir, video.Path, info)
+		more, err := k.watch(ctx, a, video.Path, info)
 		if err != nil {
 			return nil, err
 		}
@@ -115,14 +115,17 @@ func judgeStreams(info *mediaInfo, speech float64, smallest int) (reasons []even
 	return reasons
 }
 
+// stillAllowed says whether a video of the picture itself was allowed: it need not move.
+func stillAllowed(a *Attempt) bool { return a.text("no_face", "fail") == "still" }
+
 // watch looks at the whole picture, small, and listens to the whole sound.
-func (k *checker) watch(ctx context.Context, dir, path string, info *mediaInfo) (reasons []events.Reason, err error) {
+func (k *checker) watch(ctx context.Context, a *Attempt, path string, info *mediaInfo) (reasons []events.Reason, err error) {
 	const (
 		luma, volume, loud = "lavfi.signalstats.YAVG", "lavfi.astats.Overall.RMS_level", "lavfi.r128.I"
 		stands, moves      = "lavfi.freezedetect.freeze_start", "lavfi.freezedetect.freeze_end"
 	)
 	still := min(checkStill, info.Video.Seconds/2)
-	values, err := k.media.measure(ctx, dir, path,
+	values, err := k.media.measure(ctx, a.Dir, path,
 		"-map", "0:v:0", "-vf", fmt.Sprintf("scale=320:-2,freezedetect=noise=-60dB:duration=%.3f,metadata=mode=print:file=-,fps=2,signalstats,metadata=mode=print:key=%s:file=-", still, luma),
 		"-map", "0:a:0", "-af", "astats=metadata=1:measure_perchannel=none:measure_overall=RMS_level,ametadata=mode=print:key="+volume+":file=-,"+
 			"ebur128=metadata=1,ametadata=mode=print:key="+loud+":file=-")
@@ -139,7 +142,7 @@ func (k *checker) watch(ctx context.Context, dir, path string, info *mediaInfo) 
 	if frames := values[luma]; len(frames) == 0 || slices.Max(frames) < checkBlack {
 		add("black", "the picture is black throughout")
 	}
-	if starts, ends := values[stands], values[moves]; len(starts) > 0 {
+	if starts, ends := values[stands], values[moves]; len(starts) > 0 && !stillAllowed(a) {
 		end := info.Video.Seconds
 		if len(ends) > 0 {
 			end = ends[0]

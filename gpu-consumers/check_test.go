@@ -48,7 +48,7 @@ func TestCheckFindsEveryFaultOfTheFile(t *testing.T) {
 		codes []string
 	}{
 		"good":        {slices.Concat(picture, sound, coded), nil},
-		"black":       {slices.Concat([]string{"-f", "lavfi", "-i", "color=black:size=512x512:rate=10"}, sound, coded), []string{"black", "frozen"}},
+		"black":       {slices.Concat([]string{"-f", "lavfi", "-i", "color=black:size=512x512:rate=10"}, sound, coded), []string{"black"}},
 		"silent":      {slices.Concat(picture, []string{"-f", "lavfi", "-i", "anullsrc"}, coded), []string{"silent"}},
 		"quiet":       {slices.Concat(picture, []string{"-f", "lavfi", "-i", "sine,volume=-9dB"}, coded), []string{"loudness"}},
 		"loud":        {slices.Concat(picture, []string{"-f", "lavfi", "-i", "sine,volume=14dB"}, coded), []string{"loudness"}},
@@ -57,8 +57,6 @@ func TestCheckFindsEveryFaultOfTheFile(t *testing.T) {
 		"no sound":    {slices.Concat(picture, coded), []string{"no_sound"}},
 		"no picture":  {slices.Concat(sound, coded), []string{"no_picture"}},
 		"other codec": {slices.Concat(picture, sound, []string{"-t", "2", "-c:v", "mpeg4", "-c:a", "mp3"}), []string{"video_codec", "audio_codec"}},
-		"frozen": {slices.Concat([]string{"-f", "lavfi", "-i", "testsrc=size=512x512:rate=10:duration=0.5,tpad=stop_mode=clone:stop_duration=3"}, sound, coded),
-			[]string{"frozen"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,6 +95,8 @@ func TestCheckLooksAtTheMouth(t *testing.T) {
 	}{
 		"speaks":     {said.Files["talking"][0].Path, nil},
 		"only moves": {moving.Files["clip"][0].Path, []string{"mouth_still"}},
+		// As after an engine that made too little: the last picture stands in for the rest.
+		"freezes": {makeMedia(t, "short.mp4", append([]string{"-i", said.Files["talking"][0].Path, "-an", "-t", "1.2"}, h264Args("18")...)...), []string{"frozen"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

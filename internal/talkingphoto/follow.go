@@ -56,12 +56,6 @@ func (l Landmarks) MouthGap() float64 {
 	return gap / 3 / l.eyeDistance()
 }
 
-// JawDrop is how far the chin stands under the nose, over the distance of the eyes.
-func (l Landmarks) JawDrop() float64 {
-	down := l.toLocal()
-	return (down(l.Points[8]).Y - down(l.Points[33]).Y) / l.eyeDistance()
-}
-
 // EyesOpen is how far the lids stand apart, over the width of the eye; the mean of both.
 func (l Landmarks) EyesOpen() float64 {
 	p := &l.Points

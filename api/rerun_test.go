@@ -140,8 +140,8 @@ func TestARerunOfATalkingHeadDrawsAnotherSeed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{manual: true})
 	parent := w.ended(`{"variant":"sadtalker","script":"` + canaryScript + `","portrait":"` + w.portrait() + `","music":"` + w.uploaded(wavFile(2)) + `","options":{"takes":2,"draft":true}}`)
-	if !parent.Draft || !parent.Request.Music || len(parent.Outputs["video_2"]) != 1 || len(parent.Outputs["video"]) != 1 {
-		t.Errorf("draft %v, music %v, outputs %v", parent.Draft, parent.Request.Music, parent.Outputs)
+	if !parent.Draft || !parent.Request.Music {
+		t.Errorf("draft %v, music %v", parent.Draft, parent.Request.Music)
 	}
 	seeds := func(job string) (one, two float64) {
 		for _, n := range w.decider.state(job).Graph.Nodes {

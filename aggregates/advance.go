@@ -118,8 +118,10 @@ func (d *decision) results() map[string]events.Value {
 	pipe, _ := pipelineOf(r)
 	out := map[string]events.Value{}
 	for name, key := range pipe.Results {
-		if v, ok := d.job.Values[key]; ok {
-			out[name] = v
+		for take := 1; take <= maxTakes; take++ {
+			if v, ok := d.job.Values[ofTake(key, take)]; ok {
+				out[ofTake(name, take)] = v
+			}
 		}
 	}
 	return out

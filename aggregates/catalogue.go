@@ -103,7 +103,15 @@ var (
 	aspect     = Param{Name: "aspect", Kind: "string", Enum: []string{"1:1", "16:9", "9:16"}, Default: "1:1", Doc: "shape of the picture, width to height"}
 	fps        = Param{Name: "fps", Kind: "integer", Min: 10, Max: 60, Default: 25.0, Doc: "frames per second"}
 	language   = Param{Name: "language", Kind: "string", Enum: []string{"en"}, Default: "en", Doc: "language of script and voice"}
+	fit        = Param{Name: "fit", Kind: "string", Enum: []string{"cover", "contain", "blur"}, Default: "cover",
+		Doc: "how a picture of another shape fills the frame: cut around the face, whole between black bars, or whole over a blurred copy of itself"}
+	draft = Param{Name: "draft", Kind: "boolean", Default: false, Doc: "small and fast, to see what it will be: 360 pixels, at most 15 frames per second, not enlarged, labelled as a draft"}
+	seed  = Param{Name: "seed", Kind: "integer", Min: 0, Max: maxSeed, Doc: "the same seed gives the same picture; without one it follows from the job"}
+	face  = Param{Name: "no_face", Kind: "string", Enum: []string{"fail", "still"}, Default: "fail", Doc: "what to do when no face is found: fail, or a video of the picture itself"}
 )
+
+// maxSeed is the largest seed, which every engine can take.
+const maxSeed = 1<<31 - 1
 
 var tasks = []TaskSpec{
 	{Name: TaskScript, Plane: events.PlaneControl, Lane: events.LaneScript, Weight: 5, Timeout: 20 * minute, Params: []Param{
@@ -129,8 +137,7 @@ var tasks = []TaskSpec{
 	}},
 	{Name: TaskRender, Share: true, Plane: events.PlaneGPU, Lane: events.LaneRender, Weight: 25, Timeout: 30 * minute, Params: []Param{
 		{Name: "duration_seconds", Kind: "integer", Min: 1, Max: 60, Default: 8.0, Doc: "length of the scene clip, in seconds"},
-		resolution, aspect, fps,
-		{Name: "seed", Kind: "integer", Min: 0, Max: 1<<31 - 1, Doc: "the same seed gives the same picture; without one it follows from the job"},
+		resolution, aspect, fps, fit, draft, seed,
 	}},
 	{Name: TaskSpeech, Share: true, ByProfile: true, Plane: events.PlaneGPU, Lane: events.LaneTTS, Weight: 10, Timeout: 10 * minute, Params: []Param{
 		{Name: "speed", Kind: "number", Min: 0.5, Max: 2, Default: 1.0, Doc: "of speech; 1 is the voice's own"},
@@ -139,17 +146,22 @@ var tasks = []TaskSpec{
 		language,
 	}},
 	{Name: TaskLipsync, Share: true, Plane: events.PlaneGPU, Lane: events.LaneLipsync, Weight: 30, Timeout: 30 * minute, PerSecond: 2 * minute, Params: []Param{
-		{Name: "no_face", Kind: "string", Enum: []string{"fail", "still"}, Default: "fail", Doc: "what to do when no face is found: fail, or a video of the picture itself"},
-		resolution, aspect, fps,
+		face, resolution, aspect, fps, fit, draft, seed,
 	}},
 	{Name: TaskUpscale, Share: true, Plane: events.PlaneGPU, Lane: events.LaneUpscale, Weight: 10, Timeout: 30 * minute, Params: []Param{
 		{Name: "factor", Kind: "integer", Min: 1, Max: 4, Enum: []string{"1", "2", "4"}, Default: 1.0, Doc: "enlargement; 1 leaves the stage out"},
+		draft,
 	}},
 	{Name: TaskAssemble, Share: true, Plane: events.PlaneControl, Lane: events.LaneMedia, Weight: 8, Timeout: 20 * minute, Params: []Param{
 		{Name: "captions", Kind: "string", Enum: []string{"file", "burned"}, Default: "file", Doc: "captions beside the video, or burnt into it as well"},
+		{Name: "music_level", Kind: "number", Min: -40, Max: 0, Default: -12.0, Doc: "loudness of the music in the pauses, in LU against the speech; while somebody speaks it steps back by about 10 more"},
+		{Name: "label", Kind: "boolean", Default: false, Doc: "the words AI generated in a corner of the picture"},
+		aspect, fit, draft, seed,
 	}},
-	{Name: TaskCheck, Plane: events.PlaneControl, Lane: events.LaneMedia, Weight: 2, Timeout: 10 * minute},
-	{Name: TaskRegister, Plane: events.PlaneControl, Weight: 1},
+	{Name: TaskCheck, Plane: events.PlaneControl, Lane: events.LaneMedia, Weight: 2, Timeout: 10 * minute, Params: []Param{face, draft}},
+	{Name: TaskRegister, Plane: events.PlaneControl, Weight: 1, Params: []Param{
+		{Name: optionTakes, Kind: "integer", Min: 1, Max: maxTakes, Default: 1.0, Doc: "how many variants of the picture are made, each with a seed of its own"},
+	}},
 	noopTask(events.LaneScript), noopTask(events.LaneTTS), noopTask(events.LaneRender), noopTask(events.LaneLipsync),
 }
 
@@ -206,7 +218,7 @@ var (
 		In: map[string]string{"portrait": "portrait", "speech": "speech", "timing": "timing?", "scene": "scene?"}, Out: map[string]string{"talking": "talking"}}
 	closing = []PipelineNode{
 		{ID: "upscale", Task: TaskUpscale, In: map[string]string{"video": "talking"}, Out: map[string]string{"video": "upscaled"}, Pass: map[string]string{"video": "talking"}},
-		{ID: "assemble", Task: TaskAssemble, In: map[string]string{"video": "upscaled", "speech": "speech", "timing": "timing?", "narration": "narration"},
+		{ID: "assemble", Task: TaskAssemble, In: map[string]string{"video": "upscaled", "speech": "speech", "timing": "timing?", "narration": "narration", "music": "music?"},
 			Out: map[string]string{"video": "video", "thumbnail": "thumbnail", "captions_srt": "captions_srt", "captions_vtt": "captions_vtt"}},
 		{ID: "check", Task: TaskCheck, In: map[string]string{"video": "video", "speech": "speech"}},
 		{ID: "register", Task: TaskRegister, After: []string{"check"}, In: map[string]string{"video": "video"}},

@@ -5,6 +5,7 @@ package aggregates
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/myspinbot/myspinbot/events"
@@ -238,7 +239,7 @@ func (d *decision) succeeded(t events.TaskSucceeded) {
 	i, _ := d.job.Node(d.cause.Stage)
 	node := d.job.Graph.Nodes[i]
 	if v := t.Verdict; v != nil && !v.Allowed && node.Task != TaskSafety {
-		d.failed(failure{class: events.ClassEngineRejected, message: "the finished video did not pass its check: " + firstDetail(v.Reasons), hint: "look at the stage's reasons in the job's events"})
+		d.failed(failure{class: events.ClassEngineRejected, message: "the finished video did not pass its check: " + details(v.Reasons), hint: "run the job again from the stage that made the fault, with another seed or other options"})
 		return
 	}
 	if d.job.Request.Engines == events.EnginesReal && !events.IsReal(t.Fidelity) {
@@ -258,11 +259,16 @@ func (d *decision) succeeded(t events.TaskSucceeded) {
 	d.advance()
 }
 
-func firstDetail(rs []events.Reason) string {
+// details are all reasons in one line.
+func details(rs []events.Reason) string {
 	if len(rs) == 0 {
 		return "no reason was given"
 	}
-	return rs[0].Detail
+	all := make([]string, len(rs))
+	for i, r := range rs {
+		all[i] = r.Detail
+	}
+	return strings.Join(all, "; ")
 }
 
 // register makes every artifact of a result known.

@@ -11,6 +11,7 @@
 //     allows and that works with the inputs that there are.
 //  7. Every task that will run fits the memory of some worker's card.
 //  8. The graph is a DAG with one entry, and its weights add up to 1.
+//  9. With several takes, every stage that a seed decides is there once for each.
 //
 // A refusal gives all reasons at once.
 
@@ -81,6 +82,7 @@ func Plan(in PlanInput) (events.Graph, []events.Reason) {
 	if len(reasons) == 0 {
 		g.Nodes = buildNodes(pipe, opts, given, in.JobID)
 		g.Edges = buildEdges(pipe)
+		addTakes(&g, takesOf(opts))
 		scaleWeights(g.Nodes)
 		reasons = append(reasons, CheckGraph(g, given)...)
 		reasons = append(reasons, checkCapabilities(g, in, given)...)
@@ -304,7 +306,7 @@ func nodeParams(pipe Pipeline, n PipelineNode, t TaskSpec, opts map[string]any, 
 			params[p.Name] = v
 		case p.Default != nil:
 			params[p.Name] = p.Default
-		case p.Name == "seed":
+		case p.Name == seed.Name:
 			params[p.Name] = seedOf(jobID)
 		}
 	}
@@ -329,6 +331,8 @@ func skipReason(n PipelineNode, params map[string]any, given map[string]bool) st
 		return "no voice sample was given; the built-in voice speaks"
 	case n.Task == TaskUpscale && params["factor"] == 1.0:
 		return "factor 1 leaves the picture as it is"
+	case n.Task == TaskUpscale && params["draft"] == true:
+		return "a draft is not enlarged"
 	}
 	return ""
 }

@@ -207,7 +207,7 @@ func TestPlanRefuses(t *testing.T) {
 		"no profile id":            {aggregates.PlanInput{Request: func() events.Request { r := profileRequest(); r.ProfileID = ""; return r }()}, []string{"input_missing /profile_id"}},
 		"foreign profile":          {aggregates.PlanInput{Request: profileRequest()}, []string{"profile_unknown /profile_id"}},
 		"profile without portrait": {aggregates.PlanInput{Request: profileRequest(), Profile: &events.ProfileSnapshot{ID: "prof"}}, []string{"profile_incomplete /profile_id"}},
-		"an input nobody reads":    {aggregates.PlanInput{Request: change(func(r *events.Request) { r.Inputs["music"] = portrait })}, []string{"input_unused /music"}},
+		"an input nobody reads":    {aggregates.PlanInput{Request: change(func(r *events.Request) { r.Inputs["subtitles"] = portrait })}, []string{"input_unused /subtitles"}},
 		"too many images": {aggregates.PlanInput{Request: change(func(r *events.Request) { r.Inputs["images"] = events.Value{Artifacts: make([]events.Artifact, 61)} })},
 			[]string{"input_invalid /images"}},
 		"disabled capability": {aggregates.PlanInput{Request: trainRequest(), Engines: everyTask(aggregates.TaskLipsync),

@@ -47,7 +47,7 @@ var (
 		TaskLipsync: {in: map[string]port{"portrait": may(kindImage), "clip": may(kindVideo), "speech": must(kindAudio), "timing": may(kindTiming), "scene": may(kindText)},
 			out: map[string]port{"talking": must(kindVideo)}, oneOf: []string{"portrait", "clip"}},
 		TaskUpscale: {in: map[string]port{"video": must(kindVideo)}, out: map[string]port{"video": passing(kindVideo)}},
-		TaskAssemble: {in: map[string]port{"video": must(kindVideo), "speech": must(kindAudio), "timing": may(kindTiming), "narration": must(kindText)},
+		TaskAssemble: {in: map[string]port{"video": must(kindVideo), "speech": must(kindAudio), "timing": may(kindTiming), "narration": must(kindText), "music": may(kindAudio)},
 			out: map[string]port{"video": must(kindVideo), "thumbnail": must(kindImage), "captions_srt": must(kindCaption), "captions_vtt": must(kindCaption)}},
 		TaskCheck:    {in: map[string]port{"video": must(kindVideo), "speech": must(kindAudio)}},
 		TaskRegister: {in: map[string]port{"video": may(kindVideo)}},
@@ -56,6 +56,6 @@ var (
 	// an existing one, portrait and voice come from it.
 	requestPort = map[string]port{
 		"prompt": must(kindText), "script": must(kindText), "voice_transcript": must(kindText),
-		"portrait": must(kindImage), "images": must(kindImage), "voice": must(kindAudio),
+		"portrait": must(kindImage), "images": must(kindImage), "voice": must(kindAudio), "music": must(kindAudio),
 	}
 )

@@ -218,15 +218,18 @@ type Job struct {
 	Cancelling bool `json:"cancelling"`
 
 	// Content whether the texts could be opened
-	Content    string     `json:"content"`
-	CreatedAt  Time       `json:"created_at"`
+	Content   string `json:"content"`
+	CreatedAt Time   `json:"created_at"`
+
+	// Draft whether it was made small and fast; left out where it was not
+	Draft      bool       `json:"draft,omitempty"`
 	Error      *Failure   `json:"error"`
 	FinishedAt *MaybeTime `json:"finished_at"`
 	Graph      *Graph     `json:"graph,omitempty"`
 	Mode       string     `json:"mode"`
 	NotBefore  *MaybeTime `json:"not_before"`
 
-	// Outputs artifact ids by the output's name
+	// Outputs artifact ids by the output's name; those of further takes end in _2, _3 and _4
 	Outputs map[string][]ID `json:"outputs,omitempty"`
 
 	// ParentJobID of a retry or re-run
@@ -264,13 +267,14 @@ type JobRequest struct {
 	Images []ID `json:"images,omitempty"`
 
 	// Mode diagnostic goes through four lanes and makes nothing; its variant is noop, its options are work_ms and fail_attempts, and it runs where an operator has set such a worker up
-	Mode Mode `json:"mode,omitempty"`
+	Mode  Mode `json:"mode,omitempty"`
+	Music ID   `json:"music,omitempty"`
 
 	// NotBefore when the first stage may start, at most 30 days ahead; a time that has passed is at once
 	NotBefore string `json:"not_before,omitempty"`
 
-	// Options parameters of the pipeline's tasks; see /api/pipelines
-	Options map[string]any `json:"options,omitempty"`
+	// Options Which there are, with their ranges and defaults, is told by /api/pipelines, and held against it. These are those of the finished video.
+	Options Options `json:"options,omitempty"`
 
 	// Pipeline follows from the mode when left out
 	Pipeline string `json:"pipeline,omitempty"`
@@ -331,6 +335,12 @@ type Mode = string
 
 // Name defines model for Name.
 type Name = string
+
+// Option defines model for Option.
+type Option = any
+
+// Options Which there are, with their ranges and defaults, is told by /api/pipelines, and held against it. These are those of the finished video.
+type Options = map[string]any
 
 // PipelineNode defines model for Pipelines.items.nodes.
 type PipelineNode struct {
@@ -445,6 +455,7 @@ type RequestView struct {
 	// Engines real: results of fidelity full alone, nothing stands in for a configured engine; preview: built-in engines alone; auto: the configured engine when it is healthy, otherwise the built-in one. Left out: what the operator has set, mostly auto
 	Engines         string                 `json:"engines"`
 	Images          int                    `json:"images"`
+	Music           bool                   `json:"music"`
 	Options         map[string]interface{} `json:"options"`
 	Portrait        bool                   `json:"portrait"`
 	Prompt          *string                `json:"prompt"`
@@ -468,9 +479,9 @@ type RerunRequest struct {
 	// From the stage that runs again whatever there is to reuse, with all that come after it; it draws a new seed
 	From string `json:"from,omitempty"`
 
-	// Options parameters that change; the others are the parent's
-	Options map[string]any `json:"options,omitempty"`
-	Script  *Text          `json:"script,omitempty"`
+	// Options Which there are, with their ranges and defaults, is told by /api/pipelines, and held against it. These are those of the finished video.
+	Options Options `json:"options,omitempty"`
+	Script  *Text   `json:"script,omitempty"`
 }
 
 // Stage defines model for Stage.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/projections"
 )
 
@@ -65,6 +66,7 @@ func (w *views) viewWhole(ctx context.Context, p *projections.PastJob, beats map
 	o := w.opener(ctx)
 	v := w.viewJob(o, p.Job, p.Stages, beats)
 	v.Request, v.Graph, v.Outputs = viewRequest(o, p.Job.Request), viewGraph(p.Job.Graph), viewOutputs(p.Job.Outputs)
+	v.Draft = aggregates.IsDraft(p.Job.Graph)
 	v.Artifacts = make([]artifactView, len(p.Artifacts))
 	for i, a := range p.Artifacts {
 		v.Artifacts[i] = viewArtifact(a)

@@ -224,5 +224,8 @@ func (sub *submitting) uses() []use {
 	if b.Portrait != "" {
 		uses = append(uses, use{"portrait", uploadImage, "portrait", []string{b.Portrait}, false})
 	}
+	if b.Music != "" {
+		uses = append(uses, use{"music", uploadAudio, "music", []string{b.Music}, false})
+	}
 	return uses
 }

@@ -4,8 +4,9 @@
 //  1. Only a job that has ended, as the tables show it, can be a parent.
 //  2. The request is the parent's, with what the client changes. Mode, variant, inputs
 //     and profile stay: no second profile is made.
-//  3. Seeds that the parent drew stay, so that its results can be reused; a stage that
-//     is to run again draws a new one, for the old one would make the same again.
+//  3. The seed that the parent drew stays, so that its results can be reused. Where the
+//     first stage that draws by it is to run again, a new one is drawn, for the old one
+//     would make the same again.
 //  4. An approval that was granted holds as long as the words are the same. A changed
 //     script is approved anew where the parent asked for approval.
 
@@ -156,12 +157,15 @@ func (a *again) child(digest string) events.Request {
 	if options == nil {
 		options = map[string]any{}
 	}
-	for _, n := range a.parent.Graph.Nodes {
-		if seed, drawn := n.Params["seed"]; drawn && !anew[n.ID] {
-			options["seed"] = seed
-		} else if drawn {
+	for _, n := range a.parent.Graph.Nodes { // the first that draws a seed draws that of take 1, which decides all others
+		seed, drawn := n.Params["seed"]
+		if !drawn {
+			continue
+		}
+		if options["seed"] = seed; anew[n.ID] {
 			delete(options, "seed")
 		}
+		break
 	}
 	maps.Copy(options, plainNumbers(a.body.Options))
 	r.Options = options

@@ -135,6 +135,37 @@ func TestARerunComputesOnlyWhatDependsOnTheChange(t *testing.T) {
 	w.noCanary()
 }
 
+// The lips of a talking head are the first to draw a seed; with takes, that of take 1 decides all.
+func TestARerunOfATalkingHeadDrawsAnotherSeed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{manual: true})
+	parent := w.ended(`{"variant":"sadtalker","script":"` + canaryScript + `","portrait":"` + w.portrait() + `","music":"` + w.uploaded(wavFile(2)) + `","options":{"takes":2,"draft":true}}`)
+	if !parent.Draft || !parent.Request.Music {
+		t.Errorf("draft %v, music %v", parent.Draft, parent.Request.Music)
+	}
+	seeds := func(job string) (one, two float64) {
+		for _, n := range w.decider.state(job).Graph.Nodes {
+			switch n.ID {
+			case "lipsync":
+				one, _ = n.Params["seed"].(float64)
+			case "lipsync_2":
+				two, _ = n.Params["seed"].(float64)
+			}
+		}
+		return one, two
+	}
+	one, two := seeds(parent.ID)
+	if two != one+1 {
+		t.Errorf("seeds %v and %v", one, two)
+	}
+	for body, same := range map[string]bool{`{}`: true, `{"from":"lipsync"}`: false, `{"options":{"captions":"burned"}}`: true} {
+		got := w.goOn(parent.ID, "rerun", body)
+		if first, second := seeds(got.ID); (first == one) != same || second != first+1 {
+			t.Errorf("%s: seeds %v and %v after %v and %v", body, first, second, one, two)
+		}
+	}
+}
+
 func TestAnEditedScriptIsTheNextRunsWords(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{manual: true})

@@ -127,7 +127,7 @@ func viewRequest(o *opener, r *events.Request) *requestView {
 	v := &requestView{
 		Prompt: o.text(r.Inputs["prompt"].Text), Script: o.text(r.Inputs["script"].Text), VoiceTranscript: o.text(r.Inputs["voice_transcript"].Text),
 		Options: r.Options, Portrait: r.Inputs["portrait"].Present(), Images: len(r.Inputs["images"].Artifacts),
-		Voice: len(r.Inputs["voice"].Artifacts), Consent: r.Consent != nil, Approval: r.Approval, EditedScript: o.text(valueOf(r.Edit).Text),
+		Voice: len(r.Inputs["voice"].Artifacts), Music: r.Inputs["music"].Present(), Consent: r.Consent != nil, Approval: r.Approval, EditedScript: o.text(valueOf(r.Edit).Text),
 		Engines: cmp.Or(r.Engines, events.EnginesAuto),
 		Webhook: viewHook(o, r.Webhook),
 	}
@@ -157,6 +157,7 @@ func viewPlan(id string, at time.Time, g events.Graph, r *events.Request) jobVie
 	v := jobView{
 		ID: id, Status: aggregates.JobQueued, Pipeline: g.Workflow, Variant: g.Variant, Mode: g.Mode, Tenant: tenant, ParentJobID: opt(r.ParentJobID),
 		Priority: cmp.Or(r.Priority, events.PriorityInteractive), CreatedAt: at, Stages: make([]stageView, len(g.Nodes)), Content: contentAvailable, Graph: viewGraph(&g),
+		Draft: aggregates.IsDraft(&g),
 	}
 	if r.NotBeforeMS != 0 {
 		v.Status, v.NotBefore = aggregates.JobScheduled, optTime(time.UnixMilli(r.NotBeforeMS).UTC())

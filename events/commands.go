@@ -8,7 +8,7 @@ type Request struct {
 	Mode        string           `json:"mode"`
 	Variant     string           `json:"variant"`
 	Options     map[string]any   `json:"options,omitempty"` // numbers, booleans and enumerated strings only
-	Inputs      map[string]Value `json:"inputs,omitempty"`  // prompt, script, portrait, images, voice, voice_transcript
+	Inputs      map[string]Value `json:"inputs,omitempty"`  // prompt, script, portrait, images, voice, voice_transcript, music
 	ProfileID   string           `json:"profile_id,omitempty"`
 	ProfileName *Sealed          `json:"profile_name,omitempty"`
 	Consent     *Consent         `json:"consent,omitempty"`

@@ -29,7 +29,7 @@ func BuiltinEngines(cfg EngineConfig) []engine {
 	faces := &faceNetworks{folder: cfg.FaceWeights}
 	engines := []engine{
 		trainingSet{}, &voiceReference{media},
-		&kenBurns{media, faces}, &talkingPhoto{media, faces}, &lanczos{media}, &assembler{media}, &checker{media},
+		&kenBurns{media, faces}, &talkingPhoto{media, faces}, &lanczos{media}, &assembler{media, faces}, &checker{media, faces},
 	}
 	if !cfg.NoVoice {
 		engines = append(engines, cfg.builtinVoice(media))
@@ -109,6 +109,20 @@ func (a *Attempt) span(name string, lo, hi, def float64) (float64, error) {
 	return v, nil
 }
 
+// flag is a parameter that is true or false; a missing one is false.
+func (a *Attempt) flag(name string) bool {
+	set, _ := a.Params[name].(bool)
+	return set
+}
+
+// A draft is small and fast.
+const (
+	draftShort = 360 // pixels of the short side
+	draftFPS   = 15  // frames per second, at most
+)
+
+func (a *Attempt) draft() bool { return a.flag("draft") }
+
 // resolutions are the short sides in pixels by their names, the smallest first.
 var resolutions = []resolution{{"576p", 576}, {"720p", 720}, {"1080p", 1080}}
 
@@ -136,10 +150,13 @@ func (a *Attempt) frameSize() (w, h int, note string, err error) {
 		return 0, 0, "", &TaskError{Class: events.ClassInvalidInput, Message: "the resolution is unknown", Hint: "choose 576p, 720p or 1080p"}
 	}
 	given := resolutions[max(0, asked-a.Reduce)]
-	if given.name != name {
+	switch {
+	case a.draft():
+		given.short = draftShort
+	case given.name != name:
 		note = fmt.Sprintf("rendered at %s in place of %s, because memory ran out before", given.name, name)
 	}
-	long := given.short * 16 / 9
+	long := given.short * 16 / 9 &^ 1
 	switch aspect {
 	case "1:1":
 		return given.short, given.short, note, nil
@@ -153,7 +170,7 @@ func (a *Attempt) frameSize() (w, h int, note string, err error) {
 
 // revisions are our own part of the version of each engine that runs ffmpeg: raised
 // when it makes something else of the same inputs.
-var revisions = map[string]string{"talking-photo": "1", "ken-burns": "1", "reference": "1", "lanczos": "1", "ffmpeg": "1"}
+var revisions = map[string]string{"talking-photo": "2", "ken-burns": "1", "reference": "1", "lanczos": "1", "ffmpeg": "2"}
 
 // versionOf is the engine's revision and ffmpeg's version, which both decide what
 // comes out.

@@ -11,7 +11,7 @@ import (
 
 // Limits of a caption, after the usual guides for subtitles.
 const (
-	captionLine  = 42  // characters
+	captionLine  = 42  // characters, in files and in wide pictures
 	captionLines = 2   // lines
 	captionLong  = 6.0 // seconds
 	captionShort = 0.9 // seconds, where the next caption leaves room
@@ -24,20 +24,20 @@ type caption struct {
 	lines      []string
 }
 
-// captionsOf groups timed words. A caption ends at a sentence's end, at a
-// silence, or when it is full.
-func captionsOf(words []timedWord, duration float64) []caption {
+// captionsOf groups timed words into lines of at most so many characters. A caption ends
+// at a sentence's end, at a silence, or when it is full.
+func captionsOf(words []timedWord, duration float64, line int) []caption {
 	var out []caption
 	var open []timedWord
 	flush := func() {
 		if len(open) > 0 {
-			out = append(out, caption{open[0].Start, open[len(open)-1].End, wrap(joined(open))})
+			out = append(out, caption{open[0].Start, open[len(open)-1].End, wrap(joined(open), line)})
 		}
 		open = nil
 	}
-	for _, w := range splitLong(words) {
+	for _, w := range splitLong(words, line) {
 		if n := len(open); n > 0 {
-			full := len(wrap(joined(append(open[:n:n], w)))) > captionLines
+			full := len(wrap(joined(append(open[:n:n], w)), line)) > captionLines
 			if full || w.Start-open[n-1].End > captionPause || w.End-open[0].Start > captionLong {
 				flush()
 			}
@@ -68,15 +68,15 @@ func joined(words []timedWord) string {
 
 // splitLong cuts words that are longer than a line, and makes of entries with
 // spaces one word each, sharing their time.
-func splitLong(words []timedWord) []timedWord {
+func splitLong(words []timedWord, line int) []timedWord {
 	var out []timedWord
 	for _, w := range words {
 		var parts []string
 		for _, field := range strings.Fields(cleanCaption(w.Word)) {
 			runes := []rune(field)
-			for len(runes) > captionLine {
-				parts = append(parts, string(runes[:captionLine]))
-				runes = runes[captionLine:]
+			for len(runes) > line {
+				parts = append(parts, string(runes[:line]))
+				runes = runes[line:]
 			}
 			parts = append(parts, string(runes))
 		}
@@ -88,14 +88,13 @@ func splitLong(words []timedWord) []timedWord {
 	return out
 }
 
-// wrap breaks a text into lines of at most captionLine characters; two lines are
-// balanced.
-func wrap(text string) []string {
-	lines := fill(text, captionLine)
+// wrap breaks a text into lines of at most so many characters; two lines are balanced.
+func wrap(text string, line int) []string {
+	lines := fill(text, line)
 	if len(lines) != 2 {
 		return lines
 	}
-	for width := utf8.RuneCountInString(text) / 2; width < captionLine; width++ {
+	for width := utf8.RuneCountInString(text) / 2; width < line; width++ {
 		if even := fill(text, width); len(even) == 2 {
 			return even
 		}
@@ -178,25 +177,4 @@ func vtt(captions []caption) string {
 		fmt.Fprintf(&b, "%s --> %s\n%s\n\n", clock(c.start, "."), clock(c.end, "."), text)
 	}
 	return b.String()
-}
-
-// ass writes Advanced SubStation for burning into a w×h picture: white letters
-// with a dark edge, low in the middle, a full line never wider than the picture.
-func ass(captions []caption, w, h int) string {
-	size := min(h/16, int(float64(w)*0.92/(captionLine*0.5)))
-	var b strings.Builder
-	fmt.Fprintf(&b, "[Script Info]\nScriptType: v4.00+\nPlayResX: %d\nPlayResY: %d\nWrapStyle: 2\n\n[V4+ Styles]\n", w, h)
-	b.WriteString("Format: Name, Fontname, Fontsize, PrimaryColour, OutlineColour, BackColour, Bold, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV\n")
-	fmt.Fprintf(&b, "Style: Default,sans-serif,%d,&H00FFFFFF,&H00101010,&H80000000,1,1,%.1f,0,2,%d,%d,%d\n\n", size, float64(size)/11, w/30, w/30, h/18)
-	b.WriteString("[Events]\nFormat: Layer, Start, End, Style, Text\n")
-	for _, c := range captions {
-		fmt.Fprintf(&b, "Dialogue: 0,%s,%s,Default,%s\n", assClock(c.start), assClock(c.end), strings.Join(c.lines, `\N`))
-	}
-	return b.String()
-}
-
-// assClock counts in hundredths: 0:00:00.00.
-func assClock(seconds float64) string {
-	cs := int64(math.Round(max(0, seconds) * 100))
-	return fmt.Sprintf("%d:%02d:%02d.%02d", cs/360_000, cs/6000%60, cs/100%60, cs%100)
 }

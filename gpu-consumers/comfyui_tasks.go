@@ -70,10 +70,18 @@ func (e *comfyEngine) prepare(ctx context.Context, a *Attempt) (*comfyWork, erro
 		return nil, err
 	}
 	// Only re-encoded pixels leave for the server: no metadata of the photo's.
-	w, h := e.t.pictureSize(s.w, s.h, a.Reduce)
-	crop := e.framing.crop(ctx, photo, s.w, s.h)
+	reduce := a.Reduce
+	if a.draft() {
+		reduce++
+	}
+	w, h := e.t.pictureSize(s.w, s.h, reduce)
+	fit, err := a.fit()
+	if err != nil {
+		return nil, err
+	}
+	scene := e.framing.setIn(ctx, photo, s.w, s.h, fit).frame()
 	work.uploads["portrait"] = filepath.Join(a.Dir, "comfyui-portrait.png")
-	if err := savePicture(work.uploads["portrait"], scaleCrop(photo, crop, w, h), false); err != nil {
+	if err := savePicture(work.uploads["portrait"], scaleCrop(scene, scene.Rect, w, h), false); err != nil {
 		return nil, err
 	}
 	e.t.set(work.values, "width", w)
@@ -86,7 +94,7 @@ func (e *comfyEngine) prepare(ctx context.Context, a *Attempt) (*comfyWork, erro
 		return work, e.prepareTalk(ctx, a, work, s)
 	}
 	still := filepath.Join(a.Dir, "scene.jpg")
-	if err := savePicture(still, scaleCrop(photo, crop, s.w, s.h), true); err != nil {
+	if err := savePicture(still, scene, true); err != nil {
 		return nil, err
 	}
 	e.prepareRender(a, work, s, still)

@@ -176,19 +176,21 @@ func (l *talkingPhoto) overPortrait(ctx context.Context, a *Attempt, t *talk, st
 	if err != nil {
 		return nil, nil, err
 	}
+	fit, err := a.fit()
+	if err != nil {
+		return nil, nil, err
+	}
 	f := &footage{w: s.w, h: s.h, fps: s.fps, frames: t.framesFor(s.fps)}
 	marks, faces, err := locate(ctx, t.model, photo)
 	if errors.Is(err, talkingphoto.ErrNoFace) && still {
-		return l.overStill(ctx, a, s, f, photo)
+		return l.overStill(ctx, a, s, f, photo, fit)
+	}
+	if err == nil {
+		err = l.drawPortrait(ctx, t, s, f, photo, marks, fit)
 	}
 	if err != nil {
 		return nil, nil, faceError(err)
 	}
-	animator, err := talkingphoto.NewAnimator(talkingphoto.AnimatorOptions{Photo: photo, Landmarks: marks, W: s.w, H: s.h, Phones: t.phones, Sound: t.sound})
-	if err != nil {
-		return nil, nil, faceError(err)
-	}
-	f.draw = func(i int, dst *talkingphoto.Frame) error { return animator.Frame(float64(i)/float64(s.fps), dst) }
 	notes := []string{"a preview: the photo's own pixels move with the speech, and the scene is not drawn"}
 	if faces > 1 {
 		notes = append(notes, fmt.Sprintf("the photo shows %d faces; the largest one speaks", faces))
@@ -196,11 +198,25 @@ func (l *talkingPhoto) overPortrait(ctx context.Context, a *Attempt, t *talk, st
 	return f, notes, nil
 }
 
+// drawPortrait sets how the frames of a speaking photo are drawn: head and shoulders of
+// it fill the frame, or the whole of it stands within.
+func (l *talkingPhoto) drawPortrait(ctx context.Context, t *talk, s shot, f *footage, photo *image.RGBA, marks talkingphoto.Landmarks, fit string) error {
+	if fit != fitCover {
+		return l.onStill(t, (&kenBurns{l.media, l.faces}).setIn(ctx, photo, s.w, s.h, fit), photo.Rect, marks, f, s.seed)
+	}
+	animator, err := talkingphoto.NewAnimator(talkingphoto.AnimatorOptions{Photo: photo, Landmarks: marks, W: s.w, H: s.h, Phones: t.phones, Sound: t.sound, Seed: s.seed})
+	if err != nil {
+		return err
+	}
+	f.draw = func(i int, dst *talkingphoto.Frame) error { return animator.Frame(float64(i)/float64(s.fps), dst) }
+	return nil
+}
+
 // overStill films the photo without a face.
-func (l *talkingPhoto) overStill(ctx context.Context, a *Attempt, s shot, f *footage, photo *image.RGBA) (*footage, []string, error) {
+func (l *talkingPhoto) overStill(ctx context.Context, a *Attempt, s shot, f *footage, photo *image.RGBA, fit string) (*footage, []string, error) {
 	s.seconds = float64(f.frames) / float64(f.fps)
 	path := filepath.Join(a.Dir, "still.mp4")
-	still := scaleCrop(photo, frameCrop(photo.Rect.Dx(), photo.Rect.Dy(), s.w, s.h), s.w, s.h)
+	still := (&kenBurns{l.media, l.faces}).setIn(ctx, photo, s.w, s.h, fit)
 	silent := *a
 	silent.Progress = nil
 	if err := s.film(ctx, l.media, &silent, still, path); err != nil {

@@ -125,7 +125,7 @@ func (l *talkingPhoto) animate(ctx context.Context, a *Attempt, t *talk, f *foot
 	if err != nil {
 		return nil, faceError(err)
 	}
-	mouth, err := newOverlay(face, t, moves.rigid)
+	mouth, err := newOverlay(face, t, moves.rigid, int64(a.number("seed", 0)))
 	if err != nil {
 		return nil, faceError(err)
 	}
@@ -154,7 +154,7 @@ type overlay struct {
 // newOverlay prepares the animation of the reference face. In a rigid clip,
 // which is a still under a moving camera, the whole head may move; otherwise
 // only the lower face is taken.
-func newOverlay(face *reference, t *talk, rigid bool) (*overlay, error) {
+func newOverlay(face *reference, t *talk, rigid bool, seed int64) (*overlay, error) {
 	picture := face.frame.RGBA()
 	// The crop is as large as in the clip: nothing is gained by more pixels.
 	framing, err := talkingphoto.FrameFace(picture.Rect, face.marks, 64, 64)
@@ -162,7 +162,7 @@ func newOverlay(face *reference, t *talk, rigid bool) (*overlay, error) {
 		return nil, err
 	}
 	side := max(64, framing.Crop.Dx()&^1)
-	animator, err := talkingphoto.NewAnimator(talkingphoto.AnimatorOptions{Photo: picture, Landmarks: face.marks, W: side, H: side, Phones: t.phones, Sound: t.sound})
+	animator, err := talkingphoto.NewAnimator(talkingphoto.AnimatorOptions{Photo: picture, Landmarks: face.marks, W: side, H: side, Phones: t.phones, Sound: t.sound, Seed: seed})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"image"
+	"image/draw"
 	"io"
 	"math"
 	"path/filepath"
@@ -42,9 +43,13 @@ func (k *kenBurns) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	still := scaleCrop(photo, k.crop(ctx, photo, shot.w, shot.h), shot.w, shot.h)
+	fit, err := a.fit()
+	if err != nil {
+		return nil, err
+	}
+	still := k.setIn(ctx, photo, shot.w, shot.h, fit)
 	scene, clip := filepath.Join(a.Dir, "scene.jpg"), filepath.Join(a.Dir, "clip.mp4")
-	if err := savePicture(scene, still, true); err != nil {
+	if err := savePicture(scene, still.frame(), true); err != nil {
 		return nil, err
 	}
 	a.report(10, "portrait framed")
@@ -122,6 +127,9 @@ func shotOf(a *Attempt) (shot, error) {
 	if err != nil {
 		return shot{}, err
 	}
+	if a.draft() {
+		fps = min(fps, draftFPS)
+	}
 	seconds, err := a.span("duration_seconds", 1, 60, 8)
 	if err != nil {
 		return shot{}, err
@@ -157,22 +165,31 @@ func (s shot) move() (from, to rect) {
 	return wide, near
 }
 
-// film encodes the camera move over the still. The perspective filter samples
+// film encodes the camera move over the picture; what is around it stands still. The perspective filter samples
 // between pixels, so that the slow move does not tremble as zoompan's whole
 // pixels do; it eases in and out, so that the clip can also be played backwards.
-func (s shot) film(ctx context.Context, media *mediaTool, a *Attempt, still *image.RGBA, out string) error {
+func (s shot) film(ctx context.Context, media *mediaTool, a *Attempt, still setting, out string) error {
 	from, to := s.move()
 	ease := fmt.Sprintf("((1-cos(PI*min(1,on/%d)))/2)", max(1, s.frames()-1))
 	between := func(side string, a, b float64) string { return fmt.Sprintf("%s*(%.6f+(%.6f)*%s)", side, a, b-a, ease) }
 	left, right := between("W", from.x, to.x), between("W", from.x+from.side, to.x+to.side)
 	top, bottom := between("H", from.y, to.y), between("H", from.y+from.side, to.y+to.side)
-	filter := fmt.Sprintf("loop=loop=-1:size=1,fps=%d,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,"+
-		"perspective=x0='%s':y0='%s':x1='%s':y1='%s':x2='%s':y2='%s':x3='%s':y3='%s':sense=source:eval=frame:interpolation=cubic",
-		s.fps, left, top, right, top, left, bottom, right, bottom)
+	filter := fmt.Sprintf("perspective=x0='%s':y0='%s':x1='%s':y1='%s':x2='%s':y2='%s':x3='%s':y3='%s':sense=source:eval=frame:interpolation=cubic",
+		left, top, right, top, left, bottom, right, bottom)
+	feed := still.picture
+	if still.around != nil { // both as one picture, one above the other
+		iw, ih := still.at.Dx(), still.at.Dy()
+		feed = image.NewRGBA(image.Rect(0, 0, s.w, s.h+ih))
+		copy(feed.Pix, still.around.Pix)
+		draw.Draw(feed, image.Rect(0, s.h, iw, s.h+ih), still.picture, image.Point{}, draw.Src)
+		filter = fmt.Sprintf("split[a][b];[a]crop=%d:%d:0:0[around];[b]crop=%d:%d:0:%d,%s[moving];[around][moving]overlay=%d:%d",
+			s.w, s.h, iw, ih, s.h, filter, still.at.Min.X, still.at.Min.Y)
+	}
+	filter = fmt.Sprintf("loop=loop=-1:size=1,fps=%d,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,%s", s.fps, filter)
 	return media.run(ctx, transcode{
-		dir: a.Dir, inputs: []mediaInput{rawFrames("rgba", s.w, s.h, s.fps)}, output: out, seconds: s.seconds,
+		dir: a.Dir, inputs: []mediaInput{rawFrames("rgba", s.w, feed.Rect.Dy(), s.fps)}, output: out, seconds: s.seconds,
 		args:     append([]string{"-vf", filter, "-frames:v", fmt.Sprint(s.frames()), "-an"}, h264Args("18")...),
-		feed:     func(w io.Writer) error { _, err := w.Write(still.Pix); return err },
+		feed:     func(w io.Writer) error { _, err := w.Write(feed.Pix); return err },
 		progress: func(f float64) { a.report(10+88*f, "rendering") },
 		timeout:  20 * time.Minute,
 	})

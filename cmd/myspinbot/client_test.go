@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -71,6 +72,39 @@ func TestSubmitUploadsWatchesAndDownloads(t *testing.T) {
 		if !strings.Contains(stdout, line) {
 			t.Errorf("the output lacks %q:\n%s", line, stdout)
 		}
+	}
+}
+
+func TestWhatPeopleWantOfAVideoIsAFlag(t *testing.T) {
+	t.Parallel()
+	f := newFakeAPI(t)
+	outputs := f.job["outputs"].(map[string]any)
+	for _, name := range []string{"video", "thumbnail", "captions_srt", "captions_vtt"} {
+		outputs[name+"_2"] = outputs[name]
+	}
+	out := t.TempDir()
+	status, stdout, stderr := run(t, submitCommand, "--server", f.url, "--portrait", writeFile(t, "me.png", "pixels"), "--music", writeFile(t, "tune.mp3", "a tune"), "--text", "Hello.",
+		"--aspect", "9:16", "--resolution", "1080p", "--fit", "blur", "--captions", "burned", "--music-level", "-14.5", "--seed", "7", "--takes", "2", "--draft", "--label=false", "--out", out)
+	if status != 0 {
+		t.Fatalf("status %d: %s", status, stderr)
+	}
+	want := map[string]any{"aspect": "9:16", "resolution": "1080p", "fit": "blur", "captions": "burned", "music_level": -14.5, "seed": 7.0, "takes": 2.0, "draft": true, "label": false}
+	if got := f.requests[0]["options"]; !reflect.DeepEqual(got, want) {
+		t.Errorf("options %v, want %v", got, want)
+	}
+	if f.requests[0]["music"] != "upload-tune.mp3" || f.uploads["upload-tune.mp3"] != "a tune" {
+		t.Errorf("music %v, uploads %v", f.requests[0]["music"], f.uploads)
+	}
+	for _, name := range []string{"video.mp4", "video-2.mp4", "thumbnail-2.jpg", "captions.srt"} {
+		if !strings.Contains(stdout, filepath.Join(out, name)+"\n") {
+			t.Errorf("%s is not downloaded: %s", name, stdout)
+		}
+	}
+	if strings.Contains(stdout, "captions-2") {
+		t.Errorf("the captions are downloaded twice: %s", stdout)
+	}
+	if status, _, stderr := run(t, submitCommand, "--aspect", "1:1", "--option", "aspect=9:16", "--text", "x", "--profile", "p"); status != 2 || !strings.Contains(stderr, "aspect is given twice") {
+		t.Errorf("status %d: %s", status, stderr)
 	}
 }
 

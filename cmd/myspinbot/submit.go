@@ -21,6 +21,7 @@ import (
 type submission struct {
 	server, out, key             string
 	portrait, transcript         string
+	music                        string
 	voice, images                wordList
 	text, textFile, prompt       string
 	variant, mode, profile, name string
@@ -74,6 +75,8 @@ func (s *submission) flags() *flag.FlagSet {
 	f.StringVar(&s.profile, "profile", "", "id of the profile that generate_from_profile uses")
 	f.StringVar(&s.name, "name", "", "name of the profile that is made")
 	f.Var(&s.options, "option", "NAME=VALUE for the pipeline, such as resolution=576p; may be given again (GET /api/pipelines lists them)")
+	s.look(f)
+	f.StringVar(&s.music, "music", "", "recording that is laid under the speech, repeated or cut to its length")
 	f.StringVar(&s.consentBy, "consent-by", "", "who agreed to the use of face and voice")
 	f.StringVar(&s.consentStatement, "consent-statement", "", "what they agreed to, in their words")
 	f.StringVar(&s.out, "out", "", "folder for the result; default: one named after the job")
@@ -124,7 +127,7 @@ func (s *submission) parse(args []string, stderr io.Writer) error {
 	if err := s.when(); err != nil {
 		fault("--not-before %w", err)
 	}
-	for _, path := range append(append([]string{s.portrait}, s.voice...), s.images...) {
+	for _, path := range append(append([]string{s.portrait, s.music}, s.voice...), s.images...) {
 		if path == "" {
 			continue
 		}
@@ -261,12 +264,15 @@ func (s *submission) request(ctx context.Context, c *client, script string) (map
 	if s.consentBy != "" {
 		body["consent"] = map[string]string{"by": s.consentBy, "statement": s.consentStatement}
 	}
-	if s.portrait != "" {
-		id, err := c.upload(ctx, s.portrait)
+	for name, path := range map[string]string{"portrait": s.portrait, "music": s.music} {
+		if path == "" {
+			continue
+		}
+		id, err := c.upload(ctx, path)
 		if err != nil {
 			return nil, err
 		}
-		body["portrait"] = id
+		body[name] = id
 	}
 	for name, paths := range map[string][]string{"voice": s.voice, "images": s.images} {
 		var ids []string
@@ -307,7 +313,8 @@ func (c *client) watch(ctx context.Context, job jobDoc, out string, stdout io.Wr
 	return c.fetch(ctx, job, out, stdout)
 }
 
-// resultNames are the outputs that are downloaded, and their files' names.
+// resultNames are the outputs that are downloaded, and their files' names. Further takes
+// have pictures of their own, under the same names with -2, -3 and -4 behind.
 var resultNames = []struct{ output, file string }{
 	{"video", "video"}, {"thumbnail", "thumbnail"}, {"captions_srt", "captions"}, {"captions_vtt", "captions"},
 }
@@ -321,23 +328,30 @@ func (c *client) fetch(ctx context.Context, job jobDoc, out string, stdout io.Wr
 	for _, a := range job.Artifacts {
 		byID[a.ID] = a
 	}
-	found := false
-	for _, r := range resultNames {
-		for _, id := range job.Outputs[r.output] {
-			a, ok := byID[id]
-			if !ok {
-				return fmt.Errorf("the job names a %s that is not among its artifacts", r.output)
-			}
-			path := filepath.Join(out, r.file+filepath.Ext(filepath.Base(a.Name)))
-			if err := c.download(ctx, a, path); err != nil {
-				return err
-			}
-			fmt.Fprintln(stdout, path)
-			found = found || r.output == "video"
-		}
-	}
-	if !found {
+	if len(job.Outputs["video"]) == 0 {
 		return errors.New("the job succeeded but names no video")
+	}
+	for take := 1; take == 1 || len(job.Outputs[fmt.Sprintf("video_%d", take)]) > 0; take++ {
+		for _, r := range resultNames {
+			output, file := r.output, r.file
+			if take > 1 {
+				output, file = fmt.Sprintf("%s_%d", output, take), fmt.Sprintf("%s-%d", file, take)
+			}
+			if take > 1 && r.file == "captions" {
+				continue // all takes say the same at the same time
+			}
+			for _, id := range job.Outputs[output] {
+				a, ok := byID[id]
+				if !ok {
+					return fmt.Errorf("the job names a %s that is not among its artifacts", output)
+				}
+				path := filepath.Join(out, file+filepath.Ext(filepath.Base(a.Name)))
+				if err := c.download(ctx, a, path); err != nil {
+					return err
+				}
+				fmt.Fprintln(stdout, path)
+			}
+		}
 	}
 	return nil
 }

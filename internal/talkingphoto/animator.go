@@ -20,6 +20,8 @@ type AnimatorOptions struct {
 	// Sound is the speech; its loudness scales the opening. May be empty when
 	// Phones are given.
 	Sound PCM
+	// Seed chooses when the eyes blink and how the head sways; 0 is a choice like others.
+	Seed int64
 }
 
 // Animator draws the frames of one talking photo. It is not safe for
@@ -32,6 +34,8 @@ type Animator struct {
 	lips    *lips
 	eyes    []eye
 	head    *head
+	seed    uint32
+	drift   float64 // seconds into the head's drift that the clip begins at
 	track   track
 	loud    *Loudness
 	end     float64
@@ -64,6 +68,10 @@ func NewAnimator(o AnimatorOptions) (*Animator, error) {
 	a.lips = newLips(a.photo, a.marks)
 	a.eyes = newEyes(a.photo, a.marks)
 	a.head = newHead(a.photo, a.marks)
+	if o.Seed != 0 {
+		a.seed = uint32(o.Seed) ^ uint32(o.Seed>>32) //nolint:gosec // every bit counts, its value does not
+		a.drift = 300 * hash01(a.seed)
+	}
 	a.loud = NewLoudness(o.Sound)
 	a.track = newTrack(o.Phones, a.loud)
 	a.end = o.Sound.Seconds()
@@ -91,7 +99,7 @@ func (a *Animator) Frame(t float64, dst *Frame) error {
 		return fmt.Errorf("cannot draw: the target frame must be %d×%d", a.photo.W, a.photo.H)
 	}
 	a.drawFace(a.track.at(t), a.blink(t))
-	a.head.draw(a.face, dst, a.head.swayAt(t, a.stress(t)))
+	a.head.draw(a.face, dst, a.head.swayAt(t+a.drift, a.stress(t)))
 	return nil
 }
 
@@ -101,7 +109,7 @@ func (a *Animator) blink(t float64) float64 {
 	if t > a.end-.35 {
 		return 0
 	}
-	return blinkAt(t)
+	return blinkAt(t, a.seed)
 }
 
 // drawFace puts a mouth shape and closed eyes on the still photo.

@@ -197,9 +197,9 @@ func TestBlink(t *testing.T) {
 	}
 	var shut, closedFrames int
 	for i := range 25 * 60 {
-		if b := blinkAt(float64(i) / 25); b > .9 {
+		if b := blinkAt(float64(i)/25, 0); b > .9 {
 			closedFrames++
-			if blinkAt(float64(i-1)/25) <= .9 {
+			if blinkAt(float64(i-1)/25, 0) <= .9 {
 				shut++
 			}
 		}

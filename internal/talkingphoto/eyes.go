@@ -148,9 +148,12 @@ func (e *eye) source(x, v, c float64) (from, lash float64) {
 }
 
 // blinkAt is how far the eyes are closed at a time. Blinks come every 2.4 to
-// 5.2 seconds, irregular but the same in every render of the same speech.
-func blinkAt(t float64) float64 {
+// 5.2 seconds, irregular but the same in every render of one seed.
+func blinkAt(t float64, seed uint32) float64 {
 	start := 1.1
+	if seed != 0 {
+		start += 2 * hash01(seed)
+	}
 	for i := uint32(0); start < t+1; i++ {
 		if d := t - start; d >= 0 && d < .27 {
 			switch { // closing is twice as fast as opening
@@ -162,7 +165,7 @@ func blinkAt(t float64) float64 {
 				return 1 - smooth(.12, .27, d)
 			}
 		}
-		start += 2.4 + 2.8*hash01(i)
+		start += 2.4 + 2.8*hash01(i+seed)
 	}
 	return 0
 }

@@ -120,6 +120,20 @@ func (f *Frame) at(p Point) colour {
 	return c
 }
 
+// FrameOf converts an opaque picture with its origin at 0,0 and even sides.
+func FrameOf(m *image.RGBA) *Frame { return fromRGBA(m) }
+
+// Paste lays a picture at an even place, where it must fit in.
+func (f *Frame) Paste(o *Frame, at image.Point) {
+	from, to := o.planes(), f.planes()
+	for i := range from {
+		src, dst := from[i], to[i]
+		for y := range src.h {
+			copy(dst.pix[(at.Y/dst.step+y)*dst.w+at.X/dst.step:][:src.w], src.pix[y*src.w:][:src.w])
+		}
+	}
+}
+
 // fromRGBA converts an opaque picture of even size.
 func fromRGBA(m *image.RGBA) *Frame {
 	w, h := m.Rect.Dx(), m.Rect.Dy()

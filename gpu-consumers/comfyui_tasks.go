@@ -9,11 +9,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/myspinbot/myspinbot/events"
 )
@@ -126,7 +123,7 @@ func (e *comfyEngine) prepareRender(a *Attempt, work *comfyWork, s shot, still s
 	}
 	work.finish = func(ctx context.Context, a *Attempt) (*Output, error) {
 		clip := filepath.Join(a.Dir, "clip.mp4")
-		made, err := e.encode(ctx, a, work, comfyCut{out: clip, w: s.w, h: s.h, fps: float64(s.fps), atMost: s.seconds})
+		made, err := e.encode(ctx, a, work, recut{out: clip, w: s.w, h: s.h, fps: float64(s.fps), atMost: s.seconds})
 		if err != nil {
 			return nil, err
 		}
@@ -175,7 +172,7 @@ func (e *comfyEngine) prepareTalk(ctx context.Context, a *Attempt, work *comfyWo
 	work.finish = func(ctx context.Context, a *Attempt) (*Output, error) {
 		out := filepath.Join(a.Dir, "talking.mp4")
 		seconds := math.Ceil((spoken+tail)*float64(s.fps)) / float64(s.fps)
-		made, err := e.encode(ctx, a, work, comfyCut{out: out, w: s.w, h: s.h, fps: float64(s.fps), exactly: seconds, speech: speech.Path})
+		made, err := e.encode(ctx, a, work, recut{out: out, w: s.w, h: s.h, fps: float64(s.fps), exactly: seconds, speech: speech.Path})
 		if err != nil {
 			return nil, err
 		}
@@ -209,7 +206,7 @@ func (e *comfyEngine) prepareUpscale(ctx context.Context, a *Attempt, work *comf
 	}
 	work.finish = func(ctx context.Context, a *Attempt) (*Output, error) {
 		out := filepath.Join(a.Dir, "upscaled.mp4")
-		cut := comfyCut{out: out, w: w, h: h, fps: info.Video.FPS, exactly: info.Video.Seconds}
+		cut := recut{out: out, w: w, h: h, fps: info.Video.FPS, exactly: info.Video.Seconds}
 		if info.Audio != nil {
 			cut.sound = video.Path
 		}
@@ -222,55 +219,9 @@ func (e *comfyEngine) prepareUpscale(ctx context.Context, a *Attempt, work *comf
 	return nil
 }
 
-// comfyCut is what the server's result is made into.
-type comfyCut struct {
-	out     string
-	w, h    int
-	fps     float64
-	atMost  float64 // seconds; 0: all of it
-	exactly float64 // seconds, the last picture standing where there are too few; 0: as long as it is
-	speech  string  // file whose sound goes with it, and silence after it
-	sound   string  // file whose sound is taken over as it is
-}
-
-// encode makes the result anew and takes the server's file away. It gives the seconds
-// of picture that the server made. The sound is always our own file's.
-func (e *comfyEngine) encode(ctx context.Context, a *Attempt, work *comfyWork, cut comfyCut) (float64, error) {
-	info, err := e.media.probe(ctx, work.raw)
-	if err != nil || info.Video == nil {
-		return 0, &TaskError{Class: events.ClassEngineRejected, Message: "ComfyUI's result is no video that can be read", Hint: "look at the template's output node", Err: err}
-	}
-	made, seconds := info.Video.Seconds, info.Video.Seconds
-	filters := []string{fmt.Sprintf("fps=%g", cut.fps), fmt.Sprintf("scale=%d:%d:flags=lanczos:force_original_aspect_ratio=increase:out_color_matrix=bt709:out_range=tv", cut.w, cut.h),
-		fmt.Sprintf("crop=%d:%d", cut.w, cut.h)}
-	inputs, args := []mediaInput{{path: work.raw}}, []string{"-map", "0:v:0"}
-	switch {
-	case cut.exactly > 0:
-		seconds = cut.exactly
-		if short := seconds - made; short > 0 {
-			filters = append(filters, fmt.Sprintf("tpad=stop_mode=clone:stop_duration=%.3f", short+0.1))
-		}
-	case cut.atMost > 0:
-		seconds = min(seconds, cut.atMost)
-	}
-	switch {
-	case cut.speech != "":
-		inputs = append(inputs, mediaInput{path: cut.speech})
-		args = append(args, "-map", "1:a:0", "-af", "apad", "-c:a", "aac", "-b:a", "128k", "-ar", "48000")
-	case cut.sound != "":
-		inputs = append(inputs, mediaInput{path: cut.sound})
-		args = append(args, "-map", "1:a:0", "-c:a", "copy")
-	default:
-		args = append(args, "-an")
-	}
-	args = append(args, "-vf", strings.Join(append(filters, "format=yuv420p"), ","), "-t", fmt.Sprintf("%.4f", seconds))
-	err = e.media.run(ctx, transcode{dir: a.Dir, inputs: inputs, output: cut.out, seconds: seconds, args: append(args, h264Args("18")...),
-		progress: func(f float64) { a.report(comfyFetched+(99-comfyFetched)*f, "finishing") }, timeout: 30 * time.Minute})
-	if err != nil {
-		return 0, err
-	}
-	if err := os.Remove(work.raw); err != nil {
-		return 0, fmt.Errorf("cannot remove ComfyUI's file: %w", err)
-	}
-	return made, nil
+// encode makes the result anew, takes the server's file away, and gives the seconds of
+// picture that the server made.
+func (e *comfyEngine) encode(ctx context.Context, a *Attempt, work *comfyWork, c recut) (float64, error) {
+	c.raw, c.whose, c.hint = work.raw, "ComfyUI", "look at the template's output node"
+	return e.media.recut(ctx, a.Dir, c, func(f float64) { a.report(comfyFetched+(99-comfyFetched)*f, "finishing") })
 }

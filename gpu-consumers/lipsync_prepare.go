@@ -1,0 +1,154 @@
+// What a lip-sync program finds in the folder that it runs in: the face, the speech, and
+// where its own habits expect something.
+
+package gpu
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/talkingphoto"
+)
+
+// prepare makes the program's folder with the face and the speech in it.
+func (l *lipsyncProgram) prepare(ctx context.Context, a *Attempt) (*lipsyncWork, error) {
+	work := &lipsyncWork{dir: filepath.Join(a.Dir, "program")}
+	for _, folder := range append([]string{".", "result"}, l.folders...) {
+		if err := os.MkdirAll(filepath.Join(work.dir, folder), 0o700); err != nil {
+			return nil, fmt.Errorf("cannot make the program's folder: %w", err)
+		}
+	}
+	if err := linkInto(work.dir, l.folder, l.links...); err != nil {
+		return nil, err
+	}
+	if err := l.prepareSpeech(ctx, a, work); err != nil {
+		return nil, err
+	}
+	if len(a.Files["clip"]) > 0 {
+		return work, l.prepareClip(ctx, a, work)
+	}
+	return work, l.preparePortrait(ctx, a, work)
+}
+
+// prepareSpeech writes the speech as such models take it, 16 kHz in one channel, and the
+// silence after it, so that the mouth closes at the end.
+func (l *lipsyncProgram) prepareSpeech(ctx context.Context, a *Attempt, work *lipsyncWork) error {
+	speech, err := a.oneFile("speech")
+	if err != nil {
+		return err
+	}
+	out := filepath.Join(work.dir, "speech.wav")
+	err = l.media.run(ctx, transcode{dir: work.dir, inputs: []mediaInput{{path: speech.Path}}, output: out, timeout: 5 * time.Minute,
+		args: []string{"-map", "0:a:0", "-af", fmt.Sprintf("apad=pad_dur=%g", tail), "-ac", "1", "-ar", "16000", "-c:a", "pcm_s16le", "-f", "wav"}})
+	if err != nil {
+		return asInvalidInput(err, "the speech cannot be decoded", "run the speech stage again")
+	}
+	w, err := readWave(out)
+	if err != nil {
+		return err
+	}
+	if work.spoken = w.seconds() - tail; work.spoken <= 0 {
+		return &TaskError{Class: events.ClassInvalidInput, Message: "the speech is empty", Hint: "run the speech stage again"}
+	}
+	work.speech = speech.Path
+	return nil
+}
+
+// length sets how long the result is: the speech, and a moment after it.
+func (w *lipsyncWork) length() int {
+	frames := int(math.Ceil((w.spoken + tail) * w.fps))
+	w.seconds = float64(frames) / w.fps
+	return frames
+}
+
+// portraitShot is the portrait as it is shown.
+type portraitShot struct {
+	shot
+	file string
+}
+
+// preparePortrait writes the portrait anew, framed as the built-in engines frame it.
+func (l *lipsyncProgram) preparePortrait(ctx context.Context, a *Attempt, work *lipsyncWork) error {
+	portrait, err := a.oneFile("portrait")
+	if err != nil {
+		return err
+	}
+	s, err := shotOf(a)
+	if err != nil {
+		return err
+	}
+	if s.note != "" {
+		work.notes = append(work.notes, s.note)
+	}
+	photo, err := loadPicture(portrait.Path)
+	if err != nil {
+		return err
+	}
+	work.face, work.w, work.h, work.fps = "face.png", s.w, s.h, float64(s.fps)
+	work.length()
+	work.portrait = &portraitShot{s, portrait.Path}
+	return savePicture(filepath.Join(work.dir, work.face), scaleCrop(photo, l.framing.crop(ctx, photo, s.w, s.h), s.w, s.h), false)
+}
+
+// prepareClip writes the clip anew, as long as the speech, played forth and back: some
+// programs begin again at its first picture, which is seen.
+func (l *lipsyncProgram) prepareClip(ctx context.Context, a *Attempt, work *lipsyncWork) error {
+	in, err := a.oneFile("clip")
+	if err != nil {
+		return err
+	}
+	work.fps = 60 // the most that a clip's rate can be
+	clip, err := openClip(ctx, l.media, a.Dir, in.Path, work.length())
+	if err != nil {
+		return err
+	}
+	defer clip.file.Close()
+	work.face, work.w, work.h, work.fps = "face.mp4", clip.w, clip.h, float64(clip.fps)
+	frames := work.length()
+	smaller := 1 << min(a.Reduce, 2)
+	if smaller > 1 {
+		work.notes = append(work.notes, fmt.Sprintf("the lips were drawn at %d×%d, because memory ran out before", clip.w/smaller, clip.h/smaller))
+	}
+	return l.media.run(ctx, transcode{
+		dir: work.dir, inputs: []mediaInput{rawFrames("yuv420p", clip.w, clip.h, clip.fps)}, output: filepath.Join(work.dir, work.face), seconds: work.seconds,
+		args: append([]string{"-an", "-vf", fmt.Sprintf("scale=trunc(iw/%d)*2:trunc(ih/%d)*2", 2*smaller, 2*smaller)}, h264Args("14")...),
+		feed: func(w io.Writer) error {
+			frame := talkingphoto.NewFrame(clip.w, clip.h)
+			for i := range frames {
+				if err := clip.read(i, frame); err != nil {
+					return err
+				}
+				if _, err := w.Write(frame.Pix); err != nil {
+					return err
+				}
+			}
+			return ctx.Err()
+		},
+		progress: func(f float64) { a.report(lipsyncReady*f, "preparing the clip") }, timeout: 10 * time.Minute,
+	})
+}
+
+// withoutMouth shows the picture itself.
+func (l *lipsyncProgram) withoutMouth(ctx context.Context, a *Attempt, work *lipsyncWork) (string, error) {
+	if work.portrait == nil {
+		work.notes = append(work.notes, "no face was found: the clip is shown without mouth movement")
+		return filepath.Join(work.dir, work.face), nil
+	}
+	work.notes = append(work.notes, "no face was found: the video shows the photo without mouth movement")
+	s := work.portrait.shot
+	s.seconds = work.seconds
+	photo, err := loadPicture(work.portrait.file)
+	if err != nil {
+		return "", err
+	}
+	silent := *a
+	silent.Progress = nil
+	path := filepath.Join(a.Dir, "still.mp4")
+	return path, s.film(ctx, l.media, &silent, scaleCrop(photo, frameCrop(photo.Rect.Dx(), photo.Rect.Dy(), s.w, s.h), s.w, s.h), path)
+}

@@ -79,7 +79,6 @@ type lipsyncProgram struct {
 	checkpoint        string
 	hint              string // how to install it
 	needs             []needed
-	folders           []string // that it expects to find where it runs
 	links             []string // entries of its checkout that it looks for where it runs
 	phases            []phase
 	pattern           *regexp.Regexp

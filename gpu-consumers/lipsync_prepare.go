@@ -19,7 +19,7 @@ import (
 // prepare makes the program's folder with the face and the speech in it.
 func (l *lipsyncProgram) prepare(ctx context.Context, a *Attempt) (*lipsyncWork, error) {
 	work := &lipsyncWork{dir: filepath.Join(a.Dir, "program")}
-	for _, folder := range append([]string{".", "result"}, l.folders...) {
+	for _, folder := range []string{"result", "temp"} { // Wav2Lip and its like write into the second and do not make it
 		if err := os.MkdirAll(filepath.Join(work.dir, folder), 0o700); err != nil {
 			return nil, fmt.Errorf("cannot make the program's folder: %w", err)
 		}

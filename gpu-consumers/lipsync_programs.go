@@ -29,9 +29,8 @@ func wav2Lip(c LipsyncProgramConfig) *lipsyncProgram {
 			{checkpoint, "its checkpoint", "download wav2lip_gan.pth or wav2lip.pth, and set engines.lipsync.wav2lip.checkpoint to it", false},
 			{filepath.Join(c.Folder, "face_detection", "detection", "sfd", "s3fd.pth"), "its face detector", "download s3fd.pth and put it there", false},
 		},
-		folders: []string{"temp"},
-		phases:  []phase{{"", 0, 45, 0}, {"Model loaded", 45, 100, 0}},
-		noFace:  []string{"Face not detected!"},
+		phases: []phase{{"", 0, 45, 0}, {"Model loaded", 45, 100, 0}},
+		noFace: []string{"Face not detected!"},
 		signs: []refusalRule{{words: []string{"image too big to run face detection"}, class: outOfMemory.class,
 			message: "ran out of the card's memory while it looked for faces", hint: outOfMemory.hint}},
 		batches: func(reduce int) (int, int, int) {

@@ -3,6 +3,7 @@
 package gpu
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -86,6 +87,61 @@ func TestChildFailuresHaveClassesAndLogTail(t *testing.T) {
 	c.feed = func(io.Writer) error { return io.ErrUnexpectedEOF }
 	if _, err = c.run(context.Background()); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a failing feed gave %v", err)
+	}
+}
+
+// TestChildrenAreBounded has each limit reached by a child of the child.
+func TestChildrenAreBounded(t *testing.T) {
+	t.Parallel()
+	c := shellChild(t, `sh -c 'head -c 3000000 /dev/zero > big; ls -l big'`)
+	c.file = 1 << 20
+	if out, err := c.run(context.Background()); err == nil {
+		t.Errorf("a file of more than its limit was written: %s", out)
+	}
+	if info, err := os.Stat(filepath.Join(c.dir, "big")); err != nil || info.Size() > 1<<20 {
+		t.Errorf("the file is %v, %v", info, err)
+	}
+	c = shellChild(t, `exec head -c 3000000 /dev/zero > big`)
+	c.file = 1 << 20
+	_, err := c.run(context.Background())
+	wantTaskError(t, err, events.ClassEngineRejected)
+
+	c = shellChild(t, `exec sort -S 400M big`) // sort keeps as much in memory as it may
+	if err := os.WriteFile(filepath.Join(c.dir, "big"), bytes.Repeat([]byte("0123456789\n"), 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.lines = func(string) {}
+	if _, err := c.run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	c.memory = 32 << 20
+	_, err = c.run(context.Background())
+	if te := wantTaskError(t, err, events.ClassEngineRejected); !strings.Contains(te.LogTail, "memory exhausted") {
+		t.Errorf("log %q", te.LogTail)
+	}
+
+	c = shellChild(t, `ulimit -c; ulimit -d; ulimit -f`)
+	c.memory, c.file = -1, -1
+	out, err := c.run(context.Background())
+	if err != nil || !strings.HasPrefix(string(out), "0\n") {
+		t.Errorf("limits %q, error %v", out, err)
+	}
+}
+
+// TestASilentChildIsStopped has one that talks for longer than its silence may last, and
+// one that falls silent.
+func TestASilentChildIsStopped(t *testing.T) {
+	t.Parallel()
+	c := shellChild(t, `for i in 1 2 3 4 5 6 7 8; do echo $i >&2; sleep 0.25; done; echo well`)
+	c.idle = 2 * time.Second
+	if out, err := c.run(context.Background()); err != nil || string(out) != "well\n" {
+		t.Errorf("a child that talks: %q, %v", out, err)
+	}
+	c = shellChild(t, `echo hello >&2; exec sleep 60`)
+	c.idle = 100 * time.Millisecond
+	_, err := c.run(context.Background())
+	if te := wantTaskError(t, err, events.ClassStalled); te.LogTail != "hello" || te.Hint == "" {
+		t.Errorf("log %q, hint %q", te.LogTail, te.Hint)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 
 // builtinTemplates is the order of preference among the templates that come along; a
 // folder's own stand before them.
-var builtinTemplates = []string{"svd", "s2v", "infinitetalk", "upscale"}
+var builtinTemplates = []string{"svd", "s2v", "infinitetalk", "latentsync", "upscale"}
 
 // ComfyUIEngines are the engines behind a ComfyUI server, in the order of preference;
 // none without an address. They belong before the built-in ones, which take what a

@@ -26,8 +26,9 @@ func (e *comfyEngine) takes(a *Attempt) bool {
 		return e.t.MaxSeconds == 0 || (ms > 0 && ms/1000+tail <= e.t.MaxSeconds)
 	}
 	switch e.t.Task {
-	case "lipsync.apply": // over a clip is not what a talking head does
-		return len(a.Files["portrait"]) > 0 && len(a.Files["clip"]) == 0 && fits("speech")
+	case "lipsync.apply": // a talking head does not move the lips of a clip, nor the other way round
+		clip := len(a.Files["clip"]) > 0
+		return clip == e.t.overClip() && (clip || len(a.Files["portrait"]) > 0) && fits("speech")
 	case "upscale_video":
 		return a.number("factor", 2) == e.t.Factor && fits("video")
 	}
@@ -47,6 +48,9 @@ func (e *comfyEngine) prepare(ctx context.Context, a *Attempt) (*comfyWork, erro
 	}
 	if e.t.Task == "upscale_video" {
 		return work, e.prepareUpscale(ctx, a, work)
+	}
+	if e.t.overClip() {
+		return work, e.prepareLips(ctx, a, work)
 	}
 	s, err := shotOf(a)
 	if err != nil {
@@ -151,28 +155,66 @@ func (t *comfyTemplate) framesOf(seconds float64) int {
 
 // prepareTalk has the portrait speak.
 func (e *comfyEngine) prepareTalk(ctx context.Context, a *Attempt, work *comfyWork, s shot) error {
-	speech, err := a.oneFile("speech")
+	speech, spoken, err := e.spoken(ctx, a)
 	if err != nil {
 		return err
 	}
-	info, err := e.media.probe(ctx, speech.Path)
-	if err != nil {
-		return err
-	}
-	if info.Audio == nil || info.Audio.Seconds <= 0 {
-		return &TaskError{Class: events.ClassInvalidInput, Message: "the speech is empty", Hint: "run the speech stage again"}
-	}
-	spoken := info.Audio.Seconds
 	frames := e.t.framesOf(spoken + tail)
 	e.t.set(work.values, "frames", frames)
 	if e.t.Chain != nil {
 		work.copies = min((frames-1)/e.t.Chain.Frames, comfyChainLimit)
 	}
-	work.uploads["speech"] = speech.Path
+	work.uploads["speech"] = speech
+	e.finishTalk(work, speech, spoken, s.w, s.h, float64(s.fps))
+	return nil
+}
+
+// prepareLips has the clip speak, which is sent as long as the speech is.
+func (e *comfyEngine) prepareLips(ctx context.Context, a *Attempt, work *comfyWork) error {
+	speech, spoken, err := e.spoken(ctx, a)
+	if err != nil {
+		return err
+	}
+	in, err := a.oneFile("clip")
+	if err != nil {
+		return err
+	}
+	film, smaller := filepath.Join(a.Dir, "comfyui-clip.mp4"), 1<<min(a.Reduce, 2)
+	clip, err := playback{spoken: spoken, fps: e.t.FPS, smaller: smaller, out: film, progress: func(float64) { a.report(1, "preparing the clip") }}.write(ctx, e.media, a.Dir, in.Path)
+	if err != nil {
+		return err
+	}
+	if smaller > 1 {
+		work.notes = append(work.notes, drawnSmaller(clip, smaller))
+	}
+	e.t.set(work.values, "seed", int64(a.number("seed", float64(seedOf(a.JobID)))))
+	work.uploads["clip"], work.uploads["speech"] = film, speech
+	e.finishTalk(work, speech, spoken, clip.w, clip.h, float64(clip.fps))
+	return nil
+}
+
+// spoken is the speech's file, and its seconds.
+func (e *comfyEngine) spoken(ctx context.Context, a *Attempt) (string, float64, error) {
+	speech, err := a.oneFile("speech")
+	if err != nil {
+		return "", 0, err
+	}
+	info, err := e.media.probe(ctx, speech.Path)
+	if err != nil {
+		return "", 0, err
+	}
+	if info.Audio == nil || info.Audio.Seconds <= 0 {
+		return "", 0, &TaskError{Class: events.ClassInvalidInput, Message: "the speech is empty", Hint: "run the speech stage again"}
+	}
+	return speech.Path, info.Audio.Seconds, nil
+}
+
+// finishTalk says how the result becomes a talking picture of this size.
+func (e *comfyEngine) finishTalk(work *comfyWork, speech string, spoken float64, w, h int, fps float64) {
 	work.finish = func(ctx context.Context, a *Attempt) (*Output, error) {
 		out := filepath.Join(a.Dir, "talking.mp4")
-		seconds := math.Ceil((spoken+tail)*float64(s.fps)) / float64(s.fps)
-		made, err := e.encode(ctx, a, work, recut{out: out, w: s.w, h: s.h, fps: float64(s.fps), exactly: seconds, speech: speech.Path})
+		seconds := math.Ceil((spoken+tail)*fps) / fps
+		made, err := e.encode(ctx, a, work, recut{out: out, w: w, h: h, fps: fps, exactly: seconds, speech: speech})
 		if err != nil {
 			return nil, err
 		}
@@ -181,9 +223,8 @@ func (e *comfyEngine) prepareTalk(ctx context.Context, a *Attempt, work *comfyWo
 				Hint: "look at the template's frames and chain"}
 		}
 		return &Output{Files: map[string][]File{"talking": {{Path: out, Artifact: events.Artifact{Name: "talking.mp4", Type: "video", MediaType: "video/mp4",
-			Width: s.w, Height: s.h, DurationMS: int64(math.Round(seconds * 1000))}}}}}, nil
+			Width: w, Height: h, DurationMS: int64(math.Round(seconds * 1000))}}}}}, nil
 	}
-	return nil
 }
 
 // prepareUpscale enlarges a video.

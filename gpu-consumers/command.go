@@ -130,8 +130,7 @@ const (
 
 // programSigns are what the last words of many programs mean.
 var programSigns = []refusalRule{
-	{words: []string{"out of memory", "outofmemory", "cuda_error_out_of_memory", "cannot allocate memory", "can't allocate memory", "memoryerror",
-		"<signals.sigkill: 9>", "terminated with signal sigkill"}, // what starts others tells so of them
+	{words: []string{"out of memory", "outofmemory", "cuda_error_out_of_memory", "<signals.sigkill: 9>", "terminated with signal sigkill"}, // what starts others tells so of them
 		class: events.ClassOOM, message: "ran out of memory", hint: outOfMemory.hint},
 	{words: []string{"modulenotfounderror", "no module named", "can't open file", "cannot open shared object file"},
 		class: events.ClassEngineUnavailable, message: "is not installed whole", hint: "the end of its log says what it lacks; install it in the engine's own environment"},

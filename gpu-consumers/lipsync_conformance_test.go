@@ -237,7 +237,7 @@ func TestLipsyncConforms(t *testing.T) {
 	}
 	for _, tr := range []engineTrial{
 		builtIn("talking-photo", false), builtIn("talking-photo-clip", true), wav2LipTrial("wav2lip", true), wav2LipTrial("wav2lip-portrait", false), sadTalkerTrial(), lipsyncCommandTrial(),
-		comfyTrial("talk", "lipsync.apply", events.LaneLipsync, toTalk(false), talksWell),
+		comfyTrial("talk", "lipsync.apply", events.LaneLipsync, toTalk(false), talksWell), comfyTrial("latentsync", "lipsync.apply", events.LaneLipsync, toTalk(true), talksWell),
 	} {
 		t.Run(tr.name, func(t *testing.T) {
 			t.Parallel()

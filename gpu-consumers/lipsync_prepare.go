@@ -96,31 +96,61 @@ func (l *lipsyncProgram) preparePortrait(ctx context.Context, a *Attempt, work *
 	return savePicture(filepath.Join(work.dir, work.face), scaleCrop(photo, l.framing.crop(ctx, photo, s.w, s.h), s.w, s.h), false)
 }
 
-// prepareClip writes the clip anew, as long as the speech, played forth and back: some
-// programs begin again at its first picture, which is seen.
+// prepareClip writes the clip anew, as long as the speech, and smaller after each time
+// that memory ran out.
 func (l *lipsyncProgram) prepareClip(ctx context.Context, a *Attempt, work *lipsyncWork) error {
 	in, err := a.oneFile("clip")
 	if err != nil {
 		return err
 	}
-	work.fps = 60 // the most that a clip's rate can be
-	clip, err := openClip(ctx, l.media, a.Dir, in.Path, work.length())
+	smaller := 1 << min(a.Reduce, 2)
+	work.face = "face.mp4"
+	clip, err := playback{spoken: work.spoken, smaller: smaller, out: filepath.Join(work.dir, work.face), progress: func(f float64) { a.report(lipsyncReady*f, "preparing the clip") }}.
+		write(ctx, l.media, a.Dir, in.Path)
 	if err != nil {
 		return err
 	}
-	defer clip.file.Close()
-	work.face, work.w, work.h, work.fps = "face.mp4", clip.w, clip.h, float64(clip.fps)
-	frames := work.length()
-	smaller := 1 << min(a.Reduce, 2)
+	work.w, work.h, work.fps = clip.w, clip.h, float64(clip.fps)
+	work.length()
 	if smaller > 1 {
-		work.notes = append(work.notes, fmt.Sprintf("the lips were drawn at %d×%d, because memory ran out before", clip.w/smaller, clip.h/smaller))
+		work.notes = append(work.notes, drawnSmaller(clip, smaller))
 	}
-	return l.media.run(ctx, transcode{
-		dir: work.dir, inputs: []mediaInput{rawFrames("yuv420p", clip.w, clip.h, clip.fps)}, output: filepath.Join(work.dir, work.face), seconds: work.seconds,
-		args: append([]string{"-an", "-vf", fmt.Sprintf("scale=trunc(iw/%d)*2:trunc(ih/%d)*2", 2*smaller, 2*smaller)}, h264Args("14")...),
+	return nil
+}
+
+func drawnSmaller(clip *clipFrames, smaller int) string {
+	return fmt.Sprintf("the lips were drawn at %d×%d, because memory ran out before", clip.w/smaller, clip.h/smaller)
+}
+
+// playback is a clip made as long as a speech, played forth and back: some programs begin
+// again at its first picture, which is seen.
+type playback struct {
+	spoken   float64 // seconds
+	fps      float64 // of what is written; 0: the clip's own
+	smaller  int     // how many times, 1 for not
+	out      string
+	progress func(fraction float64)
+}
+
+// write gives the clip as it was, closed.
+func (p playback) write(ctx context.Context, media *mediaTool, dir, in string) (*clipFrames, error) {
+	frames := func(fps int) int { return int(math.Ceil((p.spoken + tail) * float64(fps))) }
+	clip, err := openClip(ctx, media, dir, in, frames(60)) // the most that a clip's rate can be
+	if err != nil {
+		return nil, err
+	}
+	defer clip.file.Close()
+	filter := fmt.Sprintf("scale=trunc(iw/%d)*2:trunc(ih/%d)*2", 2*p.smaller, 2*p.smaller)
+	if p.fps > 0 {
+		filter = fmt.Sprintf("fps=%g,", p.fps) + filter
+	}
+	n := frames(clip.fps)
+	return clip, media.run(ctx, transcode{
+		dir: dir, inputs: []mediaInput{rawFrames("yuv420p", clip.w, clip.h, clip.fps)}, output: p.out, seconds: float64(n) / float64(clip.fps),
+		args: append([]string{"-an", "-vf", filter}, h264Args("14")...),
 		feed: func(w io.Writer) error {
 			frame := talkingphoto.NewFrame(clip.w, clip.h)
-			for i := range frames {
+			for i := range n {
 				if err := clip.read(i, frame); err != nil {
 					return err
 				}
@@ -130,7 +160,7 @@ func (l *lipsyncProgram) prepareClip(ctx context.Context, a *Attempt, work *lips
 			}
 			return ctx.Err()
 		},
-		progress: func(f float64) { a.report(lipsyncReady*f, "preparing the clip") }, timeout: 10 * time.Minute,
+		progress: p.progress, timeout: 10 * time.Minute,
 	})
 }
 

@@ -65,6 +65,9 @@ type child struct {
 	memory, file int64
 }
 
+// hostMemoryWords are how programs say that they were given no more memory.
+var hostMemoryWords = []string{"cannot allocate memory", "can't allocate memory", "memory exhausted", "memoryerror"}
+
 // errSilent ends a child that says nothing for longer than it may.
 var errSilent = errors.New("nothing was heard of it")
 
@@ -88,7 +91,9 @@ func (c child) run(ctx context.Context) ([]byte, error) {
 	defer cancel()
 	limited, silence := context.WithCancelCause(limited)
 	defer silence(nil)
-	cmd := exec.CommandContext(limited, path, c.args...)
+	bounds := limits{usually(c.memory, childMemory), usually(c.file, childFile)}
+	path, args := bounds.command(path, c.args)
+	cmd := exec.CommandContext(limited, path, args...)
 	cmd.Dir, cmd.Env = c.dir, c.environment()
 	cmd.SysProcAttr = childAttributes()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
@@ -115,7 +120,7 @@ func (c child) run(ctx context.Context) ([]byte, error) {
 	} else if err := c.startFeeding(cmd, fed); err != nil {
 		return nil, err
 	}
-	err = startAndWait(cmd, usually(c.memory, childMemory), usually(c.file, childFile))
+	err = startAndWait(cmd, bounds)
 	// The caller's ctx ends a feed that computes; the pipe's end stops one that writes.
 	if feedErr := <-fed; err == nil && feedErr != nil {
 		return nil, feedErr
@@ -165,15 +170,14 @@ func usually(given, usual int64) int64 {
 
 // startAndWait keeps the thread for as long as the child lives, because Linux
 // ties the parent-death signal to the thread that started the child
-// (golang.org/issue/27505). The limits are set right after the start, long before a
-// program has come to anything that they bound; what it starts inherits them.
-func startAndWait(cmd *exec.Cmd, memory, file int64) error {
+// (golang.org/issue/27505).
+func startAndWait(cmd *exec.Cmd, bounds limits) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	limitErr := limitChild(cmd.Process.Pid, memory, file)
+	limitErr := bounds.set(cmd.Process.Pid) // what it starts inherits them
 	if limitErr != nil {
 		_ = cmd.Cancel()
 	}
@@ -215,6 +219,9 @@ func (c child) explain(ctx, limited context.Context, err error, log *logTail, cu
 	case status.Signaled() && status.Signal() == syscall.SIGKILL:
 		return &TaskError{Class: events.ClassOOM, Message: c.name + " was killed from outside, most likely because memory ran out",
 			Hint: "use a smaller resolution, or give the worker more memory", LogTail: log.String(), Err: err}
+	}
+	if tail := strings.ToLower(log.String()); slices.ContainsFunc(hostMemoryWords, func(w string) bool { return strings.Contains(tail, w) }) {
+		return &TaskError{Class: events.ClassOOM, Message: c.name + " ran out of memory", Hint: "use a smaller resolution, or give the worker more memory", LogTail: log.String(), Err: err}
 	}
 	return &TaskError{Class: events.ClassEngineRejected, Message: c.name + " failed", Hint: "the end of its log says why", LogTail: log.String(), Err: err}
 }

@@ -8,5 +8,9 @@ import "syscall"
 
 func childAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// limitChild does nothing: only Linux can bound another process.
-func limitChild(int, int64, int64) error { return nil }
+// limits do nothing here: only Linux can bound another process.
+type limits struct{ memory, file int64 }
+
+func (limits) command(path string, args []string) (string, []string) { return path, args }
+
+func (limits) set(int) error { return nil }

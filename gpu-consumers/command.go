@@ -11,6 +11,7 @@
 package gpu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,34 @@ import (
 
 	"github.com/myspinbot/myspinbot/events"
 )
+
+// ProgramEngines are the engines that are programs of others, in the order of preference.
+// They belong before the built-in ones, which stand in for them.
+func ProgramEngines(lips LipsyncConfig, training TrainingConfig, programs EngineConfig) ([]engine, error) {
+	movers, err := LipsyncEngines(lips, programs)
+	if err != nil {
+		return nil, err
+	}
+	trainers, err := TrainingEngines(training, programs)
+	return slices.Concat(movers, trainers), err
+}
+
+// Inspect says which engines can run now. It is an error when one cannot, with what each
+// of those lacks and how to get it.
+func Inspect(ctx context.Context, engines []engine) (string, error) {
+	var able, unable []string
+	for _, e := range engines {
+		if can, gap := e.Capability(ctx); gap != nil {
+			unable = append(unable, fmt.Sprintf("%s: %s (%s)", gap.Engine, gap.Reason, gap.Hint))
+		} else {
+			able = append(able, can.Engine+" is ready, model "+cmp.Or(can.Model, can.Version))
+		}
+	}
+	if len(unable) > 0 {
+		return "", errors.New(strings.Join(append(unable, able...), "; "))
+	}
+	return strings.Join(able, "; "), nil
+}
 
 var (
 	anyPath     = regexp.MustCompile(`^[^-\x00][^\x00]*$`)
@@ -236,6 +265,16 @@ func lacks(needs []needed) (reason, hint string) {
 		}
 	}
 	return strings.Join(reasons, "; "), strings.Join(hints, "; ")
+}
+
+// absolute refuses paths that mean something else where a program runs.
+func absolute(keys string, paths ...string) error {
+	for _, path := range paths {
+		if path != "" && !filepath.IsAbs(path) {
+			return fmt.Errorf("cannot use the path %q of %s: give an absolute one, since programs run in a folder of their own", path, keys)
+		}
+	}
+	return nil
 }
 
 // linkInto makes entries of a program's folder reachable by their relative names from

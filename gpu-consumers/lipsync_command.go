@@ -95,6 +95,9 @@ type lipsyncProgram struct {
 // LipsyncEngines are the configured programs in the order of preference. They belong
 // before the built-in engine, which takes what none of them does.
 func LipsyncEngines(c LipsyncConfig, programs EngineConfig) ([]engine, error) {
+	if err := absolute("engines.lipsync", c.Wav2Lip.Folder, c.Wav2Lip.Checkpoint, c.SadTalker.Folder, c.SadTalker.Checkpoint); err != nil {
+		return nil, err
+	}
 	media := programs.media()
 	var all []*lipsyncProgram
 	if c.SadTalker.Folder != "" {

@@ -297,6 +297,7 @@ func TestProgramsThatTrainAreChecked(t *testing.T) {
 	t.Parallel()
 	for name, bad := range map[string]TrainingConfig{
 		"relative":   {Work: "x", Kohya: KohyaConfig{Folder: "/k"}},
+		"checkout":   {Work: "/x", Kohya: KohyaConfig{Folder: "k"}},
 		"no output":  {Work: "/x", Command: CommandTrainerConfig{Argv: []string{"train", "{set}"}}},
 		"no set":     {Work: "/x", Command: CommandTrainerConfig{Argv: []string{"train", "{out_dir}"}}},
 		"unknown":    {Work: "/x", Command: CommandTrainerConfig{Argv: []string{"train", "{set}", "{out_dir}", "{prompt}"}}},

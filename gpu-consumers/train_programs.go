@@ -61,6 +61,9 @@ var trainerHoles = map[string]*regexp.Regexp{
 // TrainingEngines are the configured trainers. They belong before the built-in engines,
 // which prepare sets and references where none is.
 func TrainingEngines(c TrainingConfig, programs EngineConfig) ([]engine, error) {
+	if err := absolute("engines.training", c.Kohya.Folder, c.Kohya.Base, c.SoVITS.Folder); err != nil {
+		return nil, err
+	}
 	kept := &chains{root: filepath.Join(c.Work, "myspinbot-training"), keep: cmp.Or(c.Keep, 24*time.Hour)}
 	var engines []engine
 	var all []*loraTrainer

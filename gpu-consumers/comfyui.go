@@ -18,7 +18,7 @@ import (
 
 // builtinTemplates is the order of preference among the templates that come along; a
 // folder's own stand before them.
-var builtinTemplates = []string{"svd", "s2v", "infinitetalk", "upscale"}
+var builtinTemplates = []string{"svd", "s2v", "infinitetalk", "latentsync", "upscale"}
 
 // ComfyUIEngines are the engines behind a ComfyUI server, in the order of preference;
 // none without an address. They belong before the built-in ones, which take what a
@@ -162,7 +162,7 @@ func (e *comfyEngine) Capability(ctx context.Context) (events.TaskCapability, *e
 	}
 	return events.TaskCapability{
 		Task: e.t.Task, Lane: taskLanes[e.t.Task], Engine: e.t.engine(), Model: e.t.Model, Version: e.version(stats), Fidelity: events.FidelityFull,
-		Takes: comfyTakes[e.t.Task],
+		Takes: e.needs(),
 	}, nil
 }
 

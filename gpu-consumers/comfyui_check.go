@@ -18,7 +18,7 @@ import (
 // comfyTasks are the tasks that a template may do, with the slots that it must have.
 var comfyTasks = map[string]map[string]string{
 	"render_video":  {"portrait": "image"},
-	"lipsync.apply": {"portrait": "image", "speech": "audio"},
+	"lipsync.apply": {"portrait": "image", "speech": "audio"}, // or a clip in place of the portrait
 	"upscale_video": {"video": "video"},
 }
 
@@ -41,8 +41,11 @@ func (t *comfyTemplate) check() error {
 	if len(t.Output.Extensions) == 0 || slices.ContainsFunc(t.Output.Extensions, func(e string) bool { return !slices.Contains(comfyExtensions, e) }) {
 		fault("output: give extensions among %s", strings.Join(comfyExtensions, ", "))
 	}
-	if t.Task != "upscale_video" && (t.Picture.Short < 64 || t.Picture.Multiple < 2 || t.FPS <= 0) {
+	if t.Task != "upscale_video" && !t.overClip() && (t.Picture.Short < 64 || t.Picture.Multiple < 2 || t.FPS <= 0) {
 		fault("picture and fps: give the short side that the model draws, at least 64, what both sides are a multiple of, and frames per second")
+	}
+	if t.overClip() && t.FPS <= 0 {
+		fault("fps: give the frames per second that the graph takes")
 	}
 	if t.Task == "upscale_video" && t.Factor <= 1 {
 		fault("factor: give how many times larger the result is")
@@ -93,6 +96,9 @@ func (t *comfyTemplate) checkSlots(needed map[string]string) error {
 		if s.Type == "prefix" && s.Node != t.Output.Node {
 			fault("a prefix belongs to the output node")
 		}
+	}
+	if t.overClip() {
+		needed = map[string]string{"clip": "video", "speech": "audio"}
 	}
 	for name, kind := range needed {
 		if types[name] != kind {

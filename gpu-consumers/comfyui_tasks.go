@@ -9,17 +9,22 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/myspinbot/myspinbot/events"
 )
 
 // comfyTakes are the inputs without which templates of a task do not work.
 var comfyTakes = map[string]string{"lipsync.apply": "portrait", "render_video": "portrait", "upscale_video": "video"}
+
+// needs is the input without which the template does not work.
+func (e *comfyEngine) needs() string {
+	if e.t.Task == "lipsync.apply" && e.t.overClip() {
+		return "clip"
+	}
+	return comfyTakes[e.t.Task]
+}
 
 // takes says whether the template can do this attempt; otherwise the next engine is asked.
 func (e *comfyEngine) takes(a *Attempt) bool {
@@ -32,8 +37,9 @@ func (e *comfyEngine) takes(a *Attempt) bool {
 		return e.t.MaxSeconds == 0 || (ms > 0 && ms/1000+tail <= e.t.MaxSeconds)
 	}
 	switch e.t.Task {
-	case "lipsync.apply": // over a clip is not what a talking head does
-		return len(a.Files["portrait"]) > 0 && len(a.Files["clip"]) == 0 && fits("speech")
+	case "lipsync.apply": // a talking head does not move the lips of a clip, nor the other way round
+		clip := len(a.Files["clip"]) > 0
+		return clip == e.t.overClip() && (clip || len(a.Files["portrait"]) > 0) && fits("speech")
 	case "upscale_video":
 		return a.number("factor", 2) == e.t.Factor && fits("video")
 	}
@@ -53,6 +59,9 @@ func (e *comfyEngine) prepare(ctx context.Context, a *Attempt) (*comfyWork, erro
 	}
 	if e.t.Task == "upscale_video" {
 		return work, e.prepareUpscale(ctx, a, work)
+	}
+	if e.t.overClip() {
+		return work, e.prepareLips(ctx, a, work)
 	}
 	s, err := shotOf(a)
 	if err != nil {
@@ -137,7 +146,7 @@ func (e *comfyEngine) prepareRender(a *Attempt, work *comfyWork, s shot, still s
 	}
 	work.finish = func(ctx context.Context, a *Attempt) (*Output, error) {
 		clip := filepath.Join(a.Dir, "clip.mp4")
-		made, err := e.encode(ctx, a, work, comfyCut{out: clip, w: s.w, h: s.h, fps: float64(s.fps), atMost: s.seconds})
+		made, err := e.encode(ctx, a, work, recut{out: clip, w: s.w, h: s.h, fps: float64(s.fps), atMost: s.seconds})
 		if err != nil {
 			return nil, err
 		}
@@ -165,28 +174,66 @@ func (t *comfyTemplate) framesOf(seconds float64) int {
 
 // prepareTalk has the portrait speak.
 func (e *comfyEngine) prepareTalk(ctx context.Context, a *Attempt, work *comfyWork, s shot) error {
-	speech, err := a.oneFile("speech")
+	speech, spoken, err := e.spoken(ctx, a)
 	if err != nil {
 		return err
 	}
-	info, err := e.media.probe(ctx, speech.Path)
-	if err != nil {
-		return err
-	}
-	if info.Audio == nil || info.Audio.Seconds <= 0 {
-		return &TaskError{Class: events.ClassInvalidInput, Message: "the speech is empty", Hint: "run the speech stage again"}
-	}
-	spoken := info.Audio.Seconds
 	frames := e.t.framesOf(spoken + tail)
 	e.t.set(work.values, "frames", frames)
 	if e.t.Chain != nil {
 		work.copies = min((frames-1)/e.t.Chain.Frames, comfyChainLimit)
 	}
-	work.uploads["speech"] = speech.Path
+	work.uploads["speech"] = speech
+	e.finishTalk(work, speech, spoken, s.w, s.h, float64(s.fps))
+	return nil
+}
+
+// prepareLips has the clip speak, which is sent as long as the speech is.
+func (e *comfyEngine) prepareLips(ctx context.Context, a *Attempt, work *comfyWork) error {
+	speech, spoken, err := e.spoken(ctx, a)
+	if err != nil {
+		return err
+	}
+	in, err := a.oneFile("clip")
+	if err != nil {
+		return err
+	}
+	film, smaller := filepath.Join(a.Dir, "comfyui-clip.mp4"), 1<<min(a.Reduce, 2)
+	clip, err := playback{spoken: spoken, fps: e.t.FPS, smaller: smaller, out: film, progress: func(float64) { a.report(1, "preparing the clip") }}.write(ctx, e.media, a.Dir, in.Path)
+	if err != nil {
+		return err
+	}
+	if smaller > 1 {
+		work.notes = append(work.notes, drawnSmaller(clip, smaller))
+	}
+	e.t.set(work.values, "seed", int64(a.number("seed", float64(seedOf(a.JobID)))))
+	work.uploads["clip"], work.uploads["speech"] = film, speech
+	e.finishTalk(work, speech, spoken, clip.w, clip.h, float64(clip.fps))
+	return nil
+}
+
+// spoken is the speech's file, and its seconds.
+func (e *comfyEngine) spoken(ctx context.Context, a *Attempt) (string, float64, error) {
+	speech, err := a.oneFile("speech")
+	if err != nil {
+		return "", 0, err
+	}
+	info, err := e.media.probe(ctx, speech.Path)
+	if err != nil {
+		return "", 0, err
+	}
+	if info.Audio == nil || info.Audio.Seconds <= 0 {
+		return "", 0, &TaskError{Class: events.ClassInvalidInput, Message: "the speech is empty", Hint: "run the speech stage again"}
+	}
+	return speech.Path, info.Audio.Seconds, nil
+}
+
+// finishTalk says how the result becomes a talking picture of this size.
+func (e *comfyEngine) finishTalk(work *comfyWork, speech string, spoken float64, w, h int, fps float64) {
 	work.finish = func(ctx context.Context, a *Attempt) (*Output, error) {
 		out := filepath.Join(a.Dir, "talking.mp4")
-		seconds := math.Ceil((spoken+tail)*float64(s.fps)) / float64(s.fps)
-		made, err := e.encode(ctx, a, work, comfyCut{out: out, w: s.w, h: s.h, fps: float64(s.fps), exactly: seconds, speech: speech.Path})
+		seconds := math.Ceil((spoken+tail)*fps) / fps
+		made, err := e.encode(ctx, a, work, recut{out: out, w: w, h: h, fps: fps, exactly: seconds, speech: speech})
 		if err != nil {
 			return nil, err
 		}
@@ -195,9 +242,8 @@ func (e *comfyEngine) prepareTalk(ctx context.Context, a *Attempt, work *comfyWo
 				Hint: "look at the template's frames and chain"}
 		}
 		return &Output{Files: map[string][]File{"talking": {{Path: out, Artifact: events.Artifact{Name: "talking.mp4", Type: "video", MediaType: "video/mp4",
-			Width: s.w, Height: s.h, DurationMS: int64(math.Round(seconds * 1000))}}}}}, nil
+			Width: w, Height: h, DurationMS: int64(math.Round(seconds * 1000))}}}}}, nil
 	}
-	return nil
 }
 
 // prepareUpscale enlarges a video.
@@ -220,7 +266,7 @@ func (e *comfyEngine) prepareUpscale(ctx context.Context, a *Attempt, work *comf
 	}
 	work.finish = func(ctx context.Context, a *Attempt) (*Output, error) {
 		out := filepath.Join(a.Dir, "upscaled.mp4")
-		cut := comfyCut{out: out, w: w, h: h, fps: info.Video.FPS, exactly: info.Video.Seconds}
+		cut := recut{out: out, w: w, h: h, fps: info.Video.FPS, exactly: info.Video.Seconds}
 		if info.Audio != nil {
 			cut.sound = video.Path
 		}
@@ -233,55 +279,9 @@ func (e *comfyEngine) prepareUpscale(ctx context.Context, a *Attempt, work *comf
 	return nil
 }
 
-// comfyCut is what the server's result is made into.
-type comfyCut struct {
-	out     string
-	w, h    int
-	fps     float64
-	atMost  float64 // seconds; 0: all of it
-	exactly float64 // seconds, the last picture standing where there are too few; 0: as long as it is
-	speech  string  // file whose sound goes with it, and silence after it
-	sound   string  // file whose sound is taken over as it is
-}
-
-// encode makes the result anew and takes the server's file away. It gives the seconds
-// of picture that the server made. The sound is always our own file's.
-func (e *comfyEngine) encode(ctx context.Context, a *Attempt, work *comfyWork, cut comfyCut) (float64, error) {
-	info, err := e.media.probe(ctx, work.raw)
-	if err != nil || info.Video == nil {
-		return 0, &TaskError{Class: events.ClassEngineRejected, Message: "ComfyUI's result is no video that can be read", Hint: "look at the template's output node", Err: err}
-	}
-	made, seconds := info.Video.Seconds, info.Video.Seconds
-	filters := []string{fmt.Sprintf("fps=%g", cut.fps), fmt.Sprintf("scale=%d:%d:flags=lanczos:force_original_aspect_ratio=increase:out_color_matrix=bt709:out_range=tv", cut.w, cut.h),
-		fmt.Sprintf("crop=%d:%d", cut.w, cut.h)}
-	inputs, args := []mediaInput{{path: work.raw}}, []string{"-map", "0:v:0"}
-	switch {
-	case cut.exactly > 0:
-		seconds = cut.exactly
-		if short := seconds - made; short > 0 {
-			filters = append(filters, fmt.Sprintf("tpad=stop_mode=clone:stop_duration=%.3f", short+0.1))
-		}
-	case cut.atMost > 0:
-		seconds = min(seconds, cut.atMost)
-	}
-	switch {
-	case cut.speech != "":
-		inputs = append(inputs, mediaInput{path: cut.speech})
-		args = append(args, "-map", "1:a:0", "-af", "apad", "-c:a", "aac", "-b:a", "128k", "-ar", "48000")
-	case cut.sound != "":
-		inputs = append(inputs, mediaInput{path: cut.sound})
-		args = append(args, "-map", "1:a:0", "-c:a", "copy")
-	default:
-		args = append(args, "-an")
-	}
-	args = append(args, "-vf", strings.Join(append(filters, "format=yuv420p"), ","), "-t", fmt.Sprintf("%.4f", seconds))
-	err = e.media.run(ctx, transcode{dir: a.Dir, inputs: inputs, output: cut.out, seconds: seconds, args: append(args, h264Args("18")...),
-		progress: func(f float64) { a.report(comfyFetched+(99-comfyFetched)*f, "finishing") }, timeout: 30 * time.Minute})
-	if err != nil {
-		return 0, err
-	}
-	if err := os.Remove(work.raw); err != nil {
-		return 0, fmt.Errorf("cannot remove ComfyUI's file: %w", err)
-	}
-	return made, nil
+// encode makes the result anew, takes the server's file away, and gives the seconds of
+// picture that the server made.
+func (e *comfyEngine) encode(ctx context.Context, a *Attempt, work *comfyWork, c recut) (float64, error) {
+	c.raw, c.whose, c.hint = work.raw, "ComfyUI", "look at the template's output node"
+	return e.media.recut(ctx, a.Dir, c, func(f float64) { a.report(comfyFetched+(99-comfyFetched)*f, "finishing") })
 }

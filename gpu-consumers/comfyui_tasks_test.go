@@ -57,8 +57,9 @@ func TestTheBuiltInEnginesStandIn(t *testing.T) {
 		want string
 	}{
 		"a scene": {render, "comfyui-svd"}, "a talking head": {talk(8000), "comfyui-s2v"},
-		"an hour of speech": {talk(3_600_000), "none"}, "lips on a clip": {talk(8000, "clip"), "none"}, // talking-photo, which is not in this roster
-		"twice as large": {enlarge(2, 8000), "comfyui-upscale"}, "four times": {enlarge(4, 8000), "lanczos"}, "a long film": {enlarge(2, 60_000), "lanczos"},
+		"an hour of speech": {talk(3_600_000), "none"}, "lips on a clip": {talk(8000, "clip"), "comfyui-latentsync"},
+		"lips on a long clip": {talk(61_000, "clip"), "none"}, // talking-photo, which is not in this roster
+		"twice as large":      {enlarge(2, 8000), "comfyui-upscale"}, "four times": {enlarge(4, 8000), "lanczos"}, "a long film": {enlarge(2, 60_000), "lanczos"},
 	} {
 		if got := pick(c.a); got != c.want {
 			t.Errorf("%s: %s, want %s", what, got, c.want)

@@ -96,6 +96,11 @@ type comfyChain struct {
 	Frames int      `json:"frames"` // that each copy and the part before it make
 }
 
+// overClip says that the template moves the lips of a clip.
+func (t *comfyTemplate) overClip() bool {
+	return t.Task == "lipsync.apply" && slices.ContainsFunc(t.Slots, func(s comfySlot) bool { return s.Name == "clip" })
+}
+
 const (
 	comfyTemplateBytes = 4 << 20
 	comfyTextLimit     = 4000

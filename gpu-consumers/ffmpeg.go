@@ -89,7 +89,13 @@ func (m *mediaTool) run(ctx context.Context, t transcode) error {
 	}
 	_, err := child{name: "ffmpeg", path: m.ffmpeg, args: args, dir: t.dir, install: ffmpegInstall,
 		timeout: t.timeout, feed: t.feed, lines: lines}.run(ctx)
-	return err
+	if err != nil || t.output == "" {
+		return err
+	}
+	if info, err := os.Lstat(t.output); err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return &TaskError{Class: events.ClassEngineRejected, Message: "ffmpeg ended well but made no file", Hint: "is the ffmpeg of engines.ffmpeg the real one?", Err: err}
+	}
+	return nil
 }
 
 // onProgress reads a line of ffmpeg's -progress report.

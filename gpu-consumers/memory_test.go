@@ -44,16 +44,16 @@ func (e *keepingEngine) unload(context.Context) error {
 	return nil
 }
 
-// works is an engine of a task that runs until it is let go.
-type works struct {
+// labour is an engine of a task that runs until it is let go.
+type labour struct {
 	mu      sync.Mutex
 	running map[string]bool
 	release chan struct{}
 }
 
-func newWorks() *works { return &works{running: map[string]bool{}, release: make(chan struct{})} }
+func newLabour() *labour { return &labour{running: map[string]bool{}, release: make(chan struct{})} }
 
-func (w *works) run(ctx context.Context, a *Attempt) (*Output, error) {
+func (w *labour) run(ctx context.Context, a *Attempt) (*Output, error) {
 	w.mu.Lock()
 	w.running[a.Stage] = true
 	w.mu.Unlock()
@@ -65,7 +65,7 @@ func (w *works) run(ctx context.Context, a *Attempt) (*Output, error) {
 	}
 }
 
-func (w *works) runs(stage string) bool {
+func (w *labour) runs(stage string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.running[stage]
@@ -105,7 +105,7 @@ func (b *bench) onLanes(tasks ...string) {
 
 func TestACommandIsAcceptedWhenTheCardHasRoom(t *testing.T) {
 	t.Parallel()
-	render, speak := newWorks(), newWorks()
+	render, speak := newLabour(), newLabour()
 	b := newBench(t, &heavyEngine{&testEngine{can: can("render_video"), run: render.run}, 700}, &heavyEngine{&testEngine{can: can("tts.synthesize"), run: speak.run}, 400})
 	b.onLanes("render_video", "tts.synthesize")
 	b.start()
@@ -216,7 +216,7 @@ func (*fickleEngine) takes(a *Attempt) bool { return a.Dir == "" }
 // back what it has, waits, and says so.
 func TestAnAttemptWithAnotherEngineThanExpectedClaimsAnew(t *testing.T) {
 	t.Parallel()
-	first, second := newWorks(), newWorks()
+	first, second := newLabour(), newLabour()
 	b := newBench(t, &heavyEngine{&testEngine{can: can("tts.synthesize"), run: first.run}, 600},
 		&fickleEngine{heavyEngine{&testEngine{can: can("render_video"), run: second.run}, 100}}, &heavyEngine{&testEngine{can: can("render_video"), run: second.run}, 800})
 	b.onLanes("render_video", "tts.synthesize")

@@ -25,7 +25,7 @@ func (b *bench) set(data events.Payload, lane string) {
 
 func TestAPausedLaneAcceptsNothingUntilItIsResumed(t *testing.T) {
 	t.Parallel()
-	render, speak := newWorks(), newWorks()
+	render, speak := newLabour(), newLabour()
 	b := newBench(t, &testEngine{can: can("render_video"), run: render.run}, &testEngine{can: can("tts.synthesize"), run: speak.run})
 	b.onLanes("render_video", "tts.synthesize")
 	b.set(events.LanePaused{}, events.LaneRender) // before the worker's start, as after a restart

@@ -29,6 +29,8 @@ const (
 	logTailBytes  = 4 << 10
 	logLineLimit  = 1 << 10
 	childTimeout  = 30 * time.Minute // for a child whose caller sets no limit
+	childMemory   = 8 << 30          // bytes that each process of a child may fill, unless its caller says otherwise
+	childFile     = 16 << 30         // bytes of a file that it may write
 	childPathless = "/usr/local/bin:/usr/bin:/bin"
 )
 
@@ -54,15 +56,28 @@ type child struct {
 	// inherit names more variables that the child gets from us, and home and
 	// temporary folder among them replace its own.
 	inherit []string
+	env     []string // NAME=value, beside what it inherits
 	log     *logTail // gets standard error; nil: it is kept for errors alone
+	// idle is the longest silence on both outputs; 0: any.
+	idle time.Duration
+	// memory and file are bytes that each of the child's processes may fill, and that a
+	// file of its may have; 0: the usual, below 0: any.
+	memory, file int64
 }
+
+// hostMemoryWords are how programs say that they were given no more memory.
+var hostMemoryWords = []string{"cannot allocate memory", "can't allocate memory", "memory exhausted", "memoryerror"}
+
+// errSilent ends a child that says nothing for longer than it may.
+var errSilent = errors.New("nothing was heard of it")
 
 // run starts the child, waits for it and returns its standard output. When ctx
 // ends, the child's whole group gets SIGTERM and after 3 s SIGKILL; nothing of
 // it is left when run returns. Errors are *TaskError of class timeout,
-// engine_unavailable (no such program), oom (killed by someone else) or
-// engine_rejected (non-zero exit), with the end of standard error; a cancelled
-// ctx gives an error that wraps ctx.Err().
+// stalled (silent for longer than idle), engine_unavailable (no such program), oom
+// (killed by someone else) or engine_rejected (non-zero exit, or more output than
+// there may be), with the end of standard error; a cancelled ctx gives an error that
+// wraps ctx.Err().
 func (c child) run(ctx context.Context) ([]byte, error) {
 	path, err := c.find()
 	if err != nil {
@@ -74,7 +89,11 @@ func (c child) run(ctx context.Context) ([]byte, error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd := exec.CommandContext(limited, path, c.args...)
+	limited, silence := context.WithCancelCause(limited)
+	defer silence(nil)
+	bounds := limits{usually(c.memory, childMemory), usually(c.file, childFile)}
+	path, args := bounds.command(path, c.args)
+	cmd := exec.CommandContext(limited, path, args...)
 	cmd.Dir, cmd.Env = c.dir, c.environment()
 	cmd.SysProcAttr = childAttributes()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
@@ -89,13 +108,19 @@ func (c child) run(ctx context.Context) ([]byte, error) {
 	if c.lines != nil {
 		cmd.Stdout = &lineWriter{to: c.lines}
 	}
+	if c.idle > 0 {
+		watch := time.AfterFunc(c.idle, func() { silence(errSilent) })
+		defer watch.Stop()
+		heard := func() { watch.Reset(c.idle) }
+		cmd.Stdout, cmd.Stderr = heeded{cmd.Stdout, heard}, heeded{cmd.Stderr, heard}
+	}
 	fed := make(chan error, 1)
 	if c.feed == nil {
 		fed <- nil
 	} else if err := c.startFeeding(cmd, fed); err != nil {
 		return nil, err
 	}
-	err = startAndWait(cmd)
+	err = startAndWait(cmd, bounds)
 	// The caller's ctx ends a feed that computes; the pipe's end stops one that writes.
 	if feedErr := <-fed; err == nil && feedErr != nil {
 		return nil, feedErr
@@ -136,16 +161,30 @@ func (c child) startFeeding(cmd *exec.Cmd, fed chan<- error) error {
 	return nil
 }
 
+func usually(given, usual int64) int64 {
+	if given == 0 {
+		return usual
+	}
+	return given
+}
+
 // startAndWait keeps the thread for as long as the child lives, because Linux
 // ties the parent-death signal to the thread that started the child
 // (golang.org/issue/27505).
-func startAndWait(cmd *exec.Cmd) error {
+func startAndWait(cmd *exec.Cmd, bounds limits) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	limitErr := bounds.set(cmd.Process.Pid) // what it starts inherits them
+	if limitErr != nil {
+		_ = cmd.Cancel()
+	}
 	err := cmd.Wait()
+	if err == nil {
+		err = limitErr
+	}
 	// Grandchildren that outlived the leader share its group.
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	return err
@@ -161,6 +200,9 @@ func (c child) explain(ctx, limited context.Context, err error, log *logTail, cu
 			Message: fmt.Sprintf("%s printed more than %d bytes, which it never should", c.name, outputLimit)}
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("%s was stopped: %w", c.name, ctx.Err())
+	case errors.Is(context.Cause(limited), errSilent):
+		return &TaskError{Class: events.ClassStalled, Message: fmt.Sprintf("nothing was heard of %s for %v, and it was stopped", c.name, c.idle),
+			Hint: "the end of its log says where it hung; raise its idle time if it is only slow", LogTail: log.String(), Err: errSilent}
 	case limited.Err() != nil:
 		return &TaskError{Class: events.ClassTimeout, Message: c.name + " did not finish in time and was stopped",
 			Hint: "use a shorter script or a smaller resolution, or raise the stage's time limit", LogTail: log.String(), Err: limited.Err()}
@@ -169,9 +211,17 @@ func (c child) explain(ctx, limited context.Context, err error, log *logTail, cu
 	if !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
 		return &TaskError{Class: events.ClassEngineUnavailable, Message: c.name + " could not be started", Hint: c.install, LogTail: log.String(), Err: err}
 	}
-	if status, ok := waitStatus(exit); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
+	status, _ := waitStatus(exit)
+	switch {
+	case status.Signaled() && status.Signal() == syscall.SIGXFSZ:
+		return &TaskError{Class: events.ClassEngineRejected, Message: fmt.Sprintf("%s wrote a file of more than %d GiB, which it never should", c.name, usually(c.file, childFile)>>30),
+			Hint: "the end of its log says why", LogTail: log.String(), Err: err}
+	case status.Signaled() && status.Signal() == syscall.SIGKILL:
 		return &TaskError{Class: events.ClassOOM, Message: c.name + " was killed from outside, most likely because memory ran out",
 			Hint: "use a smaller resolution, or give the worker more memory", LogTail: log.String(), Err: err}
+	}
+	if tail := strings.ToLower(log.String()); slices.ContainsFunc(hostMemoryWords, func(w string) bool { return strings.Contains(tail, w) }) {
+		return &TaskError{Class: events.ClassOOM, Message: c.name + " ran out of memory", Hint: "use a smaller resolution, or give the worker more memory", LogTail: log.String(), Err: err}
 	}
 	return &TaskError{Class: events.ClassEngineRejected, Message: c.name + " failed", Hint: "the end of its log says why", LogTail: log.String(), Err: err}
 }
@@ -185,7 +235,7 @@ func waitStatus(exit *exec.ExitError) (syscall.WaitStatus, bool) {
 }
 
 func (c child) environment() []string {
-	env := []string{"LC_ALL=C.UTF-8", "HOME=" + c.dir, "TMPDIR=" + c.dir}
+	env := append([]string{"LC_ALL=C.UTF-8", "HOME=" + c.dir, "TMPDIR=" + c.dir}, c.env...)
 	for _, name := range slices.Concat(inheritedEnv, c.inherit) {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
@@ -212,6 +262,17 @@ func (w *capture) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// heeded tells of every write.
+type heeded struct {
+	io.Writer
+	heard func()
+}
+
+func (h heeded) Write(b []byte) (int, error) {
+	h.heard()
+	return h.Writer.Write(b)
+}
+
 // lineWriter cuts a stream into lines, each of at most logLineLimit bytes.
 type lineWriter struct {
 	partial []byte
@@ -235,9 +296,18 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 
 // logTail keeps the last lines of a child's log.
 type logTail struct {
+	heard func(line string) // gets each line as it comes; may be nil
+
 	mu    sync.Mutex
 	lines []string
 	split *lineWriter
+}
+
+// line takes a line of another stream.
+func (t *logTail) line(line string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.keep(line)
 }
 
 func (t *logTail) Write(b []byte) (int, error) {
@@ -250,6 +320,9 @@ func (t *logTail) Write(b []byte) (int, error) {
 }
 
 func (t *logTail) keep(line string) {
+	if t.heard != nil {
+		t.heard(line)
+	}
 	t.lines = append(t.lines, line)
 	if over := len(t.lines) - logTailLines; over > 0 {
 		t.lines = append(t.lines[:0], t.lines[over:]...)

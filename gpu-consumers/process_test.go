@@ -5,8 +5,10 @@ package gpu
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -86,6 +88,72 @@ func TestChildFailuresHaveClassesAndLogTail(t *testing.T) {
 	c.feed = func(io.Writer) error { return io.ErrUnexpectedEOF }
 	if _, err = c.run(context.Background()); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a failing feed gave %v", err)
+	}
+}
+
+// TestChildrenAreBounded has each limit reached by a child of the child.
+func TestChildrenAreBounded(t *testing.T) {
+	t.Parallel()
+	c := shellChild(t, `sh -c 'head -c 3000000 /dev/zero > big'; exit 0`)
+	c.file = 1 << 20
+	if _, err := c.run(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(filepath.Join(c.dir, "big")); err != nil || info.Size() > 1<<20 {
+		t.Errorf("the file is %v, %v", info, err)
+	}
+	c = shellChild(t, `exec head -c 3000000 /dev/zero > big`)
+	c.file = 1 << 20
+	_, err := c.run(context.Background())
+	wantTaskError(t, err, events.ClassEngineRejected)
+
+	c = shellChild(t, `exec tail -c 60000000`) // keeps as much of what it reads
+	c.lines = func(string) {}
+	c.feed = func(w io.Writer) error { _, err := w.Write(make([]byte, 60_000_000)); return err }
+	if _, err := c.run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	c.memory = 32 << 20
+	_, err = c.run(context.Background())
+	if te := wantTaskError(t, err, events.ClassOOM); !strings.Contains(te.LogTail, "memory exhausted") {
+		t.Errorf("log %q", te.LogTail)
+	}
+
+	c = shellChild(t, `ulimit -c; ulimit -d; ulimit -f`)
+	c.memory, c.file = -1, -1
+	out, err := c.run(context.Background())
+	if err != nil || !strings.HasPrefix(string(out), "0\n") {
+		t.Errorf("limits %q, error %v", out, err)
+	}
+
+	// Where the program for it is not installed.
+	late := exec.Command("sleep", "60")
+	if err := late.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = late.Process.Kill(), late.Wait() })
+	if err := (limits{123 << 20, 1 << 20}).set(late.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", late.Process.Pid)); err != nil || !strings.Contains(string(text), "128974848") || !strings.Contains(string(text), "1048576") {
+		t.Errorf("limits %s, error %v", text, err)
+	}
+}
+
+// TestASilentChildIsStopped has one that talks for longer than its silence may last, and
+// one that falls silent.
+func TestASilentChildIsStopped(t *testing.T) {
+	t.Parallel()
+	c := shellChild(t, `for i in 1 2 3 4 5 6 7 8; do echo $i >&2; sleep 0.25; done; echo well`)
+	c.idle = 2 * time.Second
+	if out, err := c.run(context.Background()); err != nil || string(out) != "well\n" {
+		t.Errorf("a child that talks: %q, %v", out, err)
+	}
+	c = shellChild(t, `echo hello >&2; exec sleep 60`)
+	c.idle = 100 * time.Millisecond
+	_, err := c.run(context.Background())
+	if te := wantTaskError(t, err, events.ClassStalled); te.LogTail != "hello" || te.Hint == "" {
+		t.Errorf("log %q, hint %q", te.LogTail, te.Hint)
 	}
 }
 

@@ -15,12 +15,11 @@ import (
 	"github.com/myspinbot/myspinbot/events"
 )
 
-// Behaviours of a server beside those of voices (hangs, stalls, garbles, lost, starves).
+// Behaviours of a server beside those of voices (hangs, stalls, garbles, lost, starves) and of ComfyUI (restarts).
 const (
 	loops     = "loops"           // repeats itself until the server cuts it
 	overlong  = "overlong"        // is cut for its length
 	schemas   = "another schema"  // answers with another object
-	restarts  = "restarts"        // goes away in the middle of the answer
 	modelless = "unknown model"   // has not the model
 	schemaBad = "refused schema"  // an error of class 5xx that no repeat mends
 	foreign   = "another program" // does not speak the protocol

@@ -58,10 +58,6 @@ func (t trainingSet) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	images := a.Files["images"]
-	if len(images) == 0 || len(images) > maxTrainingImages {
-		return nil, &TaskError{Class: events.ClassInvalidInput, Message: fmt.Sprintf("there are %d training pictures", len(images)), Hint: fmt.Sprintf("give 1 to %d pictures", maxTrainingImages)}
-	}
 	path := filepath.Join(a.Dir, "training-set.zip")
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -69,7 +65,13 @@ func (t trainingSet) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	}
 	defer file.Close()
 	archive := zip.NewWriter(file)
-	kept, notes, err := t.add(ctx, a, archive, images)
+	kept, notes, err := t.add(ctx, a, func(name string, content []byte) error {
+		method := zip.Deflate
+		if filepath.Ext(name) == ".jpg" {
+			method = zip.Store
+		}
+		return addFile(archive, name, method, content)
+	}, "no LoRA was trained, because no trainer is connected")
 	if err != nil {
 		return nil, err
 	}
@@ -90,9 +92,14 @@ func (t trainingSet) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	}, nil
 }
 
-// add puts the usable pictures into the archive, one at a time in memory. What
-// it leaves out stands in the notes; when nothing is left, that is an error.
-func (trainingSet) add(ctx context.Context, a *Attempt, archive *zip.Writer, images []File) (kept int, notes []string, err error) {
+// add puts the usable pictures and their captions somewhere, one at a time in memory.
+// What it leaves out stands in the notes, with what became of the set; when nothing is
+// left, that is an error.
+func (trainingSet) add(ctx context.Context, a *Attempt, put func(name string, content []byte) error, became string) (kept int, notes []string, err error) {
+	images := a.Files["images"]
+	if len(images) == 0 || len(images) > maxTrainingImages {
+		return 0, nil, &TaskError{Class: events.ClassInvalidInput, Message: fmt.Sprintf("there are %d training pictures", len(images)), Hint: fmt.Sprintf("give 1 to %d pictures", maxTrainingImages)}
+	}
 	seen := map[[32]byte]bool{}
 	var doubles, small int
 	var refusal *TaskError
@@ -121,7 +128,7 @@ func (trainingSet) add(ctx context.Context, a *Attempt, archive *zip.Writer, ima
 			seen[digest] = true
 		}
 		kept++
-		if err := addPicture(archive, kept, square); err != nil {
+		if err := addPicture(put, kept, square); err != nil {
 			return 0, nil, fmt.Errorf("cannot write the training set: %w", err)
 		}
 		a.report(95*float64(i+1)/float64(len(images)), "preparing pictures")
@@ -132,11 +139,11 @@ func (trainingSet) add(ctx context.Context, a *Attempt, archive *zip.Writer, ima
 	if kept == 0 {
 		return 0, nil, &TaskError{Class: events.ClassInvalidInput, Message: fmt.Sprintf("no training picture is at least %d pixels wide and high", trainingSource), Hint: "upload larger pictures"}
 	}
-	return kept, setNotes(kept, doubles, small, refused), nil
+	return kept, setNotes(kept, doubles, small, refused, became), nil
 }
 
-func setNotes(kept, doubles, small, refused int) []string {
-	notes := []string{fmt.Sprintf("a training set of %d pictures was prepared; no LoRA was trained, because no trainer is connected", kept)}
+func setNotes(kept, doubles, small, refused int, became string) []string {
+	notes := []string{fmt.Sprintf("a training set of %d pictures was prepared; %s", kept, became)}
 	for _, n := range []struct {
 		count int
 		what  string
@@ -164,15 +171,15 @@ func trainingSquare(photo *image.RGBA) *image.RGBA {
 	return scaleCrop(photo, crop, side, side)
 }
 
-func addPicture(archive *zip.Writer, n int, img image.Image) error {
+func addPicture(put func(name string, content []byte) error, n int, img image.Image) error {
 	var encoded bytes.Buffer
 	if err := jpeg.Encode(&encoded, img, &jpeg.Options{Quality: 95}); err != nil {
 		return err
 	}
-	if err := addFile(archive, fmt.Sprintf("%04d.jpg", n), zip.Store, encoded.Bytes()); err != nil {
+	if err := put(fmt.Sprintf("%04d.jpg", n), encoded.Bytes()); err != nil {
 		return err
 	}
-	return addFile(archive, fmt.Sprintf("%04d.txt", n), zip.Deflate, []byte(trainingCaption+"\n"))
+	return put(fmt.Sprintf("%04d.txt", n), []byte(trainingCaption+"\n"))
 }
 
 // addFile keeps times out of the archive, so that equal pictures give equal bytes.

@@ -13,7 +13,7 @@ import (
 
 func TestTheSuccessorOfAShortAttemptIsAcceptedAhead(t *testing.T) {
 	t.Parallel()
-	works, far := newWorks(), make(chan struct{})
+	works, far := newLabour(), make(chan struct{})
 	b := newBench(t, engineOf(func(ctx context.Context, a *Attempt) (*Output, error) {
 		if a.Stage == "first" {
 			a.report(20, "far from the end")

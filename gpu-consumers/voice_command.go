@@ -57,13 +57,8 @@ var placeholders = map[string]*regexp.Regexp{
 	"text_file": anyPath, "out": anyPath, "out_dir": anyPath, "out_name": anyPath, "ref_audio": anyPath, "ref_text_file": anyPath,
 	"ref_text": regexp.MustCompile(`^([^-\x00][^\x00]*)?$`), // may begin an argument, and must not be an option there
 	"language": regexp.MustCompile(`^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$`),
-	"speed":    regexp.MustCompile(`^[0-9.]+$`),
+	"speed":    anyNumber,
 }
-
-var (
-	anyPath     = regexp.MustCompile(`^[^-\x00][^\x00]*$`)
-	placeholder = regexp.MustCompile(`\{[^{}]*\}`)
-)
 
 type commandVoice struct {
 	CommandVoiceConfig
@@ -83,24 +78,12 @@ func newCommandVoice(c CommandVoiceConfig, media *mediaTool) (*commandVoice, err
 		c.Env = slices.Concat(preset.Env, c.Env)
 		c.Model, c.Words, c.Note = cmp.Or(c.Model, preset.Model), cmp.Or(c.Words, preset.Words), strings.TrimSpace(preset.Note+" "+c.Note)
 	}
-	if len(c.Argv) == 0 || c.Argv[0] == "" || placeholder.MatchString(c.Argv[0]) {
-		return nil, errors.New("cannot use a voice without a program: the first word of its command is the program")
-	}
-	used := map[string]bool{}
-	for _, word := range c.Argv[1:] {
-		for _, hole := range placeholder.FindAllString(word, -1) {
-			if used[strings.Trim(hole, "{}")] = true; placeholders[strings.Trim(hole, "{}")] == nil {
-				return nil, fmt.Errorf("cannot fill %s in the voice's command: there are {text_file}, {out}, {out_dir}, {out_name}, {ref_audio}, {ref_text}, {ref_text_file}, {language} and {speed}", hole)
-			}
-		}
+	used, err := checkCommand("the voice", c.Argv, c.Env, placeholders)
+	if err != nil {
+		return nil, err
 	}
 	if !used["text_file"] || !used["out"] && (!used["out_dir"] || !used["out_name"]) {
 		return nil, errors.New("cannot use the voice's command: it needs {text_file}, and {out} or both of {out_dir} and {out_name}")
-	}
-	for _, name := range c.Env {
-		if strings.HasPrefix(name, "MYSPINBOT_") || strings.ContainsAny(name, "= \x00") || name == "" {
-			return nil, fmt.Errorf("cannot hand the variable %q to the voice's command: name one that is not ours", name)
-		}
 	}
 	c.Timeout = cmp.Or(c.Timeout, 10*time.Minute)
 	return &commandVoice{CommandVoiceConfig: c, name: filepath.Base(c.Argv[0]), media: media}, nil
@@ -191,15 +174,6 @@ type commandSpeaker struct {
 func (s *commandSpeaker) about() (events.TaskCapability, []string) { return s.v.about(), s.notes }
 func (s *commandSpeaker) close() error                             { return nil }
 
-// arguments fills the template. A value is never looked at again, whatever it holds.
-func (s *commandSpeaker) arguments() []string {
-	args := make([]string, len(s.v.Argv)-1)
-	for i, word := range s.v.Argv[1:] {
-		args[i] = placeholder.ReplaceAllStringFunc(word, func(hole string) string { return s.values[strings.Trim(hole, "{}")] })
-	}
-	return args
-}
-
 func (s *commandSpeaker) say(ctx context.Context, u utterance) (*take, error) {
 	out := filepath.Join(s.dir, "out.wav")
 	if err := os.Remove(out); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -209,10 +183,10 @@ func (s *commandSpeaker) say(ctx context.Context, u utterance) (*take, error) {
 		return nil, fmt.Errorf("cannot write the text for %s: %w", s.v.name, err)
 	}
 	log := new(logTail)
-	_, err := child{name: s.v.name, path: s.v.Argv[0], args: s.arguments(), dir: s.dir, install: s.v.hint(), timeout: s.v.Timeout, inherit: s.v.Env,
-		log: log, lines: func(line string) { _, _ = log.Write([]byte(line + "\n")) }}.run(ctx)
+	_, err := child{name: s.v.name, path: s.v.Argv[0], args: fillCommand(s.v.Argv[1:], s.values), dir: s.dir, install: s.v.hint(), timeout: s.v.Timeout, inherit: s.v.Env,
+		memory: -1, log: log, lines: log.line}.run(ctx)
 	if err != nil {
-		return nil, outOfMemoryByLog(err)
+		return nil, byLastWords(err, s.v.name, programSigns)
 	}
 	info, err := os.Lstat(out)
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 || info.Size() > soundLimit {
@@ -227,18 +201,4 @@ func (s *commandSpeaker) say(ctx context.Context, u utterance) (*take, error) {
 		return nil, err
 	}
 	return &take{sound: heard}, nil
-}
-
-// outOfMemoryByLog is a failure whose log says that the card's memory ran out, in
-// the class for that; other errors pass.
-func outOfMemoryByLog(err error) error {
-	var te *TaskError
-	if !errors.As(err, &te) || te.Class != events.ClassEngineRejected {
-		return err
-	}
-	lower := strings.ToLower(te.LogTail)
-	if !slices.ContainsFunc(outOfMemory.words, func(w string) bool { return strings.Contains(lower, w) }) {
-		return err
-	}
-	return &TaskError{Class: events.ClassOOM, Message: "the card's memory ran out", Hint: outOfMemory.hint, LogTail: te.LogTail, Err: te.Err}
 }

@@ -156,14 +156,16 @@ type EnginesConfig struct {
 	// Path of flite, the built-in voice. Empty: the one on PATH.
 	Flite string `key:"flite"`
 	// Announce the engine that makes nothing, for jobs in the diagnostic mode: smoke tests, chaos tests and benches. Leave it off where people wait for videos.
-	Noop    bool          `key:"noop" default:"false"`
-	Face    FaceConfig    `key:"face"`
-	Ollama  OllamaConfig  `key:"ollama"`
-	Chat    ChatConfig    `key:"chat"`
-	Script  ScriptConfig  `key:"script"`
-	Safety  SafetyConfig  `key:"safety"`
-	Speech  SpeechConfig  `key:"speech"`
-	ComfyUI ComfyUIConfig `key:"comfyui"`
+	Noop     bool           `key:"noop" default:"false"`
+	Face     FaceConfig     `key:"face"`
+	Ollama   OllamaConfig   `key:"ollama"`
+	Chat     ChatConfig     `key:"chat"`
+	Script   ScriptConfig   `key:"script"`
+	Safety   SafetyConfig   `key:"safety"`
+	Speech   SpeechConfig   `key:"speech"`
+	ComfyUI  ComfyUIConfig  `key:"comfyui"`
+	Lipsync  LipsyncConfig  `key:"lipsync"`
+	Training TrainingConfig `key:"training"`
 }
 
 // FaceConfig is for the built-in talking photo.
@@ -180,7 +182,7 @@ type ComfyUIConfig struct {
 	APIKey Secret `key:"api_key"`
 	// Folder with templates of your own, *.json; one named as a built-in template takes its place. Empty: the built-in ones alone.
 	Workflows string `key:"workflows"`
-	// Names of the templates to offer, in the order of preference. Empty: your own, then svd, s2v, infinitetalk and upscale. Set it to leave out what this card should not do.
+	// Names of the templates to offer, in the order of preference. Empty: your own, then svd, s2v, infinitetalk, latentsync and upscale. Set it to leave out what this card should not do.
 	Templates []string `key:"templates"`
 	// Longest silence of a running graph before its attempt is given up. Raise it where models load from a slow disk for longer than that.
 	Idle time.Duration `key:"idle" default:"10m" min:"10s" max:"4h"`

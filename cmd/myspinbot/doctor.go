@@ -219,7 +219,32 @@ func serviceChecks(cfg Config) []check {
 		"start Ollama, or ollama pull "+cfg.Engines.Ollama.Model)
 	service("ComfyUI", "engines.comfyui.url", cfg.Engines.ComfyUI.URL != "", false, func(ctx context.Context) (string, error) { return lookAtComfyUI(ctx, cfg) },
 		"docs/engines.md says what each template needs")
-	return checks
+	programs := gpu.EngineConfig{FFmpeg: cfg.Engines.FFmpeg, FFprobe: cfg.Engines.FFprobe, Flite: cfg.Engines.Flite}
+	checks = append(checks, engineCheck("voices", "docs/engines-voices.md says what each voice needs", func(ctx context.Context) (string, error) {
+		engines, err := gpu.SpeechEngines(cfg.Engines.Speech.voices(), programs)
+		if err != nil {
+			return "", err
+		}
+		return gpu.Inspect(ctx, engines)
+	}))
+	return append(checks, engineCheck("lips and training", "docs/engines.md says what each program needs", func(ctx context.Context) (string, error) {
+		engines, err := gpu.ProgramEngines(cfg.Engines.Lipsync.programs(), cfg.Engines.Training.programs(or(cfg.Work, os.TempDir())), programs)
+		if err != nil {
+			return "", err
+		}
+		return gpu.Inspect(ctx, engines)
+	}))
+}
+
+// engineCheck is about engines beside the built-in ones, of which there may be none.
+func engineCheck(name, remedy string, look func(ctx context.Context) (string, error)) check {
+	return check{name, false, func(ctx context.Context) (string, error) {
+		found, err := look(ctx)
+		if err == nil && found == "" {
+			found = "none beside the built-in ones"
+		}
+		return found, err
+	}, remedy}
 }
 
 func lookAtLog(ctx context.Context, cfg Config) (string, error) {

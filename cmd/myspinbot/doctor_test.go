@@ -112,6 +112,47 @@ func TestConfiguredServicesMustAnswer(t *testing.T) {
 	}
 }
 
+// The programs and voices that are configured are looked at too.
+func TestConfiguredEnginesAreLookedAt(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	cfg := mustDefaults(t)
+	_, text := doctor(t, cfg)
+	for _, want := range []string{"ok        voices                 none beside", "ok        lips and training      none beside"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report lacks %q:\n%s", want, text)
+		}
+	}
+	cfg.Engines.Lipsync.Wav2Lip.Folder = folder
+	cfg.Engines.Training.Kohya.Folder, cfg.Engines.Training.Kohya.Accelerate = folder, "/absent/accelerate"
+	cfg.Engines.Training.SoVITS.Folder = folder
+	cfg.Engines.Speech.Command.Argv = []string{"/absent/say", "{text_file}", "{out}"}
+	cfg.Engines.Speech.SoVITS.URL = "http://127.0.0.1:1"
+	_, text = doctor(t, cfg)
+	for _, want := range []string{
+		"optional  voices", "say: say is not installed here", "gpt-sovits: ", "engines-voices.md", "optional  lips and training", `wav2lip: Wav2Lip's inference.py is not at "` + folder,
+		"its checkpoint is not at", "kohya: /absent/accelerate is not installed here", "gpt-sovits: GPT-SoVITS' s2_train.py is not at", "docs/engines.md",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+	for name, body := range map[string]string{"inference.py": "", "checkpoints/wav2lip_gan.pth": "w", "face_detection/detection/sfd/s3fd.pth": "w"} {
+		path := filepath.Join(folder, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(body), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := mustDefaults(t)
+	whole.Engines.Lipsync.Wav2Lip.Folder, whole.Engines.Lipsync.Wav2Lip.Python = folder, "sh"
+	if _, text = doctor(t, whole); !strings.Contains(text, "ok        lips and training      wav2lip is ready, model wav2lip_gan") {
+		t.Errorf("the whole one:\n%s", text)
+	}
+}
+
 func mustDefaults(t *testing.T) Config {
 	t.Helper()
 	c, _, err := loadConfig(nil, nil)

@@ -281,8 +281,12 @@ func (p *process) worker() (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
+	others, err := gpu.ProgramEngines(c.Lipsync.programs(), c.Training.programs(or(p.cfg.Work, os.TempDir())), programs)
+	if err != nil {
+		return nil, err
+	}
 	programs.NoVoice = len(voices) > 0 && !c.Speech.Fallback
-	engines = slices.Concat(engines, rendering, voices, gpu.BuiltinEngines(programs)) // the built-in ones stand in
+	engines = slices.Concat(engines, rendering, voices, others, gpu.BuiltinEngines(programs)) // the built-in ones stand in
 	if c.Noop {
 		engines = append(engines, gpu.NoopEngines()...)
 	}

@@ -48,6 +48,8 @@ func (s *Server) routes() []route {
 		{"GET", "/api/artifacts/{id}", s.getArtifact},
 		{"GET", "/api/artifacts/{id}/content", s.getContent},
 		{"POST", "/api/uploads", s.postUpload},
+		{"POST", "/api/uploads/tickets", s.postTicket},
+		{"POST", "/api/uploads/tickets/{id}/complete", s.postTicketComplete},
 		{"GET", "/api/profiles", s.listProfiles},
 		{"GET", "/api/profiles/{id}", s.getProfile},
 		{"GET", "/api/pipelines", s.listPipelines},

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -73,6 +74,7 @@ func TestUploadsKeepTheProcessSmall(t *testing.T) {
 		{"60 MB of a sound's title", tag, 50 << 20, 422, "export it again"},
 		{"60 MB of what is no sound", []byte("\xff\xfb\x90\x00"), 60 << 20, 422, ""},
 		{"the largest picture", picture, 0, 201, ""},
+		{"the largest picture, on its side", onItsSide(picture), 0, 201, ""},
 	} {
 		var wait sync.WaitGroup
 		for range 4 {
@@ -147,6 +149,17 @@ func largestPicture(t *testing.T) []byte {
 	return b.Bytes()
 }
 
+// onItsSide is a PNG with an EXIF orientation, of which a turned copy has to be made.
+func onItsSide(picture []byte) []byte {
+	const afterHead = 8 + 12 + 13
+	return slices.Concat(picture[:afterHead], chunkOf("eXIf", "MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"), picture[afterHead:])
+}
+
+func chunkOf(name, body string) []byte {
+	out := append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), name+body...)
+	return binary.BigEndian.AppendUint32(out, crc32.ChecksumIEEE([]byte(name+body)))
+}
+
 // bombOf is a valid grey PNG whose pixels are all alike.
 func bombOf(t *testing.T, w, h int) []byte {
 	t.Helper()
@@ -162,12 +175,7 @@ func bombOf(t *testing.T, w, h int) []byte {
 	}
 	head := binary.BigEndian.AppendUint32(nil, uint32(w))
 	head = append(binary.BigEndian.AppendUint32(head, uint32(h)), 8, 0, 0, 0, 0)
-	out := []byte("\x89PNG\r\n\x1a\n")
-	for _, c := range [][2]string{{"IHDR", string(head)}, {"IDAT", pixels.String()}, {"IEND", ""}} {
-		out = append(binary.BigEndian.AppendUint32(out, uint32(len(c[1]))), c[0]+c[1]...)
-		out = binary.BigEndian.AppendUint32(out, crc32.ChecksumIEEE([]byte(c[0]+c[1])))
-	}
-	return out
+	return slices.Concat([]byte("\x89PNG\r\n\x1a\n"), chunkOf("IHDR", string(head)), chunkOf("IDAT", pixels.String()), chunkOf("IEND", ""))
 }
 
 var peakLine = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)

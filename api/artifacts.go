@@ -9,7 +9,6 @@ import (
 	"io"
 	"mime"
 	"net"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,7 +18,10 @@ import (
 	"github.com/myspinbot/myspinbot/projections"
 )
 
-const linkTime = 15 * time.Minute // of a presigned link
+const (
+	linkTime       = 15 * time.Minute // of a presigned link
+	contentCaching = "private, max-age=60"
+)
 
 func (s *Server) artifact(c *fiber.Ctx) (*projections.Artifact, error) {
 	id, err := pathID(c)
@@ -67,7 +69,9 @@ func (s *Server) getContent(c *fiber.Ctx) error {
 	if via == "link" {
 		return s.linkTo(c, a, download == "1")
 	}
-	if strings.Contains(c.Get(fiber.HeaderIfNoneMatch), etag(a)) {
+	if matches(c.Get(fiber.HeaderIfNoneMatch), etag(a)) {
+		c.Set(fiber.HeaderETag, etag(a))
+		c.Set(fiber.HeaderCacheControl, contentCaching)
 		return c.SendStatus(fiber.StatusNotModified)
 	}
 	from, to, partial, err := byteRange(c, a)
@@ -108,7 +112,7 @@ func (s *Server) getContent(c *fiber.Ctx) error {
 func (s *Server) linkTo(c *fiber.Ctx, a *projections.Artifact, download bool) error {
 	name := ""
 	if download || disposition(a) == "attachment" {
-		name = a.Name
+		name = safeName(a.Name)
 	}
 	link, err := s.cfg.Objects.Presign(c.UserContext(), a.URI, linkTime, name)
 	if err != nil {
@@ -127,11 +131,11 @@ func contentHeaders(c *fiber.Ctx, a *projections.Artifact, download bool) {
 		kind = "attachment"
 	}
 	c.Set(fiber.HeaderContentType, a.MediaType)
-	c.Set(fiber.HeaderContentDisposition, mime.FormatMediaType(kind, map[string]string{"filename": a.Name}))
+	c.Set(fiber.HeaderContentDisposition, mime.FormatMediaType(kind, map[string]string{"filename": safeName(a.Name)}))
 	c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'none'; sandbox")
 	c.Set(fiber.HeaderAcceptRanges, "bytes")
 	c.Set(fiber.HeaderETag, etag(a))
-	c.Set(fiber.HeaderCacheControl, "private, max-age=60")
+	c.Set(fiber.HeaderCacheControl, contentCaching)
 }
 
 // disposition is inline for what a browser plays or shows, and a download for the
@@ -143,44 +147,6 @@ func disposition(a *projections.Artifact) string {
 		return "inline"
 	}
 	return "attachment"
-}
-
-// byteRange reads Range (RFC 9110, section 14): one range of bytes. Several ranges,
-// other units, and an If-Range that does not match ask for the whole.
-func byteRange(c *fiber.Ctx, a *projections.Artifact) (from, to int64, partial bool, err error) {
-	spec, ok := strings.CutPrefix(c.Get(fiber.HeaderRange), "bytes=")
-	condition := c.Get(fiber.HeaderIfRange)
-	if !ok || strings.Contains(spec, ",") || (condition != "" && condition != etag(a)) {
-		return 0, a.Size, false, nil
-	}
-	bad := func() (int64, int64, bool, error) {
-		c.Set(fiber.HeaderContentRange, fmt.Sprintf("bytes */%d", a.Size))
-		return 0, 0, false, refuse(codeRange, "the file has %d bytes; ask for a range within it, such as bytes=0-1023", a.Size)
-	}
-	first, last, ok := strings.Cut(strings.TrimSpace(spec), "-")
-	if !ok {
-		return bad()
-	}
-	if first == "" {
-		n, err := strconv.ParseInt(last, 10, 64)
-		if err != nil || n <= 0 {
-			return bad()
-		}
-		return max(0, a.Size-n), a.Size, true, nil
-	}
-	from, err = strconv.ParseInt(first, 10, 64)
-	if err != nil || from < 0 || from >= a.Size {
-		return bad()
-	}
-	to = a.Size
-	if last != "" {
-		n, err := strconv.ParseInt(last, 10, 64)
-		if err != nil || n < from {
-			return bad()
-		}
-		to = min(to, n+1)
-	}
-	return from, to, true, nil
 }
 
 // content is an artifact on its way to a client: each read gives the client another

@@ -4,24 +4,19 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 )
 
 const (
-	maxAudio     = 10 * time.Minute
 	minAudio     = 200 * time.Millisecond
 	probeTimeout = 20 * time.Second
 	audioTimeout = 2 * time.Minute
-	stderrTail   = 2 << 10 // bytes kept of what ffmpeg says
 )
 
 // audioDemuxer names the demuxer by the first bytes, or nothing. Playlists, concat
@@ -45,8 +40,14 @@ func audioDemuxer(head []byte) string {
 	return ""
 }
 
+// exactLength are the demuxers whose length is written in the file; others guess it from the bit rate.
+var exactLength = map[string]bool{"wav": true, "flac": true, "mov": true}
+
 // cleanAudio makes a FLAC file of the sound at path.
 func (s *Server) cleanAudio(ctx context.Context, dir, path, demuxer string) (cleaned, error) {
+	if err := checkWAV(path, demuxer); err != nil {
+		return cleaned{}, err
+	}
 	source, err := s.probe(ctx, path, demuxer)
 	if err != nil {
 		return cleaned{}, err
@@ -58,10 +59,10 @@ func (s *Server) cleanAudio(ctx context.Context, dir, path, demuxer string) (cle
 	args := append(safeInput(path, demuxer),
 		"-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact", "-flags:a", "+bitexact",
 		// A second more than allowed is enough to know; a header may lie about the length.
-		"-t", strconv.Itoa(int(maxAudio.Seconds())+1),
+		"-t", strconv.Itoa(int(s.cfg.Uploads.Audio.Seconds())+1),
 		"-ac", strconv.Itoa(min(max(source.channels, 1), 2)), "-ar", strconv.Itoa(min(max(source.rate, 8_000), 48_000)), "-sample_fmt", "s16",
 		"-c:a", "flac", "-f", "flac", "file:"+out.path)
-	if _, err := runTool(ctx, s.cfg.FFmpeg, dir, audioTimeout, append([]string{"-nostdin", "-hide_banner", "-v", "error", "-y"}, args...)); err != nil {
+	if _, err := runTool(ctx, s.cfg.FFmpeg, dir, audioTimeout, append(quietFFmpeg(), args...)); err != nil {
 		return cleaned{}, asDamaged(err)
 	}
 	made, err := s.probe(ctx, out.path, "flac")
@@ -69,10 +70,13 @@ func (s *Server) cleanAudio(ctx context.Context, dir, path, demuxer string) (cle
 		return cleaned{}, err
 	}
 	switch out.duration = made.length; {
-	case made.length > maxAudio:
-		return cleaned{}, refuseFile("the audio is longer than %d minutes; upload a shorter piece", int(maxAudio.Minutes()))
+	case made.length > s.cfg.Uploads.Audio:
+		return cleaned{}, refuseFile("the audio is longer than %s; upload a shorter piece", spokenTime(s.cfg.Uploads.Audio))
+	case exactLength[demuxer] && made.length < source.length*9/10-time.Second:
+		return cleaned{}, refuseFile("the audio ends too early: its header promises %v, and there are %v; record or export it again",
+			source.length.Round(time.Second/10), made.length.Round(time.Second/10))
 	case made.length < minAudio:
-		return cleaned{}, refuseFile("the audio is shorter than %v", minAudio)
+		return cleaned{}, refuseFile("the audio is shorter than %v; upload a longer piece", minAudio)
 	}
 	return out, nil
 }
@@ -90,7 +94,9 @@ type sound struct {
 
 // probe reads what ffprobe says of a file's streams.
 func (s *Server) probe(ctx context.Context, path, demuxer string) (sound, error) {
-	args := append([]string{"-hide_banner", "-v", "error", "-of", "json", "-show_format", "-show_streams"}, safeInput(path, demuxer)...)
+	// Only what is needed: tags may be as large as the file.
+	args := append([]string{"-hide_banner", "-v", "error", "-max_alloc", toolAlloc, "-of", "json", "-show_entries",
+		"format=duration:stream=codec_type,sample_rate,channels:stream_disposition=attached_pic"}, safeInput(path, demuxer)...)
 	out, err := runTool(ctx, s.cfg.FFprobe, filepath.Dir(path), probeTimeout, args)
 	if err != nil {
 		return sound{}, asDamaged(err)
@@ -123,7 +129,7 @@ func (s *Server) probe(ctx context.Context, path, demuxer string) (sound, error)
 		}
 	}
 	if !heard {
-		return sound{}, refuseFile("the file holds no sound; %s", allowedFiles)
+		return sound{}, refuseFile("the file holds no sound; %s", s.cfg.Uploads.allowed())
 	}
 	if seconds, err := strconv.ParseFloat(raw.Format.Duration, 64); err == nil {
 		found.length = time.Duration(seconds * float64(time.Second))
@@ -131,35 +137,12 @@ func (s *Server) probe(ctx context.Context, path, demuxer string) (sound, error)
 	return found, nil
 }
 
-// errTool says that the program ran and did not like its input.
-var errTool = errors.New("the program refused the file")
-
-// runTool runs ffmpeg or ffprobe without a shell, without our environment and with
-// an end. Its own words are for the log alone.
-func runTool(ctx context.Context, program, dir string, limit time.Duration, args []string) ([]byte, error) {
-	path, err := exec.LookPath(program)
-	if err != nil {
-		return nil, &refusal{code: codeToolMissing, detail: "audio cannot be checked: " + filepath.Base(program) + " is not installed on this server", cause: err}
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Dir, cmd.Env, cmd.WaitDelay = dir, []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + dir, "TMPDIR=" + dir}, time.Second
-	var out, complaints bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaints
-	if err := cmd.Run(); err != nil {
-		said := strings.ToValidUTF8(complaints.String(), "�")
-		return nil, fmt.Errorf("%w: %s: %w: %s", errTool, filepath.Base(program), err, said[max(0, len(said)-stderrTail):])
-	}
-	return out.Bytes(), nil
-}
-
 // asDamaged turns the refusal of a program into one of the file.
 func asDamaged(err error) error {
 	if !errors.Is(err, errTool) {
 		return err
 	}
-	r := asRefusal(refuseFile("the audio cannot be read; it seems damaged, or is not what its first bytes say"))
+	r := asRefusal(refuseFile("the file cannot be read; it seems damaged, or is not what its first bytes say: export it again"))
 	r.cause = err
 	return r
 }

@@ -51,7 +51,7 @@ func (w *world) do(method, path string, header map[string]string, body io.Reader
 
 var pathLanes = regexp.MustCompile(`/lanes/[^/]+`)
 
-var pathIDs = regexp.MustCompile(`/(jobs|artifacts|profiles)/[^/]+`)
+var pathIDs = regexp.MustCompile(`/(jobs|artifacts|profiles|tickets)/[^/]+`)
 
 func (w *world) holdAgainstContract(method, path string, a answer) {
 	w.t.Helper()

@@ -520,6 +520,22 @@ type ReusedFrom struct {
 // Text defines model for Text.
 type Text = string
 
+// Ticket defines model for Ticket.
+type Ticket struct {
+	CompleteURL string `json:"complete_url"`
+	ExpiresAt   Time   `json:"expires_at"`
+
+	// Fields form fields that go before the file, as they are
+	Fields map[string]string `json:"fields"`
+	ID     ID                `json:"id"`
+
+	// MaxSize bytes
+	MaxSize int64 `json:"max_size"`
+
+	// URL where the file is posted to
+	URL string `json:"url"`
+}
+
 // Time defines model for Time.
 type Time = time.Time
 
@@ -609,6 +625,8 @@ type operations interface {
 	getProfile(c *fiber.Ctx) error      // GET /api/profiles/{id}
 	train(c *fiber.Ctx) error           // POST /api/train
 	upload(c *fiber.Ctx) error          // POST /api/uploads
+	takeTicket(c *fiber.Ctx) error      // POST /api/uploads/tickets
+	completeTicket(c *fiber.Ctx) error  // POST /api/uploads/tickets/{id}/complete
 	listWorkers(c *fiber.Ctx) error     // GET /api/workers
 	getDocs(c *fiber.Ctx) error         // GET /docs
 	getIcon(c *fiber.Ctx) error         // GET /favicon.ico
@@ -645,6 +663,8 @@ func routesOf(o operations) []route {
 		{"GET", "/api/profiles/{id}", o.getProfile},
 		{"POST", "/api/train", o.train},
 		{"POST", "/api/uploads", o.upload},
+		{"POST", "/api/uploads/tickets", o.takeTicket},
+		{"POST", "/api/uploads/tickets/{id}/complete", o.completeTicket},
 		{"GET", "/api/workers", o.listWorkers},
 		{"GET", "/docs", o.getDocs},
 		{"GET", "/favicon.ico", o.getIcon},

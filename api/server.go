@@ -69,7 +69,8 @@ type Config struct {
 	ClientHeader             string  // names the client where a proxy stands in front, such as X-Forwarded-For; default: the connection's other end
 	MaxOpenJobs              int     // jobs that have not ended; default 0: no bound
 
-	MaxUpload     int64         // bytes of one uploaded file; default 64 MiB
+	Uploads UploadLimits
+
 	MaxStreams    int           // live streams at once; default 256
 	ReadTimeout   time.Duration // of the headers, and of a pause within a body; default 30 s
 	WriteTimeout  time.Duration // of one write to a client; default 30 s
@@ -85,7 +86,7 @@ func (c *Config) fill() error {
 	def(&c.FFprobe, "ffprobe")
 	def(&c.MaxConnections, 10_000)
 	def(&c.RequestBurst, 100)
-	def(&c.MaxUpload, 64<<20)
+	c.Uploads.fill()
 	def(&c.MaxStreams, 256)
 	def(&c.ReadTimeout, 30*time.Second)
 	def(&c.WriteTimeout, 30*time.Second)
@@ -144,7 +145,9 @@ type Server struct {
 	replies     *replies
 	history     *projections.History
 	lookingBack chan struct{} // bounds looks into the history at once
-	decoders    chan struct{} // bounds pictures decoded at once
+	decoding    *decoding     // bounds the memory of pictures being decoded
+	storing     chan struct{} // bounds uploads put into the store at once: each holds a part in memory
+	completing  chan struct{} // bounds tickets completed at once: each holds a file on disk
 	streams     chan struct{} // bounds live streams
 	stopping    chan struct{} // closed when the server begins to stop
 	stopOnce    sync.Once
@@ -154,8 +157,11 @@ type Server struct {
 	longestWait time.Duration // that a client may prefer
 }
 
-// decodersAtOnce bounds the memory of uploads: 16 megapixels take up to 200 MB while a progressive JPEG is decoded.
-const decodersAtOnce = 2
+// Uploads in their costly steps at once.
+const (
+	storingAtOnce    = 2
+	completingAtOnce = 4
+)
 
 // New checks the configuration and binds the address, so that Addr is known before
 // Run. Close lets go of it if Run is never called.
@@ -171,7 +177,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Logger, contract: doc, page: newPage(indexHTML), docs: newPage(docsHTML), metrics: newMetrics(),
 		views: views{newKnowledge(cfg.Log, cfg.Logger), cfg.Keyring}, feed: newFeed(cfg), accepted: newRecent(),
 		history: projections.NewHistory(cfg.Log, cfg.Tables), lookingBack: make(chan struct{}, pastAtOnce),
-		decoders: make(chan struct{}, decodersAtOnce), streams: make(chan struct{}, cfg.MaxStreams),
+		decoding: newDecoding(), storing: make(chan struct{}, storingAtOnce), completing: make(chan struct{}, completingAtOnce), streams: make(chan struct{}, cfg.MaxStreams),
 		stopping: make(chan struct{}), now: time.Now, positions: waitForTables, longestWait: longestWait,
 	}
 	s.rate, s.open = newRate(cfg.RequestsPerSecond, cfg.RequestBurst), newBacklog(cfg.MaxOpenJobs, s.metrics.open)
@@ -218,6 +224,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.feed.run(ctx) })
 	group.Go(func() error { return s.replies.run(ctx) })
 	group.Go(func() error { return s.open.run(ctx, s.cfg.Tables, s.log) })
+	group.Go(func() error { return s.sweepTickets(ctx) })
 	group.Go(func() error {
 		if err := s.app.Listener(s.listener); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("cannot serve HTTP on %s: %w", s.Addr(), err)

@@ -15,6 +15,7 @@ import (
 	"mime/multipart"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,8 +35,38 @@ const (
 const (
 	uploadTimeout = 10 * time.Minute // of one upload, from the first byte to the record
 	recordLimit   = 16 << 10
-	allowedFiles  = "allowed are images (JPEG, PNG, WebP; up to 16 megapixels) and audio (WAV, FLAC, MP3, OGG, M4A; up to 10 minutes)"
 )
+
+// UploadLimits bound what is uploaded.
+type UploadLimits struct {
+	Bytes       int64         // of a file sent to this server; default 64 MiB
+	TicketBytes int64         // of a file posted to the store under a ticket; default 512 MiB
+	Pixels      int           // of an image; default 16 million
+	Audio       time.Duration // of a recording; default 10 minutes
+}
+
+func (l *UploadLimits) fill() {
+	def(&l.Bytes, 64<<20)
+	def(&l.TicketBytes, 512<<20)
+	def(&l.Pixels, 16_000_000)
+	def(&l.Audio, 10*time.Minute)
+}
+
+// allowed says in words what can be uploaded.
+func (l UploadLimits) allowed() string {
+	return fmt.Sprintf("allowed are images (JPEG, PNG, WebP; up to %s) and audio (WAV, FLAC, MP3, OGG, M4A; up to %s)", megapixels(l.Pixels), spokenTime(l.Audio))
+}
+
+func megapixels(n int) string {
+	return strconv.FormatFloat(float64(n)/1e6, 'f', -1, 64) + " megapixels"
+}
+
+func spokenTime(d time.Duration) string {
+	if d%time.Minute == 0 {
+		return fmt.Sprintf("%d minutes", int(d.Minutes()))
+	}
+	return d.String()
+}
 
 // upload is the record that lies beside an uploaded file, and the answer to its upload.
 type upload struct {
@@ -64,6 +95,11 @@ type cleaned struct {
 	duration      time.Duration
 }
 
+func (u upload) view() uploadView {
+	return uploadView{ID: u.ID, Type: u.Type, MediaType: u.MediaType, Size: u.Size, SHA256: u.SHA256,
+		Width: opt(u.Width), Height: opt(u.Height), DurationMS: opt(u.DurationMS), CreatedAt: u.CreatedAt}
+}
+
 func (s *Server) upload(c *fiber.Ctx) (err error) {
 	outcome := "refused"
 	defer func() { s.metrics.uploads.WithLabelValues(outcome).Inc() }()
@@ -83,21 +119,47 @@ func (s *Server) upload(c *fiber.Ctx) (err error) {
 		c.Context().SetConnectionClose()
 		return err
 	}
-	file, err := s.clean(ctx, dir, path)
+	id, err := uuid.NewV7()
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot make an upload id: %w", err)
 	}
-	info, err := os.Stat(file.path)
+	u, err := s.take(ctx, dir, path, id.String(), s.now())
 	if err != nil {
-		return fmt.Errorf("cannot look at a cleaned upload: %w", err)
-	}
-	var u upload
-	if err := inTime(ctx, objectTimeout+copyTime(info.Size()), func(ctx context.Context) (err error) { u, err = s.store(ctx, file); return err }); err != nil {
 		return err
 	}
 	outcome = "stored"
-	return c.Status(fiber.StatusCreated).JSON(uploadView{ID: u.ID, Type: u.Type, MediaType: u.MediaType, Size: u.Size, SHA256: u.SHA256,
-		Width: opt(u.Width), Height: opt(u.Height), DurationMS: opt(u.DurationMS), CreatedAt: u.CreatedAt})
+	return c.Status(fiber.StatusCreated).JSON(u.view())
+}
+
+// take cleans the file at path, within dir, and stores what came of it under the id.
+func (s *Server) take(ctx context.Context, dir, path, id string, created time.Time) (u upload, err error) {
+	file, err := s.clean(ctx, dir, path)
+	if err != nil {
+		return upload{}, err
+	}
+	info, err := os.Stat(file.path)
+	if err != nil {
+		return upload{}, fmt.Errorf("cannot look at a cleaned upload: %w", err)
+	}
+	if err := begin(ctx, s.storing); err != nil {
+		return upload{}, err
+	}
+	defer func() { <-s.storing }()
+	err = inTime(ctx, objectTimeout+copyTime(info.Size()), func(ctx context.Context) (err error) {
+		u, err = s.store(ctx, file, id, created)
+		return err
+	})
+	return u, err
+}
+
+// begin waits for a place in a bounded kind of work, which is given back by reading from places.
+func begin(ctx context.Context, places chan struct{}) error {
+	select {
+	case places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // receive writes the one file of the form to path.
@@ -107,12 +169,12 @@ func (s *Server) receive(c *fiber.Ctx, ctx context.Context, path string) error {
 		return badMedia("Content-Type", "send the file as multipart/form-data, in a field called file")
 	}
 	slack := int64(64 << 10) // for the form around the file
-	if int64(c.Request().Header.ContentLength()) > s.cfg.MaxUpload+slack {
+	if int64(c.Request().Header.ContentLength()) > s.cfg.Uploads.Bytes+slack {
 		return s.tooLarge()
 	}
 	endTime, _ := ctx.Deadline()
 	body := &patientReader{from: bodyStream(c), conn: c.Context(), pause: s.cfg.ReadTimeout, endTime: endTime}
-	form := multipart.NewReader(io.LimitReader(body, s.cfg.MaxUpload+slack), params["boundary"])
+	form := multipart.NewReader(io.LimitReader(body, s.cfg.Uploads.Bytes+slack), params["boundary"])
 	found := false
 	for {
 		part, err := form.NextRawPart()
@@ -139,10 +201,10 @@ func (s *Server) receiveFile(part io.Reader, path string) (err error) {
 		return fmt.Errorf("cannot make a file for an upload: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	n, err := io.Copy(onlyWriter{f}, io.LimitReader(part, s.cfg.MaxUpload+1))
+	n, err := io.Copy(onlyWriter{f}, io.LimitReader(part, s.cfg.Uploads.Bytes+1))
 	var disk *os.PathError
 	switch {
-	case n > s.cfg.MaxUpload:
+	case n > s.cfg.Uploads.Bytes:
 		return s.tooLarge()
 	case errors.As(err, &disk):
 		return fmt.Errorf("cannot write an upload: %w", err)
@@ -158,7 +220,12 @@ func (s *Server) receiveFile(part io.Reader, path string) (err error) {
 type onlyWriter struct{ io.Writer }
 
 func (s *Server) tooLarge() error {
-	return refuse(codeTooLarge, "a file may have at most %d MiB", s.cfg.MaxUpload>>20)
+	return refuse(codeTooLarge, "a file sent here may have at most %s; for up to %s, take a ticket (POST /api/uploads/tickets) and post the file to the store",
+		mebibytes(s.cfg.Uploads.Bytes), mebibytes(s.cfg.Uploads.TicketBytes))
+}
+
+func mebibytes(n int64) string {
+	return strconv.FormatFloat(float64(n)/(1<<20), 'f', -1, 64) + " MiB"
 }
 
 // refuseFile says why a file of a known kind cannot be used.
@@ -173,19 +240,17 @@ func (s *Server) clean(ctx context.Context, dir, path string) (cleaned, error) {
 	if err != nil {
 		return cleaned{}, err
 	}
-	if format := imageFormat(head); format != "" {
-		select {
-		case s.decoders <- struct{}{}:
-		case <-ctx.Done():
-			return cleaned{}, ctx.Err()
-		}
-		defer func() { <-s.decoders }()
-		return cleanImage(dir, path, format)
+	format, demuxer := imageFormat(head), audioDemuxer(head)
+	if format == "" && demuxer == "" {
+		return cleaned{}, badMedia("file", "the file is neither an image nor audio of a known format; "+s.cfg.Uploads.allowed())
 	}
-	if demuxer := audioDemuxer(head); demuxer != "" {
-		return s.cleanAudio(ctx, dir, path, demuxer)
+	if err := checkDisguise(path); err != nil {
+		return cleaned{}, err
 	}
-	return cleaned{}, badMedia("file", "the file is neither an image nor audio of a known format; "+allowedFiles)
+	if format != "" {
+		return s.cleanImage(ctx, dir, path, format)
+	}
+	return s.cleanAudio(ctx, dir, path, demuxer)
 }
 
 func firstBytes(path string) ([]byte, error) {
@@ -203,12 +268,8 @@ func firstBytes(path string) ([]byte, error) {
 }
 
 // store puts the file and then its record; a record therefore means that the file is there.
-func (s *Server) store(ctx context.Context, f cleaned) (upload, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return upload{}, fmt.Errorf("cannot make an upload id: %w", err)
-	}
-	subject, err := objects.Subject(tenant, objects.NoProfile, id.String())
+func (s *Server) store(ctx context.Context, f cleaned, id string, created time.Time) (upload, error) {
+	subject, err := objects.Subject(tenant, objects.NoProfile, id)
 	if err != nil {
 		return upload{}, err
 	}
@@ -216,8 +277,8 @@ func (s *Server) store(ctx context.Context, f cleaned) (upload, error) {
 	if err != nil {
 		return upload{}, fmt.Errorf("cannot store an upload: %w", err)
 	}
-	u := upload{ID: id.String(), Type: f.kind, MediaType: f.mediaType, Size: a.Size, SHA256: a.SHA256, Width: f.width, Height: f.height,
-		DurationMS: f.duration.Milliseconds(), URI: a.URI, CreatedAt: s.now().UTC().Truncate(time.Millisecond)}
+	u := upload{ID: id, Type: f.kind, MediaType: f.mediaType, Size: a.Size, SHA256: a.SHA256, Width: f.width, Height: f.height,
+		DurationMS: f.duration.Milliseconds(), URI: a.URI, CreatedAt: created.UTC().Truncate(time.Millisecond)}
 	record, err := json.Marshal(u)
 	if err != nil {
 		return upload{}, fmt.Errorf("cannot write an upload's record: %w", err)

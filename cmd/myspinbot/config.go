@@ -36,6 +36,7 @@ type Config struct {
 	Engines  EnginesConfig  `key:"engines"`
 	Job      JobConfig      `key:"job"`
 	Limits   LimitsConfig   `key:"limits"`
+	Uploads  UploadsConfig  `key:"uploads"`
 	Webhooks WebhooksConfig `key:"webhooks"`
 	Log      LogConfig      `key:"log"`
 
@@ -216,6 +217,18 @@ type LimitsConfig struct {
 	MaxResolution string `key:"max_resolution" default:"1080p" oneof:"576p 720p 1080p"`
 	// Jobs that may be open at once: scheduled, queued, running or waiting for somebody. One more is answered 429. Each API process counts for itself, so that several together may take a few more. 0: no limit.
 	MaxOpenJobs int `key:"max_open_jobs" default:"10000" min:"0" max:"10000000"`
+}
+
+// UploadsConfig bounds what clients upload; api reads it.
+type UploadsConfig struct {
+	// Largest file that may be sent to the API itself, in MiB. Larger ones go to the object store under a ticket.
+	MaxMiB int `key:"max_mib" default:"64" min:"1" max:"1024"`
+	// Largest file that may be posted to the object store under a ticket, in MiB. While it is checked, the file and what is made of it lie in the work folder.
+	TicketMiB int `key:"ticket_mib" default:"512" min:"1" max:"5120"`
+	// Largest image, in millions of pixels. What takes more than 128 MiB to decode is refused whatever this says.
+	MaxMegapixels int `key:"max_megapixels" default:"16" min:"1" max:"32"`
+	// Longest recording that is taken. Raise it where voices are trained on whole lectures; checking takes time and room in proportion.
+	MaxAudio time.Duration `key:"max_audio" default:"10m" min:"1s" max:"2h"`
 }
 
 // WebhooksConfig is about telling others of jobs; api and notifier read it.

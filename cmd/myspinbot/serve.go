@@ -305,12 +305,16 @@ func comfyUI(c ComfyUIConfig) gpu.ComfyUIConfig {
 	return gpu.ComfyUIConfig{URL: c.URL, APIKey: c.APIKey.Reveal(), Workflows: c.Workflows, Templates: c.Templates, Idle: c.Idle}
 }
 
+func (c UploadsConfig) limits() api.UploadLimits {
+	return api.UploadLimits{Bytes: int64(c.MaxMiB) << 20, TicketBytes: int64(c.TicketMiB) << 20, Pixels: c.MaxMegapixels * 1_000_000, Audio: c.MaxAudio}
+}
+
 func (p *process) api(ready func(string)) (func(context.Context) error, error) {
 	server, err := api.New(api.Config{
 		Addr: p.cfg.HTTP.Listen, Log: p.log, Tables: projections.NewReader(p.pool), Objects: p.objects, Keyring: p.keyring,
 		Hosts: p.cfg.HTTP.Hosts, MaxStreams: p.cfg.HTTP.MaxStreams, Limits: p.limits(), Catalogue: p.own, Engines: p.cfg.Job.Engines, Webhooks: p.webhooks(),
 		Registerer: p.registry, Gatherer: p.registry, Logger: p.logger,
-		FFmpeg: p.cfg.Engines.FFmpeg, FFprobe: p.cfg.Engines.FFprobe, TempDir: p.cfg.Work,
+		FFmpeg: p.cfg.Engines.FFmpeg, FFprobe: p.cfg.Engines.FFprobe, TempDir: p.cfg.Work, Uploads: p.cfg.Uploads.limits(),
 		MaxConnections: p.cfg.HTTP.MaxConnections, MaxConnectionsPerAddress: p.cfg.HTTP.MaxConnectionsPerAddress,
 		RequestsPerSecond: p.cfg.HTTP.RequestsPerSecond, RequestBurst: p.cfg.HTTP.RequestBurst, ClientHeader: p.cfg.HTTP.ClientHeader,
 		MaxOpenJobs: p.cfg.Limits.MaxOpenJobs,

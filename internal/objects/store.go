@@ -8,7 +8,8 @@
 // Only plain S3 is used, so any server will do. Objects lie at
 // <tenant>/<profile or "-">/<job or upload>/<sha256>.<ext>, key objects at
 // keys/<tenant>/<profile or "-">/<job>, manifests of results at
-// <tenant>/results/<name>.json.
+// <tenant>/results/<name>.json, files that clients post to the store themselves at
+// <tenant>/incoming/<id> until they are checked.
 package objects
 
 // This file opens the bucket and turns the server's answers into our errors.

@@ -131,6 +131,7 @@ type Server struct {
 	lookingBack chan struct{} // bounds looks into the history at once
 	decoders    chan struct{} // bounds pictures decoded at once
 	streams     chan struct{} // bounds live streams
+	catchingUp  chan struct{} // bounds those of them that read the log
 	stopping    chan struct{} // closed when the server begins to stop
 	stopOnce    sync.Once
 	closeOnce   sync.Once
@@ -154,7 +155,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Logger, contract: doc, page: newPage(), metrics: newMetrics(),
 		views: views{newKnowledge(cfg.Log, cfg.Logger), cfg.Keyring}, feed: newFeed(cfg), accepted: newRecent(),
 		history: projections.NewHistory(cfg.Log, cfg.Tables), lookingBack: make(chan struct{}, pastAtOnce),
-		decoders: make(chan struct{}, decodersAtOnce), streams: make(chan struct{}, cfg.MaxStreams),
+		decoders: make(chan struct{}, decodersAtOnce), streams: make(chan struct{}, cfg.MaxStreams), catchingUp: make(chan struct{}, catchUpsAtOnce),
 		stopping: make(chan struct{}), now: time.Now,
 	}
 	for _, c := range s.metrics.collectors() {
@@ -220,8 +221,22 @@ func (s *Server) Close() error {
 			s.log.Warn("some requests were still running when the server stopped", "waited", s.cfg.StopTimeout)
 			err = nil
 		}
+		s.awaitStreams()
 	})
 	return err
+}
+
+// awaitStreams waits for live streams to end: who has all of their places knows that none
+// is left. A WebSocket is no request in flight, and not waited for elsewhere.
+func (s *Server) awaitStreams() {
+	late := time.After(s.cfg.StopTimeout)
+	for range cap(s.streams) {
+		select {
+		case s.streams <- struct{}{}:
+		case <-late:
+			return
+		}
+	}
 }
 
 func ignoreClosed(err error) error {

@@ -604,6 +604,7 @@ type operations interface {
 	getArtifact(c *fiber.Ctx) error     // GET /api/artifacts/{id}
 	getContent(c *fiber.Ctx) error      // GET /api/artifacts/{id}/content
 	getCapabilities(c *fiber.Ctx) error // GET /api/capabilities
+	streamEvents(c *fiber.Ctx) error    // GET /api/events
 	generate(c *fiber.Ctx) error        // POST /api/generate
 	listJobs(c *fiber.Ctx) error        // GET /api/jobs
 	submitJob(c *fiber.Ctx) error       // POST /api/jobs
@@ -633,6 +634,7 @@ type operations interface {
 	health(c *fiber.Ctx) error          // GET /health
 	getMetrics(c *fiber.Ctx) error      // GET /metrics
 	ready(c *fiber.Ctx) error           // GET /ready
+	getSocket(c *fiber.Ctx) error       // GET /ws
 }
 
 // routesOf are the routes of the contract.
@@ -642,6 +644,7 @@ func routesOf(o operations) []route {
 		{"GET", "/api/artifacts/{id}", o.getArtifact},
 		{"GET", "/api/artifacts/{id}/content", o.getContent},
 		{"GET", "/api/capabilities", o.getCapabilities},
+		{"GET", "/api/events", o.streamEvents},
 		{"POST", "/api/generate", o.generate},
 		{"GET", "/api/jobs", o.listJobs},
 		{"POST", "/api/jobs", o.submitJob},
@@ -671,6 +674,7 @@ func routesOf(o operations) []route {
 		{"GET", "/health", o.health},
 		{"GET", "/metrics", o.getMetrics},
 		{"GET", "/ready", o.ready},
+		{"GET", "/ws", o.getSocket},
 	}
 }
 

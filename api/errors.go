@@ -29,6 +29,8 @@ const (
 	codeHostForbidden    = "host_forbidden"
 	codeNotFound         = "not_found"
 	codeMethodNotAllowed = "method_not_allowed"
+	codeNotAcceptable    = "not_acceptable"
+	codeUpgrade          = "upgrade_required"
 	codeTimeout          = "request_timeout"
 	codeKeyConflict      = "idempotency_conflict"
 	codeJobEnded         = "job_ended"
@@ -77,6 +79,7 @@ var kinds = map[string]kind{
 	codeHostForbidden:    {403, 0, "The request was sent to a name that this server does not have", "use its address, or configure the name"},
 	codeNotFound:         {404, 0, "Not found", "there is nothing here; see the contract at /api/openapi.json"},
 	codeMethodNotAllowed: {405, 0, "The method is not allowed here", "see the contract at /api/openapi.json"},
+	codeNotAcceptable:    {406, 0, "What the client accepts is not what there is here", "this is a stream of server-sent events: send Accept: text/event-stream"},
 	codeTimeout:          {408, 0, "The request came too slowly", "send it again"},
 	codeJobEnded:         {409, 0, "The job has ended", "a job that has ended never runs again; retry or re-run makes a new one"},
 	codeJobNotEnded:      {409, 0, "The job has not ended yet", "wait for its end, or cancel it first"},
@@ -95,6 +98,7 @@ var kinds = map[string]kind{
 	codeConnections:      {429, 1, "Too many connections are open", "close some, or use one for many requests"},
 	codeRate:             {429, 1, "Too many requests in too short a time", "ask again later, and less often"},
 	codeQueueFull:        {429, 10, "Too many jobs are open", "send the job again when some have ended"},
+	codeUpgrade:          {426, 0, "This is a WebSocket", "connect with a WebSocket client of version 13 (RFC 6455)"},
 	codeHeadersTooLarge:  {431, 0, "The headers are too large", "send fewer or smaller headers"},
 	codeInternal:         {500, 0, "Something went wrong here", "the server's log says more under this trace id"},
 	codeLogUnavailable:   {503, 2, "The log does not answer", "retry with the same Idempotency-Key"},

@@ -88,6 +88,9 @@ func (k *contract) examples(t *testing.T) (out []example) {
 	for _, path := range slices.Sorted(maps.Keys(asSchema(k.checker.doc["paths"]))) {
 		for method, v := range asSchema(asSchema(k.checker.doc["paths"])[path]) {
 			operation := asSchema(v)
+			if asSchema(operation["responses"])["101"] != nil {
+				continue // what is said over it has tests of its own
+			}
 			e := example{operation: fmt.Sprint(operation["operationId"]), method: strings.ToUpper(method), path: path, header: map[string]string{}}
 			query := url.Values{}
 			for _, p := range list(operation["parameters"]) {
@@ -104,6 +107,9 @@ func (k *contract) examples(t *testing.T) (out []example) {
 				default:
 					e.header[name] = fmt.Sprint(value)
 				}
+			}
+			if answers := asSchema(asSchema(asSchema(operation["responses"])["200"])["content"]); len(answers) == 1 && answers["text/event-stream"] != nil {
+				e.method, e.header["Accept"] = http.MethodHead, "text/event-stream" // a stream has no end
 			}
 			if len(query) > 0 {
 				e.path += "?" + query.Encode()

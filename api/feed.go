@@ -6,6 +6,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -20,7 +21,7 @@ import (
 
 const (
 	ringSize  = 4096 // events kept for clients that come back
-	queueSize = 256  // frames that wait for one client
+	queueSize = 256  // frames that wait for a client of one job
 )
 
 // position is a place on jobs.events.
@@ -68,6 +69,7 @@ type eventView struct {
 
 	tenant string
 	at     position
+	value  []byte // the record's, of an event that came from the log
 }
 
 // ends says whether the job is over with this event.
@@ -87,7 +89,7 @@ func readEvent(r eventlog.Record) (*eventView, error) {
 	if err := json.Unmarshal(r.Value, &envelope); err != nil {
 		return nil, err
 	}
-	e.at = position{r.Partition, r.Offset}
+	e.at, e.value = position{r.Partition, r.Offset}, r.Value
 	e.Position = e.at.String()
 	return e, nil
 }
@@ -112,10 +114,22 @@ type frame struct {
 	progress *progressView
 }
 
+// job is whose frame it is.
+func (x frame) job() string {
+	if x.event != nil {
+		return x.event.JobID
+	}
+	return x.progress.JobID
+}
+
 // subscriber is one client's queue. The feed closes it when the client is too slow.
 type subscriber struct {
-	job   string
+	jobs  map[string]struct{} // that it follows; the feed's mu guards it
 	queue chan frame
+}
+
+func newSubscriber(size int) *subscriber {
+	return &subscriber{jobs: map[string]struct{}{}, queue: make(chan frame, size)}
 }
 
 type feed struct {
@@ -126,15 +140,19 @@ type feed struct {
 	mu       sync.Mutex
 	begin    map[int32]int64 // by partition: the ring holds every event from here on; nil until the tail began
 	ring     []*eventView
-	first    int // of the ring, once it is full
-	subs     map[string]map[*subscriber]struct{}
+	first    int                                 // of the ring, once it is full
+	kept     int64                               // events that the ring has taken so far
+	reached  map[int32]int64                     // by partition: the first offset that the tail has not come to
+	subs     map[string]map[*subscriber]struct{} // by job
+	all      map[*follower]struct{}
 	progress map[string]map[string]progressView // by job and stage
 }
 
 func newFeed(cfg Config) *feed {
 	return &feed{
 		log: cfg.Log, logger: cfg.Logger, seen: func(*eventView) {},
-		subs: map[string]map[*subscriber]struct{}{}, progress: map[string]map[string]progressView{},
+		reached: map[int32]int64{}, subs: map[string]map[*subscriber]struct{}{}, all: map[*follower]struct{}{},
+		progress: map[string]map[string]progressView{},
 	}
 }
 
@@ -182,6 +200,12 @@ func (f *feed) start(ctx context.Context) (eventlog.Offsets, error) {
 func (f *feed) apply(b eventlog.Batch) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.wake()
+	for tp, next := range b.Next {
+		if tp.Topic == events.TopicJobEvents {
+			f.reached[tp.Partition] = next
+		}
+	}
 	for _, r := range b.Records {
 		if r.Topic == events.TopicTaskProgress {
 			f.applyProgress(r)
@@ -229,10 +253,12 @@ func (f *feed) applyProgress(r eventlog.Record) {
 	}
 	f.progress[p.JobID][p.Stage] = p
 	f.send(p.JobID, frame{progress: &p})
+	f.offer(&p)
 }
 
 // keep puts an event into the ring; the oldest one makes room.
 func (f *feed) keep(e *eventView) {
+	f.kept++
 	if len(f.ring) < ringSize {
 		f.ring = append(f.ring, e)
 		return
@@ -246,7 +272,7 @@ func (f *feed) keep(e *eventView) {
 // send never waits: a client that is behind loses progress first, then its stream.
 func (f *feed) send(job string, x frame) {
 	for sub := range f.subs[job] {
-		if x.progress != nil && len(sub.queue) > queueSize/2 {
+		if x.progress != nil && len(sub.queue) > cap(sub.queue)/2 {
 			continue
 		}
 		select {
@@ -257,32 +283,70 @@ func (f *feed) send(job string, x frame) {
 	}
 }
 
+// drop ends the subscriber, whatever it follows. The caller holds mu.
 func (f *feed) drop(sub *subscriber) {
-	if _, there := f.subs[sub.job][sub]; !there {
+	if sub.jobs == nil {
 		return
 	}
-	delete(f.subs[sub.job], sub)
-	if len(f.subs[sub.job]) == 0 {
-		delete(f.subs, sub.job)
+	for job := range sub.jobs {
+		f.forget(sub, job)
 	}
+	sub.jobs = nil
 	close(sub.queue)
 }
 
-// subscribe joins the job's feed and returns, as of the same moment, what the ring
-// holds of the job and the offset in the partition from which on the ring is complete.
+func (f *feed) forget(sub *subscriber, job string) {
+	delete(f.subs[job], sub)
+	if len(f.subs[job]) == 0 {
+		delete(f.subs, job)
+	}
+}
+
+// subscribe begins to follow one job, as join has it.
 func (f *feed) subscribe(job string, partition int32) (sub *subscriber, held []*eventView, begin int64, err error) {
+	sub = newSubscriber(queueSize)
+	held, begin, err = f.join(sub, job, partition)
+	return sub, held, begin, err
+}
+
+// errCut says that the subscriber was too slow and is out.
+var errCut = errors.New("the client was too slow")
+
+// join adds a job to those that the subscriber follows and returns, as of the same
+// moment, what the ring holds of the job and the offset in the partition from which on
+// the ring is complete.
+func (f *feed) join(sub *subscriber, job string, partition int32) (held []*eventView, begin int64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.begin == nil {
-		return nil, nil, 0, fmt.Errorf("the live feed has not begun: %w", eventlog.ErrUnavailable)
+	switch {
+	case f.begin == nil:
+		return nil, 0, fmt.Errorf("the live feed has not begun: %w", eventlog.ErrUnavailable)
+	case sub.jobs == nil:
+		return nil, 0, errCut
 	}
-	held = f.ofJob(job)
-	sub = &subscriber{job: job, queue: make(chan frame, queueSize)}
 	if f.subs[job] == nil {
 		f.subs[job] = map[*subscriber]struct{}{}
 	}
-	f.subs[job][sub] = struct{}{}
-	return sub, held, f.begin[partition], nil
+	f.subs[job][sub], sub.jobs[job] = struct{}{}, struct{}{}
+	return f.ofJob(job), f.begin[partition], nil
+}
+
+// part takes a job from those that the subscriber follows.
+func (f *feed) part(sub *subscriber, job string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, there := sub.jobs[job]; there {
+		delete(sub.jobs, job)
+		f.forget(sub, job)
+	}
+}
+
+// follows says how many jobs the subscriber follows, and whether this one is among them.
+func (f *feed) follows(sub *subscriber, job string) (n int, there bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, there = sub.jobs[job]
+	return len(sub.jobs), there
 }
 
 // ofJob is what the ring holds of the job, oldest first. The caller holds mu.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/projections"
 )
 
@@ -279,21 +280,55 @@ func (sub *submitting) conflict() *refusal {
 	return refuse(codeKeyConflict, "this Idempotency-Key belongs to job %s, which asked for something else; send the same body, or use a new key", sub.jobID)
 }
 
-// waitForEnd waits until the job is over and in the tables.
+// waitForEnd waits until the job is over and in the tables. It asks them when it begins, for a
+// job that was over before, and when an event has ended the job.
 func (s *Server) waitForEnd(ctx context.Context, id string, d time.Duration) (jobView, bool) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	for {
-		v, err := s.job(ctx, id)
-		if err == nil && endStates[v.Status] {
+	sub, held, _, err := s.feed.subscribe(id, eventlog.PartitionFor(id, s.cfg.Log.Partitions(events.TopicJobEvents)))
+	if err != nil {
+		return jobView{}, false
+	}
+	defer s.feed.unsubscribe(sub)
+	end, over := lastVersion(held)
+	if !over {
+		if v, err := s.job(ctx, id); err == nil && endStates[v.Status] {
 			return v, true
 		}
+		end, over = s.followToEnd(ctx, sub)
+	}
+	if !over || s.cfg.Tables.WaitFor(ctx, tenant, id, end) != nil {
+		return jobView{}, false
+	}
+	v, err := s.job(ctx, id)
+	return v, err == nil && endStates[v.Status]
+}
+
+// lastVersion is that of the event that ended the job, if it is among them.
+func lastVersion(list []*eventView) (version int64, over bool) {
+	for _, e := range list {
+		if e.ends() {
+			return e.Version, true
+		}
+	}
+	return 0, false
+}
+
+// followToEnd waits for the event that ends the job, and returns its version.
+func (s *Server) followToEnd(ctx context.Context, sub *subscriber) (version int64, over bool) {
+	for {
 		select {
 		case <-ctx.Done():
-			return jobView{}, false
+			return 0, false
 		case <-s.stopping:
-			return jobView{}, false
-		case <-time.After(100 * time.Millisecond):
+			return 0, false
+		case x, open := <-sub.queue:
+			switch {
+			case !open:
+				return 0, false
+			case x.event != nil && x.event.ends():
+				return x.event.Version, true
+			}
 		}
 	}
 }

@@ -149,6 +149,7 @@ type Server struct {
 	storing     chan struct{} // bounds uploads put into the store at once: each holds a part in memory
 	completing  chan struct{} // bounds tickets completed at once: each holds a file on disk
 	streams     chan struct{} // bounds live streams
+	catchingUp  chan struct{} // bounds those of them that read the log
 	stopping    chan struct{} // closed when the server begins to stop
 	stopOnce    sync.Once
 	closeOnce   sync.Once
@@ -177,7 +178,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Logger, contract: doc, page: newPage(indexHTML), docs: newPage(docsHTML), metrics: newMetrics(),
 		views: views{newKnowledge(cfg.Log, cfg.Logger), cfg.Keyring}, feed: newFeed(cfg), accepted: newRecent(),
 		history: projections.NewHistory(cfg.Log, cfg.Tables), lookingBack: make(chan struct{}, pastAtOnce),
-		decoding: newDecoding(), storing: make(chan struct{}, storingAtOnce), completing: make(chan struct{}, completingAtOnce), streams: make(chan struct{}, cfg.MaxStreams),
+		decoding: newDecoding(), storing: make(chan struct{}, storingAtOnce), completing: make(chan struct{}, completingAtOnce), streams: make(chan struct{}, cfg.MaxStreams), catchingUp: make(chan struct{}, catchUpsAtOnce),
 		stopping: make(chan struct{}), now: time.Now, positions: waitForTables, longestWait: longestWait,
 	}
 	s.rate, s.open = newRate(cfg.RequestsPerSecond, cfg.RequestBurst), newBacklog(cfg.MaxOpenJobs, s.metrics.open)
@@ -248,8 +249,22 @@ func (s *Server) Close() error {
 			s.log.Warn("some requests were still running when the server stopped", "waited", s.cfg.StopTimeout)
 			err = nil
 		}
+		s.awaitStreams()
 	})
 	return err
+}
+
+// awaitStreams waits for live streams to end: who has all of their places knows that none
+// is left. A WebSocket is no request in flight, and not waited for elsewhere.
+func (s *Server) awaitStreams() {
+	late := time.After(s.cfg.StopTimeout)
+	for range cap(s.streams) {
+		select {
+		case s.streams <- struct{}{}:
+		case <-late:
+			return
+		}
+	}
 }
 
 func ignoreClosed(err error) error {

@@ -53,15 +53,12 @@ func (s *Server) streamJob(c *fiber.Ctx, id string) error {
 		}
 		after = p.offset
 	}
-	select {
-	case s.streams <- struct{}{}:
-	default:
-		return refuse(codeBusy, "%d streams are open, which is this server's limit", s.cfg.MaxStreams)
+	if err := s.takeStream(); err != nil {
+		return err
 	}
-	release := func() { <-s.streams }
 	sub, held, begin, err := s.feed.subscribe(id, partition)
 	if err != nil {
-		release()
+		s.releaseStream()
 		return err
 	}
 	st := &stream{server: s, job: id, conn: c.Context().Conn(), sub: sub, last: after}
@@ -73,30 +70,21 @@ func (s *Server) streamJob(c *fiber.Ctx, id string) error {
 	}
 	if err != nil || (ended && len(backlog) == 0) {
 		s.feed.unsubscribe(sub)
-		release()
+		s.releaseStream()
 		if err != nil {
 			return err
 		}
 		return c.SendStatus(fiber.StatusNoContent)
 	}
-	c.Set(fiber.HeaderContentType, "text/event-stream")
-	c.Set(fiber.HeaderCacheControl, "no-store")
-	c.Set("X-Accel-Buffering", "no")
-	if c.Method() == fiber.MethodHead {
-		s.feed.unsubscribe(sub)
-		release()
-		return nil
-	}
-	s.metrics.streams.Inc()
-	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
-		defer release()
-		defer s.metrics.streams.Dec()
+	if !s.answerStream(c, func(w *bufio.Writer) {
 		defer s.feed.unsubscribe(sub)
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		st.texts = s.answering(ctx)
 		st.run(w, backlog) //nolint:errcheck // the client went away, which needs no word
-	})
+	}) {
+		s.feed.unsubscribe(sub)
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -21,6 +22,7 @@ type client struct {
 	w      *world
 	res    *http.Response
 	frames chan received
+	begins chan string // the first id that brings no event
 	close  context.CancelFunc
 }
 
@@ -30,26 +32,58 @@ type received struct {
 	progress progressView
 }
 
-// open starts a stream behind an id; the test fails unless it begins.
+// openStream starts a job's stream behind an id; the test fails unless it begins.
 func (w *world) openStream(job, lastID string) *client {
 	w.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.server.Addr()+"/api/jobs/"+job+"/events", nil)
+	return w.openStreamAt("/api/jobs/"+job+"/events", lastID)
+}
+
+func (w *world) openStreamAt(path, lastID string) *client {
+	w.t.Helper()
+	c, err := w.dialStream(path, lastID)
 	ok(w.t, err)
+	w.t.Cleanup(c.close)
+	return c
+}
+
+// dialStream starts a stream for whoever may not fail the test.
+func (w *world) dialStream(path, lastID string) (*client, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.server.Addr()+path, nil)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
 	req.Header.Set("Accept", "text/event-stream")
 	if lastID != "" {
 		req.Header.Set("Last-Event-ID", lastID)
 	}
 	res, err := http.DefaultClient.Do(req)
-	ok(w.t, err)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
 	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/event-stream" {
 		b, _ := io.ReadAll(res.Body)
-		w.t.Fatalf("stream: %d %s", res.StatusCode, b)
+		_ = res.Body.Close()
+		cancel()
+		return nil, fmt.Errorf("stream: %d %s", res.StatusCode, b)
 	}
-	c := &client{w: w, res: res, frames: make(chan received, 1000), close: cancel}
-	w.t.Cleanup(cancel)
+	c := &client{w: w, res: res, frames: make(chan received, 1000), begins: make(chan string, 1), close: cancel}
 	go c.read()
-	return c
+	return c, nil
+}
+
+// first is the id that the stream of all jobs begins with.
+func (c *client) first() string {
+	c.w.t.Helper()
+	select {
+	case id := <-c.begins:
+		return id
+	case <-time.After(15 * time.Second):
+		c.w.t.Fatal("the stream has not begun")
+	}
+	return ""
 }
 
 func (c *client) read() {
@@ -64,6 +98,11 @@ func (c *client) read() {
 		case "": // a blank line ends a frame
 			if f.kind != "" {
 				c.frames <- f
+			} else if f.id != "" {
+				select {
+				case c.begins <- f.id:
+				default:
+				}
 			}
 			f = received{}
 		case "id":

@@ -163,10 +163,13 @@ func (w *world) start(o options, edge *eventlog.Log, store *objects.Store) {
 }
 
 // another is the same world seen through a second process, which knows nothing of the first.
-func (w *world) another() *world {
+func (w *world) another(changes ...func(*Config)) *world {
 	w.t.Helper()
 	cfg := w.server.cfg
 	cfg.Registerer, cfg.Gatherer = nil, nil
+	for _, change := range changes {
+		change(&cfg)
+	}
 	server, err := New(cfg)
 	ok(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())

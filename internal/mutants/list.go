@@ -20,6 +20,8 @@ var (
 	places  = checker{pkg: "internal/placement", run: "."}
 	pausing = checker{pkg: "gpu-consumers", run: "PausedLane"}
 	keyed   = checker{pkg: "api", run: "TestAKeyIsOneRequestInEveryProcess|TestRefusalsOfTheJobHandler"}
+	streams = checker{pkg: "api", run: "TestClientsThatAreCut"}
+	sockets = checker{pkg: "api", run: "TestABadIDDisturbs"}
 )
 
 func mutants() []mutant {
@@ -160,5 +162,14 @@ func mutants() []mutant {
 			"		goal[tp] = min(reached[tp], r.Stable)", "		goal[tp] = min(0*reached[tp], r.Stable)", tables},
 		{"reply-unheard", "the handler's answer reaches nobody", "api/replies.go",
 			"		if w.command != command {", "		if true {", keyed},
+		// W1: a client that resumes sees each event once, in order.
+		{"place-on-the-event", "an id of the stream of all jobs lies on its event and not behind it", "api/sse_all.go",
+			"		st.next[e.at.partition] = e.at.offset + 1", "		st.next[e.at.partition] = e.at.offset", streams},
+		{"forgotten-unread", "what the ring has forgotten is not read from the log", "api/feed_all.go",
+			"		if next[p] < begin {", "		if next[p] < 0*begin {", streams},
+		{"resumed-with-a-hole", "a stream that resumes begins one event late", "api/sse.go",
+			"	if st.last >= 0 && st.last+1 >= begin {", "	if st.last++; st.last >= 0 && st.last+1 >= begin {", streams},
+		{"one-fault-for-all", "an id that cannot be followed ends what a WebSocket follows beside it", "api/socket_talk.go",
+			"		t.server.feed.part(t.sub, id)\n		return t.say(ctx, wish{job: id, fault:", "		t.server.feed.unsubscribe(t.sub)\n		return t.say(ctx, wish{job: id, fault:", sockets},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,9 +122,11 @@ type subscriber struct {
 type feed struct {
 	log    *eventlog.Log
 	logger *slog.Logger
+	queue  *queue // told of every event
 
 	mu       sync.Mutex
 	begin    map[int32]int64 // by partition: the ring holds every event from here on; nil until the tail began
+	from     map[int32]int64 // begin as it was first
 	ring     []*eventView
 	first    int // of the ring, once it is full
 	subs     map[string]map[*subscriber]struct{}
@@ -162,7 +165,7 @@ func (f *feed) start(ctx context.Context) (eventlog.Offsets, error) {
 				}
 			}
 			f.mu.Lock()
-			f.begin = begin
+			f.begin, f.from = begin, maps.Clone(begin)
 			f.mu.Unlock()
 			return from, nil
 		}
@@ -176,6 +179,13 @@ func (f *feed) start(ctx context.Context) (eventlog.Offsets, error) {
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
+}
+
+// began is where the tail began, by partition; nil until it did. The ring's own begin moves on.
+func (f *feed) began() map[int32]int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.from)
 }
 
 func (f *feed) apply(b eventlog.Batch) error {
@@ -192,6 +202,7 @@ func (f *feed) apply(b eventlog.Batch) error {
 			continue
 		}
 		f.keep(e)
+		f.queue.apply(e)
 		switch {
 		case e.ends():
 			delete(f.progress, e.JobID)

@@ -76,6 +76,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	texts := s.answering(c.UserContext())
 	for i, j := range rows.Rows {
 		out.Items[i] = s.viewJob(texts.item(), j, stages[j.ID], s.feed.stages(j.ID))
+		s.foresee(&out.Items[i])
 	}
 	return c.JSON(out)
 }
@@ -199,7 +200,22 @@ func (s *Server) job(ctx context.Context, id string) (jobView, error) {
 	if err != nil {
 		return jobView{}, err
 	}
-	return s.viewWhole(ctx, &found, s.feed.stages(id)), nil
+	v := s.viewWhole(ctx, &found, s.feed.stages(id))
+	s.foresee(&v)
+	return v, nil
+}
+
+// foresee adds the job's place in the queue and when it will be done.
+func (s *Server) foresee(v *jobView) {
+	if endStates[v.Status] {
+		return
+	}
+	notBefore := time.Time{}
+	if v.NotBefore != nil {
+		notBefore = *v.NotBefore
+	}
+	f := s.queue.of(v.ID, notBefore, s.feed.stages(v.ID))
+	v.QueuePosition, v.ETA = f.position, f.seconds
 }
 
 // getJobEvents is a page of the audit trail, or the live stream where the client accepts one.

@@ -140,6 +140,22 @@ func (k *knowledge) list() []worker {
 	return slices.SortedFunc(maps.Values(k.workers), func(a, b worker) int { return strings.Compare(a.id, b.id) })
 }
 
+// slots are how many stages the living workers run at once, by lane.
+func (k *knowledge) slots() map[string]int {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	slots := map[string]int{}
+	for _, w := range k.workers {
+		if !k.alive(w) {
+			continue
+		}
+		for lane, n := range w.manifest.Slots {
+			slots[lane] += n
+		}
+	}
+	return slots
+}
+
 // capabilities are the engines of living workers, and why others cannot work.
 func (k *knowledge) capabilities() (engines aggregates.Engines, gaps map[string][]events.TaskGap, alive int) {
 	k.mu.RLock()

@@ -220,6 +220,7 @@ type metrics struct {
 	uploads   *prometheus.CounterVec   // by type and outcome
 	streams   prometheus.Gauge
 	cut       prometheus.Counter
+	forecast  prometheus.Histogram
 }
 
 func newMetrics() *metrics {
@@ -236,9 +237,12 @@ func newMetrics() *metrics {
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "streams", Help: "Live streams that are open."}),
 		cut: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "streams_cut_total",
 			Help: "Live streams that were cut because their client read too slowly."}),
+		forecast: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub, Name: "eta_ratio",
+			Help:    "What was predicted when a job's first stage was queued, by what it took to succeed: 1 is exact, more was too long. Jobs that asked for approval are left out.",
+			Buckets: []float64{.1, .25, .5, .67, .8, .9, 1.1, 1.25, 1.5, 2, 4, 10}}),
 	}
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.submitted, m.commands, m.uploads, m.streams, m.cut}
+	return []prometheus.Collector{m.requests, m.submitted, m.commands, m.uploads, m.streams, m.cut, m.forecast}
 }

@@ -125,6 +125,7 @@ type Server struct {
 	metrics  *metrics
 	views
 	feed        *feed
+	queue       *queue
 	accepted    *recent
 	replies     *replies
 	history     *projections.History
@@ -157,6 +158,8 @@ func New(cfg Config) (*Server, error) {
 		decoders: make(chan struct{}, decodersAtOnce), streams: make(chan struct{}, cfg.MaxStreams),
 		stopping: make(chan struct{}), now: time.Now,
 	}
+	s.queue = newQueue(cfg.Logger, s.metrics.forecast, s.known.slots)
+	s.feed.queue = s.queue
 	for _, c := range s.metrics.collectors() {
 		if err := cfg.Registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("cannot register the API's metrics: %w", err)
@@ -196,6 +199,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.known.run(ctx) })
 	group.Go(func() error { return s.feed.run(ctx) })
+	group.Go(func() error { return s.queue.run(ctx, s.cfg.Tables, s.feed.began) })
 	group.Go(func() error { return s.replies.run(ctx) })
 	group.Go(func() error {
 		if err := s.app.Listener(s.listener); err != nil && ctx.Err() == nil {

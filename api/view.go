@@ -15,26 +15,28 @@ import (
 // jobView is a job as clients see it. List rows leave out the fields that are
 // pointers or slices marked "whole".
 type jobView struct {
-	ID          string       `json:"id"`
-	Version     int64        `json:"version"` // grows only; drop an object with a smaller one
-	Status      string       `json:"status"`
-	Cancelling  bool         `json:"cancelling"` // asked to end, and something of it still runs
-	Progress    float64      `json:"progress"`   // 0 to 1
-	Pipeline    string       `json:"pipeline"`
-	Variant     string       `json:"variant"`
-	Mode        string       `json:"mode"`
-	Priority    string       `json:"priority"`
-	Profile     *profileRef  `json:"profile"`
-	Tenant      string       `json:"tenant"`
-	ParentJobID *string      `json:"parent_job_id"` // of a retry or re-run
-	NotBefore   *time.Time   `json:"not_before"`
-	CreatedAt   time.Time    `json:"created_at"`
-	StartedAt   *time.Time   `json:"started_at"`
-	FinishedAt  *time.Time   `json:"finished_at"`
-	Approval    *approval    `json:"approval"` // null: nobody was asked yet
-	Stages      []stageView  `json:"stages"`
-	Error       *failureView `json:"error"`
-	Content     string       `json:"content"` // whether the texts could be opened
+	ID            string       `json:"id"`
+	Version       int64        `json:"version"` // grows only; drop an object with a smaller one
+	Status        string       `json:"status"`
+	Cancelling    bool         `json:"cancelling"` // asked to end, and something of it still runs
+	Progress      float64      `json:"progress"`   // 0 to 1
+	Pipeline      string       `json:"pipeline"`
+	Variant       string       `json:"variant"`
+	Mode          string       `json:"mode"`
+	Priority      string       `json:"priority"`
+	Profile       *profileRef  `json:"profile"`
+	Tenant        string       `json:"tenant"`
+	ParentJobID   *string      `json:"parent_job_id"` // of a retry or re-run
+	NotBefore     *time.Time   `json:"not_before"`
+	CreatedAt     time.Time    `json:"created_at"`
+	StartedAt     *time.Time   `json:"started_at"`
+	FinishedAt    *time.Time   `json:"finished_at"`
+	QueuePosition *int         `json:"queue_position"` // 1: next on its lane
+	ETA           *int64       `json:"eta_seconds"`    // until it is done
+	Approval      *approval    `json:"approval"`       // null: nobody was asked yet
+	Stages        []stageView  `json:"stages"`
+	Error         *failureView `json:"error"`
+	Content       string       `json:"content"` // whether the texts could be opened
 
 	Request      *requestView        `json:"request,omitempty"`       // whole
 	Graph        *graphView          `json:"graph,omitempty"`         // whole

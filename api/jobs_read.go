@@ -42,7 +42,7 @@ type listOf[T any] struct {
 }
 
 func (s *Server) listJobs(c *fiber.Ctx) error {
-	if err := checkQuery(c, "status", "variant", "mode", "profile_id", "parent_job_id", "position", "limit", "cursor"); err != nil {
+	if err := checkQuery(c, "status", "variant", "mode", "profile_id", "parent_job_id", "label", "created_from", "created_to", "position", "limit", "cursor"); err != nil {
 		return err
 	}
 	filter, err := s.jobFilter(c)
@@ -101,6 +101,20 @@ func (s *Server) jobFilter(c *fiber.Ctx) (projections.JobFilter, error) {
 	}
 	if f.Mode != "" && !slices.Contains(modes, f.Mode) {
 		return f, badParameter("mode", "mode must be one of %s", strings.Join(modes, ", "))
+	}
+	if f.Label = copied(c, "label"); f.Label != "" && len(s.contract.check("Label", f.Label)) > 0 {
+		return f, badParameter("label", "label must be a word of 1 to 64 of the characters a to z, 0 to 9, point, hyphen and underscore")
+	}
+	for name, to := range map[string]*time.Time{"created_from": &f.CreatedFrom, "created_to": &f.CreatedTo} {
+		text := copied(c, name)
+		if text == "" {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return f, badParameter(name, "%s must be a time with its zone, such as 2026-12-24T18:00:00+01:00 (in a URL + is written %%2B)", name)
+		}
+		*to = at
 	}
 	for name, id := range map[string]string{"profile_id": f.ProfileID, "parent_job_id": f.ParentJobID} {
 		if id != "" && !isID(id) {

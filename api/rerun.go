@@ -37,6 +37,7 @@ type again struct {
 		Script  *string        `json:"script"`
 		Options map[string]any `json:"options"`
 		Engines string         `json:"engines"`
+		Labels  *[]string      `json:"labels"`
 	}
 	results events.Parent
 	parent  aggregates.Job
@@ -168,6 +169,9 @@ func (a *again) child(digest string) events.Request {
 	}
 	maps.Copy(options, plainNumbers(a.body.Options))
 	r.Options = options
+	if a.body.Labels != nil {
+		r.Labels = labelsOf(*a.body.Labels)
+	}
 	a.approved(&r, anew)
 	return r
 }

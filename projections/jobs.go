@@ -35,7 +35,8 @@ type Job struct {
 	Variant     string
 	Mode        string
 	ProfileID   string
-	ParentJobID string // of a retry or re-run
+	ParentJobID string   // of a retry or re-run
+	Labels      []string // sorted
 	NotBefore   time.Time
 	CreatedAt   time.Time
 	StartedAt   time.Time // when the first stage started on a worker
@@ -74,6 +75,7 @@ var jobs = table[Job]{name: "jobs", key: 1, columns: []column[Job]{
 	text("mode", func(j *Job) *string { return &j.Mode }),
 	text("profile_id", func(j *Job) *string { return &j.ProfileID }),
 	text("parent_job_id", func(j *Job) *string { return &j.ParentJobID }),
+	document("labels", func(j *Job) *[]string { return &j.Labels }),
 	moment("not_before", func(j *Job) *time.Time { return &j.NotBefore }),
 	moment("created_at", func(j *Job) *time.Time { return &j.CreatedAt }),
 	moment("started_at", func(j *Job) *time.Time { return &j.StartedAt }),
@@ -154,6 +156,7 @@ func (j *Job) Apply(m *events.Message, partition int32, offset int64) {
 func (j *Job) submit(r events.Request) {
 	j.Request = &r
 	j.Pipeline, j.Variant, j.Mode, j.ProfileID, j.ParentJobID = r.Workflow, r.Variant, r.Mode, r.ProfileID, r.ParentJobID
+	j.Labels = r.Labels
 	if r.Priority != "" {
 		j.Priority = r.Priority
 	}
@@ -197,6 +200,9 @@ type JobFilter struct {
 	Mode        string
 	ProfileID   string
 	ParentJobID string // the retries and re-runs of a job
+	Label       string // that it has, maybe among others
+	// CreatedFrom and CreatedTo bound the time of its submission, the first inclusive; zero: no bound.
+	CreatedFrom, CreatedTo time.Time
 }
 
 // Jobs is a page of the tenant's jobs, newest first, without Graph, Request and
@@ -214,6 +220,15 @@ func (q *Queries) Jobs(ctx context.Context, tenant string, f JobFilter, after *C
 	w.andText("mode = ", f.Mode)
 	w.andText("profile_id = ", f.ProfileID)
 	w.andText("parent_job_id = ", f.ParentJobID)
+	if f.Label != "" {
+		w.and("labels @> ", []string{f.Label})
+	}
+	if !f.CreatedFrom.IsZero() {
+		w.and("created_at >= ", f.CreatedFrom)
+	}
+	if !f.CreatedTo.IsZero() {
+		w.and("created_at < ", f.CreatedTo)
+	}
 	rest := w.page(after, limit)
 	rows, err := jobs.small().collect(q.tx.Query(ctx, jobs.small().query(views, rest), w.args...))
 	return page(rows, err, limit, func(j *Job) Cursor { return Cursor{j.CreatedAt, j.ID} })

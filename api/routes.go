@@ -36,6 +36,7 @@ func (s *Server) routes() []route {
 		{"POST", "/api/generate", s.postGenerate},
 		{"POST", "/api/jobs", s.postJob},
 		{"GET", "/api/jobs", s.listJobs},
+		{"POST", "/api/jobs/bulk", s.postBulk},
 		{"GET", "/api/jobs/{id}", s.getJob},
 		{"GET", "/api/jobs/{id}/events", s.getJobEvents},
 		{"GET", "/api/jobs/{id}/deliveries", s.listDeliveries},
@@ -64,21 +65,25 @@ func (s *Server) routes() []route {
 
 func (s *Server) register() {
 	s.app.Use(s.observe, s.ownName, s.ownPages)
-	methods := map[string][]string{}
-	for _, r := range s.routes() {
+	var allowed []string
+	all := s.routes() // those of one path stand together
+	for i, r := range all {
 		path := strings.ReplaceAll(r.path, "{id}", ":id")
 		s.app.Add(r.method, path, r.handle)
-		methods[path] = append(methods[path], r.method)
+		allowed = append(allowed, r.method)
 		if r.method == fiber.MethodGet {
 			s.app.Add(fiber.MethodHead, path, r.handle)
-			methods[path] = append(methods[path], fiber.MethodHead)
+			allowed = append(allowed, fiber.MethodHead)
 		}
-	}
-	for path, allowed := range methods {
+		if i+1 < len(all) && all[i+1].path == r.path {
+			continue
+		}
+		list := strings.Join(allowed, ", ")
 		s.app.All(path, func(c *fiber.Ctx) error {
-			c.Set(fiber.HeaderAllow, strings.Join(allowed, ", "))
-			return refuse(codeMethodNotAllowed, "%s is not allowed here; %s is", c.Method(), strings.Join(allowed, ", "))
+			c.Set(fiber.HeaderAllow, list)
+			return refuse(codeMethodNotAllowed, "%s is not allowed here; %s is", c.Method(), list)
 		})
+		allowed = nil
 	}
 	s.app.Use(func(*fiber.Ctx) error { return &refusal{code: codeNotFound} })
 }

@@ -4,6 +4,7 @@ package projections
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -208,6 +209,24 @@ type JobFilter struct {
 // Jobs is a page of the tenant's jobs, newest first, without Graph, Request and
 // Outputs. After is the Next of the page before, or nil.
 func (q *Queries) Jobs(ctx context.Context, tenant string, f JobFilter, after *Cursor, limit int) (Page[Job], error) {
+	w := f.where(tenant)
+	rest := w.page(after, limit)
+	rows, err := jobs.small().collect(q.tx.Query(ctx, jobs.small().query(views, rest), w.args...))
+	return page(rows, err, limit, func(j *Job) Cursor { return Cursor{j.CreatedAt, j.ID} })
+}
+
+// CountJobs is how many of the tenant's jobs the filter takes; it counts no further than limit.
+func (q *Queries) CountJobs(ctx context.Context, tenant string, f JobFilter, limit int) (n int, err error) {
+	w := f.where(tenant)
+	w.args = append(w.args, limit)
+	sql := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM %s.jobs WHERE %s LIMIT $%d) found", views, w.sql, len(w.args))
+	if err := q.tx.QueryRow(ctx, sql, w.args...).Scan(&n); err != nil {
+		return 0, fmt.Errorf("cannot count jobs: %w", err)
+	}
+	return n, nil
+}
+
+func (f JobFilter) where(tenant string) where {
 	w := where{"tenant = $1", []any{tenant}}
 	switch len(f.Statuses) {
 	case 0:
@@ -229,7 +248,5 @@ func (q *Queries) Jobs(ctx context.Context, tenant string, f JobFilter, after *C
 	if !f.CreatedTo.IsZero() {
 		w.and("created_at < ", f.CreatedTo)
 	}
-	rest := w.page(after, limit)
-	rows, err := jobs.small().collect(q.tx.Query(ctx, jobs.small().query(views, rest), w.args...))
-	return page(rows, err, limit, func(j *Job) Cursor { return Cursor{j.CreatedAt, j.ID} })
+	return w
 }

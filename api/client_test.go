@@ -73,7 +73,9 @@ func (w *world) holdAgainstContract(method, path string, a answer) {
 		}
 		return
 	}
-	path = pathLanes.ReplaceAllString(pathIDs.ReplaceAllString(path, "/$1/{id}"), "/lanes/{lane}")
+	if path != "/api/jobs/bulk" {
+		path = pathLanes.ReplaceAllString(pathIDs.ReplaceAllString(path, "/$1/{id}"), "/lanes/{lane}")
+	}
 	s := w.responseSchema(method, path, a.status, media)
 	if s == nil {
 		w.t.Errorf("%s %s: the contract knows no answer %d", method, path, a.status)

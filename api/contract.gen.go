@@ -88,6 +88,70 @@ type Attachment struct {
 	Width      *int    `json:"width"`
 }
 
+// Bulk defines model for Bulk.
+type Bulk struct {
+	Action  BulkAction `json:"action"`
+	Confirm string     `json:"confirm"`
+
+	// Done how many jobs of this page were asked to end or made anew
+	Done   int        `json:"done"`
+	DryRun bool       `json:"dry_run"`
+	Filter BulkFilter `json:"filter"`
+
+	// More there are more than total says
+	More       bool           `json:"more"`
+	NextCursor *string        `json:"next_cursor"`
+	Refused    []Bulk_Refused `json:"refused"`
+
+	// Total how many jobs the filter takes now, those included that this answer has done
+	Total int `json:"total"`
+}
+
+// BulkAction defines model for Bulk.Action.
+type BulkAction = string
+
+// Bulk_Refused defines model for Bulk.Refused.
+type Bulk_Refused struct {
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+	JobID  ID     `json:"job_id"`
+}
+
+// BulkFilter defines model for BulkFilter.
+type BulkFilter struct {
+	CreatedFrom *Time  `json:"created_from,omitempty"`
+	CreatedTo   *Time  `json:"created_to,omitempty"`
+	Label       *Label `json:"label,omitempty"`
+
+	// Mode diagnostic goes through four lanes and makes nothing; its variant is noop, its options are work_ms and fail_attempts, and it runs where an operator has set such a worker up
+	Mode      *Mode `json:"mode,omitempty"`
+	ProfileID *ID   `json:"profile_id,omitempty"`
+
+	// Status left out: all that have not ended, to cancel; failed, to retry
+	Status *[]BulkFilterStatus `json:"status,omitempty"`
+
+	// Variant beside these the variants of the installation's own pipelines, which its contract lists here as well
+	Variant *Variant `json:"variant,omitempty"`
+}
+
+// BulkFilterStatus defines model for BulkFilter.Status.
+type BulkFilterStatus = string
+
+// BulkRequest defines model for BulkRequest.
+type BulkRequest struct {
+	Action BulkRequestAction `json:"action"`
+
+	// Confirm of the dry run; left out: a dry run
+	Confirm *string `json:"confirm,omitempty"`
+
+	// Cursor next_cursor of the page before
+	Cursor *string    `json:"cursor,omitempty"`
+	Filter BulkFilter `json:"filter"`
+}
+
+// BulkRequestAction defines model for BulkRequest.Action.
+type BulkRequestAction = string
+
 // Engine defines model for Capabilities.items.engines.
 type Engine struct {
 	Builtin  bool    `json:"builtin"`
@@ -222,12 +286,18 @@ type Job struct {
 	CreatedAt Time   `json:"created_at"`
 
 	// Draft whether it was made small and fast; left out where it was not
-	Draft      bool       `json:"draft,omitempty"`
-	Error      *Failure   `json:"error"`
+	Draft bool     `json:"draft,omitempty"`
+	Error *Failure `json:"error"`
+
+	// EtaSeconds until the job is done, by what its stages took here lately and by what is ahead of it; without what people take to approve. null where that is not known: a task of it was never seen to end well, somebody is asked, or it has ended; and like queue_position
+	EtaSeconds *int64     `json:"eta_seconds"`
 	FinishedAt *MaybeTime `json:"finished_at"`
 	Graph      *Graph     `json:"graph,omitempty"`
-	Mode       string     `json:"mode"`
-	NotBefore  *MaybeTime `json:"not_before"`
+
+	// Labels words by which jobs are found again, such as a campaign's. They stand in clear in every event and outlive an erasure: name no person
+	Labels    Labels     `json:"labels"`
+	Mode      string     `json:"mode"`
+	NotBefore *MaybeTime `json:"not_before"`
 
 	// Outputs artifact ids by the output's name; those of further takes end in _2, _3 and _4
 	Outputs map[string][]ID `json:"outputs,omitempty"`
@@ -237,15 +307,18 @@ type Job struct {
 	Pipeline    string  `json:"pipeline"`
 
 	// Priority interactive work goes first on every lane
-	Priority     Priority     `json:"priority"`
-	Profile      *ProfileRef  `json:"profile"`
-	Progress     float64      `json:"progress"`
-	RecentEvents []*eventView `json:"recent_events,omitempty"`
-	Request      *RequestView `json:"request,omitempty"`
-	Stages       []Stage      `json:"stages"`
-	StartedAt    *MaybeTime   `json:"started_at"`
-	Tenant       string       `json:"tenant"`
-	Variant      string       `json:"variant"`
+	Priority Priority    `json:"priority"`
+	Profile  *ProfileRef `json:"profile"`
+	Progress float64     `json:"progress"`
+
+	// QueuePosition of a job that waits for a worker: 1 is the next one on its lane; null where nothing of it waits, where it is shown as it was, and in webhooks
+	QueuePosition *int         `json:"queue_position"`
+	RecentEvents  []*eventView `json:"recent_events,omitempty"`
+	Request       *RequestView `json:"request,omitempty"`
+	Stages        []Stage      `json:"stages"`
+	StartedAt     *MaybeTime   `json:"started_at"`
+	Tenant        string       `json:"tenant"`
+	Variant       string       `json:"variant"`
 }
 
 // ProfileRef defines model for Job.profile.
@@ -265,6 +338,9 @@ type JobRequest struct {
 
 	// Images ids of uploaded images for training
 	Images []ID `json:"images,omitempty"`
+
+	// Labels words by which jobs are found again, such as a campaign's. They stand in clear in every event and outlive an erasure: name no person
+	Labels Labels `json:"labels,omitempty"`
 
 	// Mode diagnostic goes through four lanes and makes nothing; its variant is noop, its options are work_ms and fail_attempts, and it runs where an operator has set such a worker up
 	Mode  Mode `json:"mode,omitempty"`
@@ -303,6 +379,12 @@ type ConsentGiven struct {
 	By        Name   `json:"by"`
 	Statement string `json:"statement"`
 }
+
+// Label defines model for Label.
+type Label = string
+
+// Labels words by which jobs are found again, such as a campaign's. They stand in clear in every event and outlive an erasure: name no person
+type Labels = []Label
 
 // Lane defines model for Lane.
 type Lane struct {
@@ -479,6 +561,9 @@ type RerunRequest struct {
 	// From the stage that runs again whatever there is to reuse, with all that come after it; it draws a new seed
 	From string `json:"from,omitempty"`
 
+	// Labels words by which jobs are found again, such as a campaign's. They stand in clear in every event and outlive an erasure: name no person
+	Labels *Labels `json:"labels,omitempty"`
+
 	// Options Which there are, with their ranges and defaults, is told by /api/pipelines, and held against it. These are those of the finished video.
 	Options Options `json:"options,omitempty"`
 	Script  *Text   `json:"script,omitempty"`
@@ -608,6 +693,7 @@ type operations interface {
 	generate(c *fiber.Ctx) error        // POST /api/generate
 	listJobs(c *fiber.Ctx) error        // GET /api/jobs
 	submitJob(c *fiber.Ctx) error       // POST /api/jobs
+	bulkJobs(c *fiber.Ctx) error        // POST /api/jobs/bulk
 	getJob(c *fiber.Ctx) error          // GET /api/jobs/{id}
 	approveJob(c *fiber.Ctx) error      // POST /api/jobs/{id}/approve
 	cancelJob(c *fiber.Ctx) error       // POST /api/jobs/{id}/cancel
@@ -657,6 +743,7 @@ func routesOf(o operations) []route {
 		{"POST", "/api/jobs/{id}/redeliver", o.redeliver},
 		{"POST", "/api/jobs/{id}/rerun", o.rerunJob},
 		{"POST", "/api/jobs/{id}/retry", o.retryJob},
+		{"POST", "/api/jobs/bulk", o.bulkJobs},
 		{"GET", "/api/lanes", o.listLanes},
 		{"POST", "/api/lanes/{lane}/pause", o.pauseLane},
 		{"POST", "/api/lanes/{lane}/resume", o.resumeLane},

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -139,6 +140,7 @@ type feed struct {
 
 	mu       sync.Mutex
 	begin    map[int32]int64 // by partition: the ring holds every event from here on; nil until the tail began
+	from     map[int32]int64 // begin as it was first
 	ring     []*eventView
 	first    int                                 // of the ring, once it is full
 	kept     int64                               // events that the ring has taken so far
@@ -181,7 +183,7 @@ func (f *feed) start(ctx context.Context) (eventlog.Offsets, error) {
 				}
 			}
 			f.mu.Lock()
-			f.begin = begin
+			f.begin, f.from = begin, maps.Clone(begin)
 			f.mu.Unlock()
 			return from, nil
 		}
@@ -195,6 +197,13 @@ func (f *feed) start(ctx context.Context) (eventlog.Offsets, error) {
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
+}
+
+// began is where the tail began, by partition; nil until it did. The ring's own begin moves on.
+func (f *feed) began() map[int32]int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.from)
 }
 
 func (f *feed) apply(b eventlog.Batch) error {

@@ -43,7 +43,7 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 	r := events.Request{
 		Workflow: b.Pipeline, Mode: b.Mode, Variant: b.Variant, Options: sub.graph.Options, ProfileID: sub.profile,
 		Inputs: map[string]events.Value{}, BodyDigest: sub.digest, Approval: b.Approval, Priority: b.Priority, NotBeforeMS: sub.notBefore,
-		Engines: sub.engines, Definition: sub.definition,
+		Engines: sub.engines, Definition: sub.definition, Labels: sub.labels,
 	}
 	for name, text := range map[string]*string{"prompt": b.Prompt, "script": b.Script, "voice_transcript": b.VoiceTranscript} {
 		if text != nil && strings.TrimSpace(*text) != "" {

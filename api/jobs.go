@@ -45,8 +45,9 @@ type submitting struct {
 	graph   events.Graph
 	again   *again // of a retry or re-run
 
-	engines    string // that the job allows; empty: auto
-	definition string // of its pipeline, if that is an own one
+	engines    string   // that the job allows; empty: auto
+	definition string   // of its pipeline, if that is an own one
+	labels     []string // sorted, each once
 
 	notBefore int64         // Unix milliseconds; 0: at once
 	copying   time.Duration // granted for copying the uploads

@@ -42,7 +42,7 @@ type listOf[T any] struct {
 }
 
 func (s *Server) listJobs(c *fiber.Ctx) error {
-	if err := checkQuery(c, "status", "variant", "mode", "profile_id", "parent_job_id", "position", "limit", "cursor"); err != nil {
+	if err := checkQuery(c, "status", "variant", "mode", "profile_id", "parent_job_id", "label", "created_from", "created_to", "position", "limit", "cursor"); err != nil {
 		return err
 	}
 	filter, err := s.jobFilter(c)
@@ -76,6 +76,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	texts := s.answering(c.UserContext())
 	for i, j := range rows.Rows {
 		out.Items[i] = s.viewJob(texts.item(), j, stages[j.ID], s.feed.stages(j.ID))
+		s.foresee(&out.Items[i])
 	}
 	return c.JSON(out)
 }
@@ -100,6 +101,20 @@ func (s *Server) jobFilter(c *fiber.Ctx) (projections.JobFilter, error) {
 	}
 	if f.Mode != "" && !slices.Contains(modes, f.Mode) {
 		return f, badParameter("mode", "mode must be one of %s", strings.Join(modes, ", "))
+	}
+	if f.Label = copied(c, "label"); f.Label != "" && len(s.contract.check("Label", f.Label)) > 0 {
+		return f, badParameter("label", "label must be a word of 1 to 64 of the characters a to z, 0 to 9, point, hyphen and underscore")
+	}
+	for name, to := range map[string]*time.Time{"created_from": &f.CreatedFrom, "created_to": &f.CreatedTo} {
+		text := copied(c, name)
+		if text == "" {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return f, badParameter(name, "%s must be a time with its zone, such as 2026-12-24T18:00:00+01:00 (in a URL + is written %%2B)", name)
+		}
+		*to = at
 	}
 	for name, id := range map[string]string{"profile_id": f.ProfileID, "parent_job_id": f.ParentJobID} {
 		if id != "" && !isID(id) {
@@ -205,7 +220,22 @@ func (s *Server) job(ctx context.Context, id string) (jobView, error) {
 	if err != nil {
 		return jobView{}, err
 	}
-	return s.viewWhole(ctx, &found, s.feed.stages(id)), nil
+	v := s.viewWhole(ctx, &found, s.feed.stages(id))
+	s.foresee(&v)
+	return v, nil
+}
+
+// foresee adds the job's place in the queue and when it will be done.
+func (s *Server) foresee(v *jobView) {
+	if endStates[v.Status] {
+		return
+	}
+	notBefore := time.Time{}
+	if v.NotBefore != nil {
+		notBefore = *v.NotBefore
+	}
+	f := s.queue.of(v.ID, notBefore, s.feed.stages(v.ID))
+	v.QueuePosition, v.EtaSeconds = f.position, f.seconds
 }
 
 // getJobEvents is a page of the audit trail, or the live stream where the client accepts one.

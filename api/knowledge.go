@@ -175,6 +175,22 @@ func (k *knowledge) rooms() map[string]aggregates.Room {
 	return k.tasks.Rooms(k.now())
 }
 
+// slots are how many stages the living workers run at once, by lane.
+func (k *knowledge) slots() map[string]int {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	slots := map[string]int{}
+	for _, w := range k.workers {
+		if !k.alive(w) {
+			continue
+		}
+		for lane, n := range w.manifest.Slots {
+			slots[lane] += n
+		}
+	}
+	return slots
+}
+
 // capabilities are the engines of living workers, and why others cannot work.
 func (k *knowledge) capabilities() (engines aggregates.Engines, gaps map[string][]events.TaskGap, alive int) {
 	k.mu.RLock()

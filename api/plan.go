@@ -41,6 +41,7 @@ func (sub *submitting) plan(ctx context.Context, faults []fault) error {
 	faults = append(faults, missing...)
 	request.Approval, request.Priority, request.NotBeforeMS = b.Approval, b.Priority, sub.notBefore
 	request.Engines = sub.server.engines(b.Engines, b.Mode)
+	sub.labels = labelsOf(b.Labels)
 	sub.engines, sub.definition = request.Engines, request.Definition
 	graph, reasons, err := sub.planned(request)
 	if err != nil {

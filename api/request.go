@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -122,4 +123,11 @@ func leaveOut(object map[string]any, pointer string) {
 func topField(pointer string) string {
 	name, _, _ := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
 	return strings.NewReplacer("~1", "/", "~0", "~").Replace(name)
+}
+
+// labelsOf are a job's labels as they lie on the log: sorted, each once.
+func labelsOf(given []string) []string {
+	labels := slices.Clone(given)
+	slices.Sort(labels)
+	return slices.Compact(labels)
 }

@@ -169,6 +169,9 @@ func (a *again) child(digest string) events.Request {
 	}
 	maps.Copy(options, plainNumbers(a.body.Options))
 	r.Options = options
+	if a.body.Labels != nil {
+		r.Labels = labelsOf(*a.body.Labels)
+	}
 	a.approved(&r, anew)
 	return r
 }

@@ -218,6 +218,7 @@ func TestARerunWithoutTablesIsRefused(t *testing.T) {
 	w.tableNet.Cut()
 	w.refused(503, codeTablesDown, "/api/jobs/"+parent.ID+"/retry", "")
 	w.tableNet.Mend()
+	eventually(t, "the tables answer again", func() bool { return w.get("/api/jobs").status == 200 })
 	if got := w.goOn(parent.ID, "retry", ""); got.Status != "succeeded" || got.Profile != nil {
 		t.Errorf("job %+v", got)
 	}

@@ -32,20 +32,23 @@ func (s *Server) getMetrics(c *fiber.Ctx) error { return s.scrape(c) }
 
 func (s *Server) register() {
 	s.app.Use(s.observe, s.ownName, s.ownPages)
-	methods := map[string][]string{}
-	s.methods = methods
-	for _, r := range routesOf(s) {
+	s.methods = map[string][]string{}
+	all := routesOf(s)
+	// A path without a hole goes first: /api/jobs/bulk is no /api/jobs/{id}. Those of one path stay together.
+	slices.SortStableFunc(all, func(a, b route) int { return strings.Count(a.path, "{") - strings.Count(b.path, "{") })
+	for i, r := range all {
 		path := strings.NewReplacer("{id}", ":id", "{lane}", ":lane").Replace(r.path)
 		handle := fitting(s.contract.forms(r.method, r.path), r.handle)
 		s.app.Add(r.method, path, handle)
-		methods[path] = append(methods[path], r.method)
+		s.methods[path] = append(s.methods[path], r.method)
 		if r.method == fiber.MethodGet {
 			s.app.Add(fiber.MethodHead, path, handle)
-			methods[path] = append(methods[path], fiber.MethodHead)
+			s.methods[path] = append(s.methods[path], fiber.MethodHead)
 		}
-	}
-	for path, allowed := range methods {
-		s.app.All(path, func(c *fiber.Ctx) error { return s.notAllowed(c, c.Method(), allowed) })
+		if i+1 < len(all) && all[i+1].path == r.path {
+			continue
+		}
+		s.app.All(path, func(c *fiber.Ctx) error { return s.notAllowed(c, c.Method(), s.methods[path]) })
 	}
 	s.app.Use(func(*fiber.Ctx) error { return &refusal{code: codeNotFound} })
 }
@@ -212,6 +215,7 @@ type metrics struct {
 	uploads   *prometheus.CounterVec   // by type and outcome
 	streams   prometheus.Gauge
 	cut       prometheus.Counter
+	forecast  prometheus.Histogram
 
 	connections prometheus.Gauge
 	open        prometheus.Gauge
@@ -237,9 +241,12 @@ func newMetrics() *metrics {
 			Help: "Jobs that have not ended, as far as this process counts them for its limit."}),
 		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "turned_away_total",
 			Help: "Clients that were told to come back later, by code: busy (connections in all), too_many_connections (of one address), rate_limited, queue_full."}, []string{"code"}),
+		forecast: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub, Name: "eta_ratio",
+			Help:    "What was predicted when a job's first stage was queued, by what it took to succeed: 1 is exact, more was too long. Jobs that asked for approval are left out.",
+			Buckets: []float64{.1, .25, .5, .67, .8, .9, 1.1, 1.25, 1.5, 2, 4, 10}}),
 	}
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.submitted, m.commands, m.uploads, m.streams, m.cut, m.connections, m.open, m.turnedAway}
+	return []prometheus.Collector{m.requests, m.submitted, m.commands, m.uploads, m.streams, m.cut, m.connections, m.open, m.turnedAway, m.forecast}
 }

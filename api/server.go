@@ -139,6 +139,7 @@ type Server struct {
 	metrics    *metrics
 	views
 	feed        *feed
+	queue       *queue
 	accepted    *recent
 	open        *backlog
 	rate        *rate
@@ -182,7 +183,11 @@ func New(cfg Config) (*Server, error) {
 		stopping: make(chan struct{}), now: time.Now, positions: waitForTables, longestWait: longestWait,
 	}
 	s.rate, s.open = newRate(cfg.RequestsPerSecond, cfg.RequestBurst), newBacklog(cfg.MaxOpenJobs, s.metrics.open)
-	s.feed.seen = s.open.apply
+	s.queue = newQueue(cfg.Logger, s.metrics.forecast, s.known.slots)
+	s.feed.seen = func(e *eventView) {
+		s.open.apply(e)
+		s.queue.apply(e)
+	}
 	for _, c := range s.metrics.collectors() {
 		if err := cfg.Registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("cannot register the API's metrics: %w", err)
@@ -223,6 +228,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.known.run(ctx) })
 	group.Go(func() error { return s.feed.run(ctx) })
+	group.Go(func() error { return s.queue.run(ctx, s.cfg.Tables, s.feed.began) })
 	group.Go(func() error { return s.replies.run(ctx) })
 	group.Go(func() error { return s.open.run(ctx, s.cfg.Tables, s.log) })
 	group.Go(func() error { return s.sweepTickets(ctx) })

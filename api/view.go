@@ -45,7 +45,7 @@ type (
 func (w *views) viewJob(o *opener, j *projections.Job, stages []*projections.Stage, beats map[string]progressView) jobView {
 	v := jobView{
 		ID: j.ID, Version: j.Version, Status: j.Status, Cancelling: j.Cancelling, Progress: j.Progress, Pipeline: j.Pipeline, Variant: j.Variant, Mode: j.Mode,
-		Priority: j.Priority, Tenant: j.Tenant, ParentJobID: opt(j.ParentJobID), NotBefore: optTime(j.NotBefore),
+		Priority: j.Priority, Tenant: j.Tenant, ParentJobID: opt(j.ParentJobID), Labels: orEmpty(j.Labels), NotBefore: optTime(j.NotBefore),
 		CreatedAt: j.CreatedAt, StartedAt: optTime(j.StartedAt), FinishedAt: optTime(j.FinishedAt),
 		Approval: viewApproval(o, j), Stages: make([]stageView, 0, len(stages)), Error: viewFailure(o, j.Error),
 	}
@@ -155,7 +155,7 @@ func viewGraph(g *events.Graph) *graphView {
 // Texts are left out.
 func viewPlan(id string, at time.Time, g events.Graph, r *events.Request) jobView {
 	v := jobView{
-		ID: id, Status: aggregates.JobQueued, Pipeline: g.Workflow, Variant: g.Variant, Mode: g.Mode, Tenant: tenant, ParentJobID: opt(r.ParentJobID),
+		ID: id, Status: aggregates.JobQueued, Pipeline: g.Workflow, Variant: g.Variant, Mode: g.Mode, Tenant: tenant, ParentJobID: opt(r.ParentJobID), Labels: orEmpty(r.Labels),
 		Priority: cmp.Or(r.Priority, events.PriorityInteractive), CreatedAt: at, Stages: make([]stageView, len(g.Nodes)), Content: contentAvailable, Graph: viewGraph(&g),
 		Draft: aggregates.IsDraft(&g),
 	}

@@ -111,7 +111,7 @@ func (w *dataWriter) bool(k string, v bool) {
 }
 
 func (w *dataWriter) submitted(r Request, parent *Parent) {
-	if parent != nil || r.Edit != nil || r.Webhook != nil {
+	if parent != nil || r.Edit != nil || r.Webhook != nil || len(r.Labels) > 0 {
 		w.bad = true
 		return
 	}

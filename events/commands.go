@@ -32,6 +32,8 @@ type Request struct {
 	Definition string `json:"definition,omitempty"`
 	// Webhook is whom to tell of the job.
 	Webhook *Webhook `json:"webhook,omitempty"`
+	// Labels are words by which jobs are found again, sorted. They stand in clear.
+	Labels []string `json:"labels,omitempty"`
 }
 
 // Priorities of a job: interactive work goes before batch work on every lane.

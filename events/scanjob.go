@@ -14,7 +14,8 @@ func (s *scanner) request() (r Request) {
 		member{"inputs", &r.Inputs}, member{"profile_id", &r.ProfileID}, member{"profile_name", &r.ProfileName}, member{"consent", &r.Consent},
 		member{"key_digest", &r.KeyDigest}, member{"body_digest", &r.BodyDigest}, member{"approval", &r.Approval},
 		member{"not_before_ms", &r.NotBeforeMS}, member{"priority", &r.Priority}, member{"edit", &r.Edit}, member{"parent_job_id", &r.ParentJobID},
-		member{"engines", &r.Engines}, member{"definition", &r.Definition}, member{"webhook", &r.Webhook})
+		member{"engines", &r.Engines}, member{"definition", &r.Definition}, member{"webhook", &r.Webhook},
+		member{"labels", &r.Labels})
 	return r
 }
 

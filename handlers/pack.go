@@ -173,6 +173,7 @@ func (p *packer) request(r *events.Request) {
 	p.rare(r.Consent, r.Consent == nil)
 	p.rare(r.Edit, r.Edit == nil)
 	p.rare(r.Webhook, r.Webhook == nil)
+	p.rare(r.Labels, len(r.Labels) == 0)
 	p.bool(r.Approval)
 	p.int(r.NotBeforeMS)
 }

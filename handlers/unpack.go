@@ -131,6 +131,9 @@ func (u *unpacker) request(r *events.Request) {
 	r.Consent = rare[events.Consent](u)
 	r.Edit = rare[events.Value](u)
 	r.Webhook = rare[events.Webhook](u)
+	if labels := rare[[]string](u); labels != nil {
+		r.Labels = *labels
+	}
 	r.Approval = u.bool()
 	r.NotBeforeMS = u.int()
 }

@@ -182,7 +182,7 @@ func Begin(ctx context.Context, tx DB, copied []string) (Generation, error) {
 // once. PostgreSQL takes those of the others by itself, when it finds how many rows are new.
 var searched = map[string]string{
 	"artifacts": "job_id, id, tenant", "job_events": "partition, log_offset, job_id, version, tenant",
-	"jobs":     "id, tenant, status, variant, mode, profile_id, parent_job_id, created_at",
+	"jobs":     "id, tenant, status, variant, mode, profile_id, parent_job_id, labels, created_at",
 	"profiles": "id, tenant, created_at", "stages": "job_id, id, tenant",
 }
 

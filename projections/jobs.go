@@ -4,6 +4,7 @@ package projections
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -37,7 +38,8 @@ type Job struct {
 	Variant     string
 	Mode        string
 	ProfileID   string
-	ParentJobID string // of a retry or re-run
+	ParentJobID string   // of a retry or re-run
+	Labels      []string // sorted
 	NotBefore   time.Time
 	CreatedAt   time.Time
 	StartedAt   time.Time // when the first stage started on a worker
@@ -76,6 +78,7 @@ var jobs = table[Job]{name: "jobs", key: 1, columns: []column[Job]{
 	text("mode", func(j *Job) *string { return &j.Mode }),
 	text("profile_id", func(j *Job) *string { return &j.ProfileID }),
 	text("parent_job_id", func(j *Job) *string { return &j.ParentJobID }),
+	document("labels", func(j *Job) *[]string { return &j.Labels }),
 	moment("not_before", func(j *Job) *time.Time { return &j.NotBefore }),
 	moment("created_at", func(j *Job) *time.Time { return &j.CreatedAt }),
 	moment("started_at", func(j *Job) *time.Time { return &j.StartedAt }),
@@ -156,6 +159,7 @@ func (j *Job) Apply(m *events.Message, partition int32, offset int64) {
 func (j *Job) submit(r events.Request) {
 	j.Request = &r
 	j.Pipeline, j.Variant, j.Mode, j.ProfileID, j.ParentJobID = r.Workflow, r.Variant, r.Mode, r.ProfileID, r.ParentJobID
+	j.Labels = r.Labels
 	if r.Priority != "" {
 		j.Priority = r.Priority
 	}
@@ -209,11 +213,32 @@ type JobFilter struct {
 	Mode        string
 	ProfileID   string
 	ParentJobID string // the retries and re-runs of a job
+	Label       string // that it has, maybe among others
+	// CreatedFrom and CreatedTo bound the time of its submission, the first inclusive; zero: no bound.
+	CreatedFrom, CreatedTo time.Time
 }
 
 // Jobs is a page of the tenant's jobs, newest first, without Graph, Request and
 // Outputs. After is the Next of the page before, or nil.
 func (q *Queries) Jobs(ctx context.Context, tenant string, f JobFilter, after *Cursor, limit int) (Page[Job], error) {
+	w := f.where(tenant)
+	rest := w.page(after, limit)
+	rows, err := jobs.small().collect(q.tx.Query(ctx, jobs.small().query(views, rest), w.args...))
+	return page(rows, err, limit, func(j *Job) Cursor { return Cursor{j.CreatedAt, j.ID} })
+}
+
+// CountJobs is how many of the tenant's jobs the filter takes; it counts no further than limit.
+func (q *Queries) CountJobs(ctx context.Context, tenant string, f JobFilter, limit int) (n int, err error) {
+	w := f.where(tenant)
+	w.args = append(w.args, limit)
+	sql := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM %s.jobs WHERE %s LIMIT $%d) found", views, w.sql, len(w.args))
+	if err := q.tx.QueryRow(ctx, sql, w.args...).Scan(&n); err != nil {
+		return 0, fmt.Errorf("cannot count jobs: %w", err)
+	}
+	return n, nil
+}
+
+func (f JobFilter) where(tenant string) where {
 	w := where{"tenant = $1", []any{tenant}}
 	switch len(f.Statuses) {
 	case 0:
@@ -226,7 +251,14 @@ func (q *Queries) Jobs(ctx context.Context, tenant string, f JobFilter, after *C
 	w.andText("mode = ", f.Mode)
 	w.andText("profile_id = ", f.ProfileID)
 	w.andText("parent_job_id = ", f.ParentJobID)
-	rest := w.page(after, limit)
-	rows, err := jobs.small().collect(q.tx.Query(ctx, jobs.small().query(views, rest), w.args...))
-	return page(rows, err, limit, func(j *Job) Cursor { return Cursor{j.CreatedAt, j.ID} })
+	if f.Label != "" {
+		w.and("labels @> ", []string{f.Label})
+	}
+	if !f.CreatedFrom.IsZero() {
+		w.and("created_at >= ", f.CreatedFrom)
+	}
+	if !f.CreatedTo.IsZero() {
+		w.and("created_at < ", f.CreatedTo)
+	}
+	return w
 }

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-const jobsUsage = "usage: myspinbot jobs [list] [--status S,…] [--variant V] [--parent ID] [--limit N] [--json] [--server URL]\n" +
+const jobsUsage = "usage: myspinbot jobs [list] [--status S,…] [--variant V] [--label L] [--parent ID] [--limit N] [--json] [--server URL]\n" +
 	"       myspinbot jobs show ID [--at TIME|VERSION|POSITION | --out DIR] [--json] [--server URL]\n" +
 	"       myspinbot jobs cancel ID [--json] [--server URL]\n" +
 	"       myspinbot jobs approve ID [--text TEXT | --text-file FILE] [--json] [--server URL]\n" +
@@ -30,6 +30,7 @@ const jobsUsage = "usage: myspinbot jobs [list] [--status S,…] [--variant V] [
 type jobsFlags struct {
 	verb                                 string
 	server, status, variant, parent, out string
+	label                                string
 	text, textFile, reason, from, key    string
 	engines                              string
 	at                                   string
@@ -43,7 +44,7 @@ var jobsVerbs = map[string]struct {
 	flags []string
 	run   func(j jobsFlags, ctx context.Context, c *client, id string, stdout io.Writer) error
 }{
-	"list": {[]string{"status", "variant", "parent", "limit", "json"}, func(j jobsFlags, ctx context.Context, c *client, _ string, stdout io.Writer) error {
+	"list": {[]string{"status", "variant", "label", "parent", "limit", "json"}, func(j jobsFlags, ctx context.Context, c *client, _ string, stdout io.Writer) error {
 		return j.list(ctx, c, stdout)
 	}},
 	"show":    {[]string{"at", "out", "json"}, jobsFlags.show},
@@ -61,6 +62,7 @@ func (j *jobsFlags) define(f *flag.FlagSet) {
 		"json":    func(n string) { f.BoolVar(&j.asJSON, n, false, "print the API's answer") },
 		"status":  func(n string) { f.StringVar(&j.status, n, "", "only jobs in these states, separated by commas") },
 		"variant": func(n string) { f.StringVar(&j.variant, n, "", "only jobs of this variant") },
+		"label":   func(n string) { f.StringVar(&j.label, n, "", "only jobs with this label") },
 		"parent":  func(n string) { f.StringVar(&j.parent, n, "", "only retries and re-runs of this job") },
 		"limit":   func(n string) { f.IntVar(&j.limit, n, 20, "how many, newest first") },
 		"at": func(n string) {
@@ -139,7 +141,7 @@ func parseAnywhere(f *flag.FlagSet, args []string) (words []string, err error) {
 
 func (j jobsFlags) list(ctx context.Context, c *client, stdout io.Writer) error {
 	query := url.Values{"limit": {strconv.Itoa(j.limit)}}
-	for name, value := range map[string]string{"status": j.status, "variant": j.variant, "parent_job_id": j.parent} {
+	for name, value := range map[string]string{"status": j.status, "variant": j.variant, "label": j.label, "parent_job_id": j.parent} {
 		if value != "" {
 			query.Set(name, value)
 		}

@@ -22,7 +22,7 @@ type submission struct {
 	server, out, key             string
 	portrait, transcript         string
 	music                        string
-	voice, images                wordList
+	voice, images, labels        wordList
 	text, textFile, prompt       string
 	variant, mode, profile, name string
 	consentBy, consentStatement  string
@@ -84,6 +84,7 @@ func (s *submission) flags() *flag.FlagSet {
 	f.StringVar(&s.key, "key", "", "Idempotency-Key: the same key never makes a second job; default: a random one")
 	f.BoolVar(&s.approval, "approval", false, "wait after the script until somebody approves it (myspinbot jobs approve)")
 	f.StringVar(&s.priority, "priority", "", "interactive (default) or batch, which lets interactive work go first")
+	f.Var(&s.labels, "label", "word by which the job is found again (myspinbot jobs --label); may be given again")
 	f.StringVar(&s.notBefore, "not-before", "", "when the job may start: a time such as 2026-12-24T18:00:00+01:00, or from now on, such as 90m")
 	f.StringVar(&s.engines, "engines", "", "auto: configured engines, or built-in ones in their place; real: nothing stands in; preview: built-in ones alone; default: the operator's choice")
 	s.webhook.define(f)
@@ -251,6 +252,9 @@ func (s *submission) request(ctx context.Context, c *client, script string) (map
 		if text != "" {
 			body[name] = text
 		}
+	}
+	if len(s.labels) > 0 {
+		body["labels"] = s.labels
 	}
 	if s.approval {
 		body["approval"] = true

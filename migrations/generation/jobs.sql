@@ -12,6 +12,7 @@ CREATE TABLE jobs (
     mode          text,
     profile_id    text COLLATE "C",
     parent_job_id text COLLATE "C",          -- of a retry or re-run
+    labels        jsonb,                     -- sorted list of words
     not_before    timestamptz,
     created_at    timestamptz NOT NULL,
     started_at    timestamptz,
@@ -34,3 +35,4 @@ CREATE INDEX jobs_page_by_variant ON jobs (tenant, variant, mode, created_at DES
 CREATE INDEX jobs_page_by_mode ON jobs (tenant, mode, created_at DESC, id DESC);
 CREATE INDEX jobs_page_by_profile ON jobs (tenant, profile_id, created_at DESC, id DESC) WHERE profile_id IS NOT NULL;
 CREATE INDEX jobs_page_by_parent ON jobs (tenant, parent_job_id, created_at DESC, id DESC) WHERE parent_job_id IS NOT NULL;
+CREATE INDEX jobs_labels ON jobs USING gin (labels jsonb_path_ops) WHERE labels IS NOT NULL;

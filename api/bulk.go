@@ -1,0 +1,216 @@
+// One command to many jobs: a dry run that says whom it would meet, and then a page of
+// jobs a request. The server keeps nothing between them:
+//
+//  1. The dry run closes the filter at the present, so that no job that comes later is met.
+//  2. Its confirm is a digest of action and filter: nothing else can be done with it.
+//  3. The ids of commands and new jobs follow from confirm and job, so that a page that
+//     is sent again does nothing twice.
+
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/projections"
+)
+
+const (
+	bulkPage  = 50     // jobs a request
+	bulkCount = 10_000 // how far is counted
+)
+
+// bulk is the request; its filter goes back to the client.
+type bulk struct {
+	Action  string     `json:"action"`
+	Filter  bulkFilter `json:"filter"`
+	Confirm string     `json:"confirm"`
+	Cursor  string     `json:"cursor"`
+}
+
+type bulkFilter struct {
+	Statuses    []string   `json:"status,omitempty"`
+	Variant     string     `json:"variant,omitempty"`
+	Mode        string     `json:"mode,omitempty"`
+	ProfileID   string     `json:"profile_id,omitempty"`
+	Label       string     `json:"label,omitempty"`
+	CreatedFrom *time.Time `json:"created_from,omitempty"`
+	CreatedTo   *time.Time `json:"created_to,omitempty"`
+}
+
+// bulkAnswer is what a dry run found, or what one page has done.
+type bulkAnswer struct {
+	Action  string        `json:"action"`
+	DryRun  bool          `json:"dry_run"`
+	Filter  bulkFilter    `json:"filter"`
+	Total   int           `json:"total"`
+	More    bool          `json:"more"`
+	Confirm string        `json:"confirm"`
+	Done    int           `json:"done"`
+	Refused []bulkRefusal `json:"refused"`
+	Next    *string       `json:"next_cursor"`
+}
+
+type bulkRefusal struct {
+	JobID  string `json:"job_id"`
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+}
+
+// bulkStatuses are those of the jobs that each action can meet; the first ones are the
+// action's own when the filter says nothing.
+var bulkStatuses = map[string]struct{ usual, more []string }{
+	"cancel": {usual: []string{projections.JobScheduled, projections.JobQueued, projections.JobRunning, projections.JobWaitingApproval}},
+	"retry":  {usual: []string{projections.JobFailed}, more: []string{projections.JobCancelled, projections.JobRejected}},
+}
+
+func (s *Server) bulkJobs(c *fiber.Ctx) error {
+	b, err := s.readBulk(c)
+	if err != nil {
+		return err
+	}
+	dry := b.Confirm == ""
+	if dry && b.Filter.CreatedTo == nil {
+		now := s.now().UTC()
+		b.Filter.CreatedTo = &now
+	}
+	confirm, err := s.bulkDigest(b)
+	switch {
+	case err != nil:
+		return err
+	case !dry && b.Confirm != confirm:
+		return invalid(fault{Pointer: "/confirm", Code: "confirm_wrong",
+			Detail: "confirm belongs to another action or filter; send the filter as the dry run gave it back, or leave confirm out for a dry run"})
+	}
+	after, err := projections.ParseCursor(b.Cursor)
+	if err != nil {
+		return invalid(fault{Pointer: "/cursor", Code: "format_wrong", Detail: "cursor must be the next_cursor of the page before"})
+	}
+	out := bulkAnswer{Action: b.Action, DryRun: dry, Filter: b.Filter, Confirm: confirm, Refused: []bulkRefusal{}}
+	var rows projections.Page[projections.Job]
+	err = s.read(c.UserContext(), func(ctx context.Context, q *projections.Queries) (err error) {
+		if out.Total, err = q.CountJobs(ctx, tenant, b.Filter.rows(), bulkCount+1); err != nil || dry {
+			return err
+		}
+		rows, err = q.Jobs(ctx, tenant, b.Filter.rows(), after, bulkPage)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if out.More = out.Total > bulkCount; out.More {
+		out.Total = bulkCount
+	}
+	for _, row := range rows.Rows {
+		r, err := s.bulkOne(c.UserContext(), b, row.ID, traceID(c))
+		switch {
+		case err != nil:
+			return err // the page can be sent again
+		case r != nil:
+			out.Refused = append(out.Refused, *r)
+		default:
+			out.Done++
+		}
+	}
+	out.Next = cursorText(rows.Next)
+	return c.JSON(out)
+}
+
+// readBulk takes the body and says what is wrong with it.
+func (s *Server) readBulk(c *fiber.Ctx) (b bulk, err error) {
+	if err := checkQuery(c); err != nil {
+		return b, err
+	}
+	object, err := readObject(c)
+	if err != nil {
+		return b, err
+	}
+	if faults := s.contract.check("BulkRequest", object); len(faults) > 0 {
+		return b, invalid(faults...)
+	}
+	text, err := json.Marshal(object)
+	if err != nil {
+		return b, fmt.Errorf("cannot write the request's clean form: %w", err)
+	}
+	if err := json.Unmarshal(text, &b); err != nil {
+		return b, invalid(fault{Pointer: "/filter", Code: "format_wrong", Detail: "created_from and created_to must be times that exist, such as 2026-12-24T18:00:00+01:00"})
+	}
+	can := bulkStatuses[b.Action]
+	if len(b.Filter.Statuses) == 0 {
+		b.Filter.Statuses = can.usual
+	}
+	for _, status := range b.Filter.Statuses {
+		if allowed := slices.Concat(can.usual, can.more); !slices.Contains(allowed, status) {
+			return b, invalid(fault{Pointer: "/filter/status", Code: "value_not_allowed",
+				Detail: fmt.Sprintf("to %s there are jobs that are %s", b.Action, strings.Join(allowed, ", "))})
+		}
+	}
+	return b, nil
+}
+
+func (f bulkFilter) rows() projections.JobFilter {
+	out := projections.JobFilter{Statuses: f.Statuses, Variant: f.Variant, Mode: f.Mode, ProfileID: strings.ToLower(f.ProfileID), Label: f.Label}
+	if f.CreatedFrom != nil {
+		out.CreatedFrom = *f.CreatedFrom
+	}
+	if f.CreatedTo != nil {
+		out.CreatedTo = *f.CreatedTo
+	}
+	return out
+}
+
+func (s *Server) bulkDigest(b bulk) (string, error) {
+	text, err := json.Marshal([]any{b.Action, b.Filter})
+	if err != nil {
+		return "", fmt.Errorf("cannot write the filter: %w", err)
+	}
+	return s.textDigest("bulk\n" + string(text)), nil
+}
+
+// bulkOne writes one job's command. What this job refuses does not stop the others.
+func (s *Server) bulkOne(ctx context.Context, b bulk, job, trace string) (*bulkRefusal, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.SubmitTimeout)
+	defer cancel()
+	var err error
+	if b.Action == "cancel" {
+		m := commandMessage(job, events.NameID("cancel", job, b.Confirm), s.now().UTC(), events.JobCancel{})
+		err = s.send(ctx, events.TopicJobCommands, m, trace)
+	} else {
+		err = s.retryInBulk(ctx, job, b.Confirm, trace)
+	}
+	var r *refusal
+	if errors.As(err, &r) && kinds[r.code].status < fiber.StatusInternalServerError {
+		detail := r.detail
+		for _, f := range r.faults {
+			detail = strings.TrimPrefix(detail+"; "+f.Detail, "; ")
+		}
+		if detail == "" {
+			detail = kinds[r.code].title
+		}
+		return &bulkRefusal{JobID: job, Code: r.code, Detail: detail}, nil
+	}
+	return nil, err
+}
+
+// retryInBulk is POST /api/jobs/{id}/retry with an Idempotency-Key of this run's own.
+func (s *Server) retryInBulk(ctx context.Context, job, confirm, trace string) error {
+	route := "/api/jobs/" + job + "/retry"
+	sub := &submitting{server: s, route: route, trace: trace, key: confirm, keyed: true, jobID: events.JobID(tenant, route, confirm),
+		digest: s.textDigest(route + "\n{}"), again: &again{schema: "Nothing", pattern: "/api/jobs/:id/retry", job: job}}
+	if err := sub.plan(ctx, nil); err != nil {
+		return err
+	}
+	out, err := sub.produce(ctx)
+	if err == nil {
+		out.waiter.forget()
+	}
+	return err
+}

@@ -173,7 +173,8 @@ func (t *talk) run(ctx context.Context) (websocket.StatusCode, string) {
 	defer beat.Stop()
 	idle := time.NewTimer(t.server.cfg.IdleTimeout)
 	defer idle.Stop()
-	ctx, cancel := t.server.untilStopping(ctx)
+	// A write that is cut closes the connection without a word, so that one under way gets a moment.
+	ctx, cancel := t.server.untilStopping(ctx, socketGoodbye)
 	defer cancel()
 	for {
 		var err error

@@ -262,7 +262,7 @@ func (st *allEvents) catchUp(w *bufio.Writer) error {
 	case <-s.stopping:
 		return errStopping
 	}
-	ctx, cancel := s.untilStopping(st.texts.ctx)
+	ctx, cancel := s.untilStopping(st.texts.ctx, 0)
 	defer cancel()
 	from := eventlog.Offsets{}
 	for p, n := range st.next {
@@ -291,13 +291,13 @@ func (st *allEvents) catchUp(w *bufio.Writer) error {
 	return err
 }
 
-// untilStopping is a context that ends when the server begins to stop.
-func (s *Server) untilStopping(ctx context.Context) (context.Context, context.CancelFunc) {
+// untilStopping is a context that ends some time after the server began to stop.
+func (s *Server) untilStopping(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		select {
 		case <-s.stopping:
-			cancel()
+			time.AfterFunc(grace, cancel)
 		case <-ctx.Done():
 		}
 	}()

@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -36,7 +37,8 @@ func (s *system) begun(args ...string) string {
 func (s *system) is(id, status string) {
 	s.t.Helper()
 	s.eventually(time.Minute, "job "+id+" is "+status, func() error {
-		if code, body := s.get("/api/jobs/" + id); !strings.Contains(string(body), `"status":"`+status+`","cancelling"`) {
+		var job struct{ Status string }
+		if code, body := s.get("/api/jobs/" + id); json.Unmarshal(body, &job) != nil || job.Status != status {
 			return fmt.Errorf("%d %.200s", code, body)
 		}
 		return nil

@@ -26,7 +26,7 @@ func TestAnUprightVideoWithCaptionsMusicAndTwoTakes(t *testing.T) {
 		t.Fatalf("%v: %s", err, printed)
 	}
 	status, printed := s.submit("--portrait", portraitFile, "--text", "Good morning, my friends. Here is the news of today.", "--variant", "sadtalker", "--aspect", "9:16",
-		"--resolution", "576p", "--fit", "blur", "--captions", "burned", "--music", music, "--music-level", "-10", "--label", "--takes", "2", "--seed", "41",
+		"--resolution", "576p", "--fit", "blur", "--captions", "burned", "--music", music, "--music-level", "-10", "--visible-label", "--takes", "2", "--seed", "41",
 		"--option", "fps=15", "--out", out)
 	if status != 0 {
 		t.Fatalf("status %d\n%s", status, printed)

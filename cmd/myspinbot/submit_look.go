@@ -19,10 +19,10 @@ func (s *submission) look(f *flag.FlagSet) {
 	} {
 		f.Func(o.flag, o.usage, func(v string) error { return s.options.Set(o.option + "=" + v) })
 	}
-	for option, usage := range map[string]string{
-		"draft": "small and fast, to see what it will be",
-		"label": `the words "AI generated" in a corner of the picture`,
+	for _, o := range []struct{ flag, option, usage string }{
+		{"draft", "draft", "small and fast, to see what it will be"},
+		{"visible-label", "label", `the words "AI generated" in a corner of the picture`},
 	} {
-		f.BoolFunc(option, usage, func(v string) error { return s.options.Set(option + "=" + v) })
+		f.BoolFunc(o.flag, o.usage, func(v string) error { return s.options.Set(o.option + "=" + v) })
 	}
 }

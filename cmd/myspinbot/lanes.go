@@ -4,9 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -30,53 +27,28 @@ type laneDoc struct {
 
 // runLanes is `myspinbot lanes`: 0 fine, 1 failed, 2 wrong usage.
 func runLanes(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	f := flag.NewFlagSet("lanes", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprintln(stderr, lanesUsage); f.PrintDefaults() }
-	server := f.String("server", "", "address of the API; default $MYSPINBOT_SERVER, else "+defaultServer)
-	asJSON := f.Bool("json", false, "print the API's answer")
-	words, err := parseAnywhere(f, args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return 2 // the flag set has said why
-	case len(words) == 0:
-		words = []string{"list"}
+	lists := func(words []string) bool { return len(words) == 0 || len(words) == 1 && words[0] == "list" }
+	fits := func(words []string) bool {
+		return lists(words) || len(words) == 2 && (words[0] == "pause" || words[0] == "resume")
 	}
-	list := words[0] == "list" && len(words) == 1
-	if set := words[0] == "pause" || words[0] == "resume"; !list && (!set || len(words) != 2) {
-		fmt.Fprintln(stderr, lanesUsage)
-		return 2
-	}
-	c, err := newClient(*server)
-	if err == nil && list {
-		err = listLanes(ctx, c, *asJSON, stdout)
-	} else if err == nil {
-		err = setLane(ctx, c, words[0], words[1], *asJSON, stdout)
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "myspinbot lanes: %v\n", err)
-		return 1
-	}
-	return 0
+	return runAsking(ctx, "lanes", lanesUsage, args, stdout, stderr, fits, func(ctx context.Context, a asker) error {
+		if lists(a.words) {
+			return a.listLanes(ctx)
+		}
+		return a.setLane(ctx, a.words[0], a.words[1])
+	})
 }
 
-func listLanes(ctx context.Context, c *client, asJSON bool, stdout io.Writer) error {
-	var raw json.RawMessage
-	if err := c.call(ctx, http.MethodGet, "/api/lanes", nil, nil, &raw); err != nil {
-		return fmt.Errorf("cannot list the lanes: %w", err)
-	}
-	if asJSON {
-		return printRaw(stdout, raw)
-	}
+func (a asker) listLanes(ctx context.Context) error {
 	var page struct {
 		Items []laneDoc `json:"items"`
 	}
-	if err := json.Unmarshal(raw, &page); err != nil {
-		return fmt.Errorf("the server's answer cannot be read: %w", err)
+	if done, err := a.ask(ctx, http.MethodGet, "/api/lanes", nil, &page); err != nil {
+		return fmt.Errorf("cannot list the lanes: %w", err)
+	} else if done {
+		return nil
 	}
-	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "LANE\tSTATE\tQUEUED\tRUNNING\tSLOTS\tBOUND")
 	for _, l := range page.Items {
 		state, queued := "open", "?"
@@ -91,22 +63,17 @@ func listLanes(ctx context.Context, c *client, asJSON bool, stdout io.Writer) er
 	return t.Flush()
 }
 
-func setLane(ctx context.Context, c *client, verb, lane string, asJSON bool, stdout io.Writer) error {
-	var raw json.RawMessage
-	if err := c.call(ctx, http.MethodPost, "/api/lanes/"+url.PathEscape(lane)+"/"+verb, nil, []byte("{}"), &raw); err != nil {
-		return fmt.Errorf("cannot %s the lane: %w", verb, err)
-	}
-	if asJSON {
-		return printRaw(stdout, raw)
-	}
+func (a asker) setLane(ctx context.Context, verb, lane string) error {
 	var l laneDoc
-	if err := json.Unmarshal(raw, &l); err != nil {
-		return fmt.Errorf("the server's answer cannot be read: %w", err)
+	if done, err := a.ask(ctx, http.MethodPost, "/api/lanes/"+url.PathEscape(lane)+"/"+verb, []byte("{}"), &l); err != nil {
+		return fmt.Errorf("cannot %s the lane: %w", verb, err)
+	} else if done {
+		return nil
 	}
 	if l.Paused {
-		fmt.Fprintf(stdout, "lane %s is paused; %d attempts go on to their end\n", printable(l.Lane), l.Running)
+		fmt.Fprintf(a.stdout, "lane %s is paused; %d attempts go on to their end\n", printable(l.Lane), l.Running)
 	} else {
-		fmt.Fprintf(stdout, "lane %s is open\n", printable(l.Lane))
+		fmt.Fprintf(a.stdout, "lane %s is open\n", printable(l.Lane))
 	}
 	return nil
 }

@@ -4,9 +4,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -112,40 +110,11 @@ func runPipelines(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	if len(args) > 0 && args[0] == "list" {
 		args = args[1:]
 	}
-	f := flag.NewFlagSet("pipelines list", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprintln(stderr, pipelinesUsage); f.PrintDefaults() }
-	server := f.String("server", "", "address of the API; default $MYSPINBOT_SERVER, else "+defaultServer)
-	asJSON := f.Bool("json", false, "print the API's answer")
-	words, err := parseAnywhere(f, args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return 2 // the flag set has said why
-	case len(words) > 0:
-		fmt.Fprintln(stderr, pipelinesUsage)
-		return 2
-	}
-	c, err := newClient(*server)
-	if err == nil {
-		err = listPipelines(ctx, c, *asJSON, stdout)
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "myspinbot pipelines: %v\n", err)
-		return 1
-	}
-	return 0
+	none := func(words []string) bool { return len(words) == 0 }
+	return runAsking(ctx, "pipelines", pipelinesUsage, args, stdout, stderr, none, func(ctx context.Context, a asker) error { return a.listPipelines(ctx) })
 }
 
-func listPipelines(ctx context.Context, c *client, asJSON bool, stdout io.Writer) error {
-	var raw json.RawMessage
-	if err := c.call(ctx, http.MethodGet, "/api/pipelines", nil, nil, &raw); err != nil {
-		return err
-	}
-	if asJSON {
-		return printRaw(stdout, raw)
-	}
+func (a asker) listPipelines(ctx context.Context) error {
 	var list struct {
 		Items []struct {
 			ID, Mode, Variant, Title string
@@ -154,10 +123,10 @@ func listPipelines(ctx context.Context, c *client, asJSON bool, stdout io.Writer
 			Unreal                   []string `json:"missing_real"`
 		}
 	}
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return fmt.Errorf("the server's answer cannot be read: %w", err)
+	if done, err := a.ask(ctx, http.MethodGet, "/api/pipelines", nil, &list); done || err != nil {
+		return err
 	}
-	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "VARIANT\tMODE\tPIPELINE\tNOW\tTITLE")
 	for _, p := range list.Items {
 		now := "real"

@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -67,60 +66,36 @@ func runWebhooks(ctx context.Context, args []string, stdout, stderr io.Writer) i
 	if len(args) > 0 && (args[0] == "list" || args[0] == "redeliver") {
 		verb, args = args[0], args[1:]
 	}
-	f := flag.NewFlagSet("webhooks "+verb, flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprintln(stderr, webhooksUsage); f.PrintDefaults() }
-	server := f.String("server", "", "address of the API; default $MYSPINBOT_SERVER, else "+defaultServer)
-	asJSON := f.Bool("json", false, "print the API's answer")
-	words, err := parseAnywhere(f, args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return 2 // the flag set has said why
-	case len(words) != 1 && (verb != "redeliver" || len(words) != 2):
-		fmt.Fprintln(stderr, webhooksUsage)
-		return 2
-	}
-	c, err := newClient(*server)
-	if err == nil && verb == "list" {
-		err = c.listDeliveries(ctx, words[0], *asJSON, stdout)
-	} else if err == nil {
-		err = c.redeliver(ctx, words, *asJSON, stdout)
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "myspinbot webhooks: %v\n", err)
-		return 1
-	}
-	return 0
+	fits := func(words []string) bool { return len(words) == 1 || verb == "redeliver" && len(words) == 2 }
+	return runAsking(ctx, "webhooks", webhooksUsage, args, stdout, stderr, fits, func(ctx context.Context, a asker) error {
+		if verb == "list" {
+			return a.listDeliveries(ctx, a.words[0])
+		}
+		return a.redeliver(ctx)
+	})
 }
 
-func (c *client) listDeliveries(ctx context.Context, job string, asJSON bool, stdout io.Writer) error {
-	var raw json.RawMessage
-	if err := c.call(ctx, http.MethodGet, "/api/jobs/"+url.PathEscape(job)+"/deliveries", nil, nil, &raw); err != nil {
-		return fmt.Errorf("cannot list the deliveries: %w", err)
-	}
-	if asJSON {
-		return printRaw(stdout, raw)
-	}
+func (a asker) listDeliveries(ctx context.Context, job string) error {
 	var d deliveriesDoc
-	if err := json.Unmarshal(raw, &d); err != nil {
-		return fmt.Errorf("the server's answer cannot be read: %w", err)
-	}
-	if d.Webhook == nil {
-		fmt.Fprintln(stdout, "the job tells no webhook")
+	if done, err := a.ask(ctx, http.MethodGet, "/api/jobs/"+url.PathEscape(job)+"/deliveries", nil, &d); err != nil {
+		return fmt.Errorf("cannot list the deliveries: %w", err)
+	} else if done {
 		return nil
 	}
-	fmt.Fprintf(stdout, "%s is %s, and is told of %s\n", printable(d.Webhook.URL), printable(d.Webhook.State), printable(strings.Join(d.Webhook.Events, ", ")))
-	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	if d.Webhook == nil {
+		fmt.Fprintln(a.stdout, "the job tells no webhook")
+		return nil
+	}
+	fmt.Fprintf(a.stdout, "%s is %s, and is told of %s\n", printable(d.Webhook.URL), printable(d.Webhook.State), printable(strings.Join(d.Webhook.Events, ", ")))
+	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "DELIVERY\tEVENT\tSTATUS\tATTEMPTS\tLAST\tSAID\tNEXT")
 	for _, i := range d.Items {
 		last, said, next := "", "", ""
 		if n := len(i.Attempts); n > 0 {
-			a := i.Attempts[n-1]
-			last, said = a.At.Local().Format(time.DateTime), fmt.Sprintf("%d in %d ms", a.Status, a.LatencyMS)
-			if a.Message != "" {
-				said = a.Message
+			try := i.Attempts[n-1]
+			last, said = try.At.Local().Format(time.DateTime), fmt.Sprintf("%d in %d ms", try.Status, try.LatencyMS)
+			if try.Message != "" {
+				said = try.Message
 			}
 		}
 		if i.Next != nil {
@@ -131,28 +106,23 @@ func (c *client) listDeliveries(ctx context.Context, job string, asJSON bool, st
 	return t.Flush()
 }
 
-// redeliver asks for a delivery of the job again; words are the job and perhaps its id.
-func (c *client) redeliver(ctx context.Context, words []string, asJSON bool, stdout io.Writer) error {
+// redeliver asks for a delivery of the job again; its words are the job and perhaps its id.
+func (a asker) redeliver(ctx context.Context) error {
 	body := []byte("{}")
-	if len(words) == 2 {
+	if len(a.words) == 2 {
 		var err error
-		if body, err = json.Marshal(map[string]string{"delivery_id": words[1]}); err != nil {
+		if body, err = json.Marshal(map[string]string{"delivery_id": a.words[1]}); err != nil {
 			return err
 		}
-	}
-	var raw json.RawMessage
-	if err := c.call(ctx, http.MethodPost, "/api/jobs/"+url.PathEscape(words[0])+"/redeliver", nil, body, &raw); err != nil {
-		return fmt.Errorf("cannot ask for it: %w", err)
-	}
-	if asJSON {
-		return printRaw(stdout, raw)
 	}
 	var answer struct {
 		Detail string `json:"detail"`
 	}
-	if err := json.Unmarshal(raw, &answer); err != nil {
-		return fmt.Errorf("the server's answer cannot be read: %w", err)
+	if done, err := a.ask(ctx, http.MethodPost, "/api/jobs/"+url.PathEscape(a.words[0])+"/redeliver", body, &answer); err != nil {
+		return fmt.Errorf("cannot ask for it: %w", err)
+	} else if done {
+		return nil
 	}
-	fmt.Fprintln(stdout, printable(answer.Detail))
+	fmt.Fprintln(a.stdout, printable(answer.Detail))
 	return nil
 }

@@ -109,16 +109,17 @@ func (p *childProgram) terminate(t *testing.T) {
 
 var readyLine = regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
 
-// One process per role, on services of their own: the same job as in one process.
-func TestEachRoleAlone(t *testing.T) {
-	t.Parallel()
+// startServices starts a broker, PostgreSQL and a store, and gives the environment of
+// programs that use them.
+func startServices(t *testing.T) (*system, []string) {
+	t.Helper()
 	cfg, _, err := loadConfig([]string{"--kafka-partitions", "3"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	services := &devServices{dir: t.TempDir(), logger: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-	defer cancel()
+	t.Cleanup(cancel)
 	t.Cleanup(func() {
 		if err := services.stop(); err != nil {
 			t.Error(err)
@@ -127,15 +128,33 @@ func TestEachRoleAlone(t *testing.T) {
 	if err := services.start(ctx, &cfg); err != nil {
 		t.Fatal(err)
 	}
+	return &system{t: t, cfg: cfg, services: services}, []string{
+		"MYSPINBOT_KAFKA_BROKERS=" + cfg.Kafka.Brokers[0], "MYSPINBOT_KAFKA_PARTITIONS=3", "MYSPINBOT_POSTGRES_URL=" + cfg.Postgres.URL.Reveal(),
+		"MYSPINBOT_S3_ENDPOINT=" + cfg.S3.Endpoint, "MYSPINBOT_S3_ACCESS_KEY=" + cfg.S3.AccessKey.Reveal(), "MYSPINBOT_S3_SECRET_KEY=" + cfg.S3.SecretKey.Reveal(),
+		"MYSPINBOT_SECRETS_MASTER_KEY=" + cfg.Secrets.MasterKey.Reveal(),
+	}
+}
+
+// servedBy waits until the program has printed where its API listens.
+func (s *system) servedBy(api *childProgram) {
+	s.t.Helper()
+	s.eventually(time.Minute, "the API's address", func() error {
+		if s.url = readyLine.FindString(api.printed()); s.url == "" {
+			return errors.New("not printed")
+		}
+		return nil
+	})
+}
+
+// One process per role, on services of their own: the same job as in one process.
+func TestEachRoleAlone(t *testing.T) {
+	t.Parallel()
+	s, env := startServices(t)
 	weights, err := devstack.FaceWeights()
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := []string{
-		"MYSPINBOT_KAFKA_BROKERS=" + cfg.Kafka.Brokers[0], "MYSPINBOT_KAFKA_PARTITIONS=3", "MYSPINBOT_POSTGRES_URL=" + cfg.Postgres.URL.Reveal(),
-		"MYSPINBOT_S3_ENDPOINT=" + cfg.S3.Endpoint, "MYSPINBOT_S3_ACCESS_KEY=" + cfg.S3.AccessKey.Reveal(), "MYSPINBOT_S3_SECRET_KEY=" + cfg.S3.SecretKey.Reveal(),
-		"MYSPINBOT_SECRETS_MASTER_KEY=" + cfg.Secrets.MasterKey.Reveal(), "MYSPINBOT_ENGINES_FACE_WEIGHTS=" + weights,
-	}
+	env = append(env, "MYSPINBOT_ENGINES_FACE_WEIGHTS="+weights)
 	role := func(instance string, args ...string) *childProgram {
 		return startProgram(t, append(env, "MYSPINBOT_INSTANCE="+instance), append([]string{"run"}, args...)...)
 	}
@@ -148,13 +167,7 @@ func TestEachRoleAlone(t *testing.T) {
 		api, handler, role("projector", "--roles", "projector,notifier"),
 		role("gpu-1", "--roles", "gpu", "--lanes", "script,tts,media"), gpu2(),
 	}
-	s := &system{t: t, cfg: cfg, services: services}
-	s.eventually(time.Minute, "the API's address", func() error {
-		if s.url = readyLine.FindString(api.printed()); s.url == "" {
-			return errors.New("not printed")
-		}
-		return nil
-	})
+	s.servedBy(api)
 	s.ready()
 	if status, printed := s.submit("--portrait", portraitFile, "--text", "Five processes made this.", "--variant", "sadtalker", "--out", t.TempDir()); status != 0 {
 		t.Fatalf("status %d\n%s", status, printed)

@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"compress/zlib"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"image"
 	"image/png"
 	"io"
-	"log/slog"
 	"mime/multipart"
 	"net/http"
 	"os"
@@ -31,34 +29,10 @@ const uploadMemory = 256 << 20 // bytes that the API's process may take
 
 func TestUploadsKeepTheProcessSmall(t *testing.T) {
 	t.Parallel()
-	cfg, _, err := loadConfig([]string{"--kafka-partitions", "3"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	services := &devServices{dir: t.TempDir(), logger: slog.New(slog.DiscardHandler)}
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-	defer cancel()
-	t.Cleanup(func() {
-		if err := services.stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := services.start(ctx, &cfg); err != nil {
-		t.Fatal(err)
-	}
+	s, env := startServices(t)
 	work := t.TempDir()
-	api := startProgram(t, []string{
-		"MYSPINBOT_KAFKA_BROKERS=" + cfg.Kafka.Brokers[0], "MYSPINBOT_KAFKA_PARTITIONS=3", "MYSPINBOT_POSTGRES_URL=" + cfg.Postgres.URL.Reveal(),
-		"MYSPINBOT_S3_ENDPOINT=" + cfg.S3.Endpoint, "MYSPINBOT_S3_ACCESS_KEY=" + cfg.S3.AccessKey.Reveal(), "MYSPINBOT_S3_SECRET_KEY=" + cfg.S3.SecretKey.Reveal(),
-		"MYSPINBOT_SECRETS_MASTER_KEY=" + cfg.Secrets.MasterKey.Reveal(), "MYSPINBOT_WORK=" + work,
-	}, "run", "--roles", "api", "--http-listen", "127.0.0.1:0")
-	s := &system{t: t, cfg: cfg, services: services}
-	s.eventually(time.Minute, "the API's address", func() error {
-		if s.url = readyLine.FindString(api.printed()); s.url == "" {
-			return errors.New("not printed")
-		}
-		return nil
-	})
+	api := startProgram(t, append(env, "MYSPINBOT_WORK="+work), "run", "--roles", "api", "--http-listen", "127.0.0.1:0")
+	s.servedBy(api)
 	before := peakMemory(t, api.cmd.Process.Pid)
 	picture := largestPicture(t)
 	tag := append([]byte("ID3\x04\x00\x00\x02\x40\x00\x00TXXX\x02\x3f\x7f\x76\x00\x00\x03"), bytes.Repeat([]byte{'a'}, 5<<20)...)

@@ -27,18 +27,26 @@ var disguises = []disguise{
 	{"%pdf-1.", "a PDF document"}, {"rar!\x1a\x07", "a RAR archive"}, {"7z\xbc\xaf\x27\x1c", "a 7z archive"},
 }
 
-// checkDisguise refuses a picture or a sound that is something else as well.
-func checkDisguise(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("cannot read an upload back: %w", err)
+// openUpload opens a file that was uploaded, and says how many bytes it has.
+func openUpload(path string) (f *os.File, size int64, err error) {
+	if f, err = os.Open(path); err != nil {
+		return nil, 0, fmt.Errorf("cannot read an upload back: %w", err)
 	}
-	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return fmt.Errorf("cannot look at an upload: %w", err)
+		return nil, 0, errors.Join(fmt.Errorf("cannot look at an upload: %w", err), f.Close())
 	}
-	for _, from := range []int64{0, max(0, info.Size()-disguiseSpan)} {
+	return f, info.Size(), nil
+}
+
+// checkDisguise refuses a picture or a sound that is something else as well.
+func checkDisguise(path string) error {
+	f, size, err := openUpload(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, from := range []int64{0, max(0, size-disguiseSpan)} {
 		part := make([]byte, disguiseSpan)
 		n, err := f.ReadAt(part, from)
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -81,21 +89,21 @@ func zipEnd(part []byte) bool {
 
 // checkRIFF refuses a file that is shorter than its first header says.
 func checkRIFF(path string) error {
-	f, err := os.Open(path)
+	f, size, err := openUpload(path)
 	if err != nil {
-		return fmt.Errorf("cannot read an upload back: %w", err)
+		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("cannot look at an upload: %w", err)
-	}
+	return riffHolds(f, size)
+}
+
+func riffHolds(f io.ReaderAt, size int64) error {
 	var head [8]byte
 	if _, err := f.ReadAt(head[:], 0); err != nil {
 		return fmt.Errorf("cannot read an upload back: %w", err)
 	}
-	if promised := int64(binary.LittleEndian.Uint32(head[4:])) + 8; promised > info.Size() {
-		return refuseFile("the file ends too early: its header promises %d bytes, and there are %d; export it again", promised, info.Size())
+	if promised := int64(binary.LittleEndian.Uint32(head[4:])) + 8; promised > size {
+		return refuseFile("the file ends too early: its header promises %d bytes, and there are %d; export it again", promised, size)
 	}
 	return nil
 }
@@ -105,17 +113,13 @@ func checkWAV(path, demuxer string) error {
 	if demuxer != "wav" {
 		return nil
 	}
-	if err := checkRIFF(path); err != nil {
+	f, size, err := openUpload(path)
+	if err != nil {
 		return err
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("cannot read an upload back: %w", err)
-	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("cannot look at an upload: %w", err)
+	if err := riffHolds(f, size); err != nil {
+		return err
 	}
 	var head [24]byte
 	for at := int64(12); ; {
@@ -127,7 +131,7 @@ func checkWAV(path, demuxer string) error {
 			return refuseFile("the WAV file holds no sound; export it again")
 		}
 		length := int64(binary.LittleEndian.Uint32(head[4:]))
-		if left := info.Size() - at - 8; length > left {
+		if left := size - at - 8; length > left {
 			return refuseFile("the WAV file's header promises %d bytes of its part %q, and there are %d; export it again", length, shortened(string(head[:4])), left)
 		}
 		switch string(head[:4]) {

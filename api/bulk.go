@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -27,43 +26,6 @@ const (
 	bulkPage  = 50     // jobs a request
 	bulkCount = 10_000 // how far is counted
 )
-
-// bulk is the request; its filter goes back to the client.
-type bulk struct {
-	Action  string     `json:"action"`
-	Filter  bulkFilter `json:"filter"`
-	Confirm string     `json:"confirm"`
-	Cursor  string     `json:"cursor"`
-}
-
-type bulkFilter struct {
-	Statuses    []string   `json:"status,omitempty"`
-	Variant     string     `json:"variant,omitempty"`
-	Mode        string     `json:"mode,omitempty"`
-	ProfileID   string     `json:"profile_id,omitempty"`
-	Label       string     `json:"label,omitempty"`
-	CreatedFrom *time.Time `json:"created_from,omitempty"`
-	CreatedTo   *time.Time `json:"created_to,omitempty"`
-}
-
-// bulkAnswer is what a dry run found, or what one page has done.
-type bulkAnswer struct {
-	Action  string        `json:"action"`
-	DryRun  bool          `json:"dry_run"`
-	Filter  bulkFilter    `json:"filter"`
-	Total   int           `json:"total"`
-	More    bool          `json:"more"`
-	Confirm string        `json:"confirm"`
-	Done    int           `json:"done"`
-	Refused []bulkRefusal `json:"refused"`
-	Next    *string       `json:"next_cursor"`
-}
-
-type bulkRefusal struct {
-	JobID  string `json:"job_id"`
-	Code   string `json:"code"`
-	Detail string `json:"detail"`
-}
 
 // bulkStatuses are those of the jobs that each action can meet; the first ones are the
 // action's own when the filter says nothing.
@@ -94,13 +56,13 @@ func (s *Server) bulkJobs(c *fiber.Ctx) error {
 	if err != nil {
 		return invalid(fault{Pointer: "/cursor", Code: "format_wrong", Detail: "cursor must be the next_cursor of the page before"})
 	}
-	out := bulkAnswer{Action: b.Action, DryRun: dry, Filter: b.Filter, Confirm: confirm, Refused: []bulkRefusal{}}
+	out := Bulk{Action: b.Action, DryRun: dry, Filter: b.Filter, Confirm: confirm, Refused: []BulkRefusal{}}
 	var rows projections.Page[projections.Job]
 	err = s.read(c.UserContext(), func(ctx context.Context, q *projections.Queries) (err error) {
-		if out.Total, err = q.CountJobs(ctx, tenant, b.Filter.rows(), bulkCount+1); err != nil || dry {
+		if out.Total, err = q.CountJobs(ctx, tenant, bulkRows(b.Filter), bulkCount+1); err != nil || dry {
 			return err
 		}
-		rows, err = q.Jobs(ctx, tenant, b.Filter.rows(), after, bulkPage)
+		rows, err = q.Jobs(ctx, tenant, bulkRows(b.Filter), after, bulkPage)
 		return err
 	})
 	if err != nil {
@@ -120,12 +82,12 @@ func (s *Server) bulkJobs(c *fiber.Ctx) error {
 			out.Done++
 		}
 	}
-	out.Next = cursorText(rows.Next)
+	out.NextCursor = cursorText(rows.Next)
 	return c.JSON(out)
 }
 
 // readBulk takes the body and says what is wrong with it.
-func (s *Server) readBulk(c *fiber.Ctx) (b bulk, err error) {
+func (s *Server) readBulk(c *fiber.Ctx) (b BulkRequest, err error) {
 	if err := checkQuery(c); err != nil {
 		return b, err
 	}
@@ -144,10 +106,10 @@ func (s *Server) readBulk(c *fiber.Ctx) (b bulk, err error) {
 		return b, invalid(fault{Pointer: "/filter", Code: "format_wrong", Detail: "created_from and created_to must be times that exist, such as 2026-12-24T18:00:00+01:00"})
 	}
 	can := bulkStatuses[b.Action]
-	if len(b.Filter.Statuses) == 0 {
-		b.Filter.Statuses = can.usual
+	if len(b.Filter.Status) == 0 {
+		b.Filter.Status = can.usual
 	}
-	for _, status := range b.Filter.Statuses {
+	for _, status := range b.Filter.Status {
 		if allowed := slices.Concat(can.usual, can.more); !slices.Contains(allowed, status) {
 			return b, invalid(fault{Pointer: "/filter/status", Code: "value_not_allowed",
 				Detail: fmt.Sprintf("to %s there are jobs that are %s", b.Action, strings.Join(allowed, ", "))})
@@ -156,8 +118,9 @@ func (s *Server) readBulk(c *fiber.Ctx) (b bulk, err error) {
 	return b, nil
 }
 
-func (f bulkFilter) rows() projections.JobFilter {
-	out := projections.JobFilter{Statuses: f.Statuses, Variant: f.Variant, Mode: f.Mode, ProfileID: strings.ToLower(f.ProfileID), Label: f.Label}
+// bulkRows are the rows that the filter takes.
+func bulkRows(f BulkFilter) projections.JobFilter {
+	out := projections.JobFilter{Statuses: f.Status, Variant: f.Variant, Mode: f.Mode, ProfileID: strings.ToLower(f.ProfileID), Label: f.Label}
 	if f.CreatedFrom != nil {
 		out.CreatedFrom = *f.CreatedFrom
 	}
@@ -167,7 +130,7 @@ func (f bulkFilter) rows() projections.JobFilter {
 	return out
 }
 
-func (s *Server) bulkDigest(b bulk) (string, error) {
+func (s *Server) bulkDigest(b BulkRequest) (string, error) {
 	text, err := json.Marshal([]any{b.Action, b.Filter})
 	if err != nil {
 		return "", fmt.Errorf("cannot write the filter: %w", err)
@@ -176,7 +139,7 @@ func (s *Server) bulkDigest(b bulk) (string, error) {
 }
 
 // bulkOne writes one job's command. What this job refuses does not stop the others.
-func (s *Server) bulkOne(ctx context.Context, b bulk, job, trace string) (*bulkRefusal, error) {
+func (s *Server) bulkOne(ctx context.Context, b BulkRequest, job, trace string) (*BulkRefusal, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.SubmitTimeout)
 	defer cancel()
 	var err error
@@ -195,7 +158,7 @@ func (s *Server) bulkOne(ctx context.Context, b bulk, job, trace string) (*bulkR
 		if detail == "" {
 			detail = kinds[r.code].title
 		}
-		return &bulkRefusal{JobID: job, Code: r.code, Detail: detail}, nil
+		return &BulkRefusal{JobID: job, Code: r.code, Detail: detail}, nil
 	}
 	return nil, err
 }
@@ -208,9 +171,15 @@ func (s *Server) retryInBulk(ctx context.Context, job, confirm, trace string) er
 	if err := sub.plan(ctx, nil); err != nil {
 		return err
 	}
-	out, err := sub.produce(ctx)
-	if err == nil {
-		out.waiter.forget()
+	undo, err := sub.admit()
+	if err != nil {
+		return err
 	}
-	return err
+	out, err := sub.produce(ctx)
+	if err != nil {
+		undo()
+		return err
+	}
+	out.waiter.forget()
+	return nil
 }

@@ -11,23 +11,23 @@ import (
 )
 
 // bulk asks for something of many jobs.
-func (w *world) bulk(body map[string]any) (out bulkAnswer) {
+func (w *world) bulk(body map[string]any) (out Bulk) {
 	w.t.Helper()
 	w.want(http.StatusOK, w.post("/api/jobs/bulk", jsonBody(w.t, body))).decode(w.t, &out)
 	return out
 }
 
 // bulkAll goes through all pages of what a dry run confirmed.
-func (w *world) bulkAll(dry bulkAnswer) (done, pages int, refused []bulkRefusal) {
+func (w *world) bulkAll(dry Bulk) (done, pages int, refused []BulkRefusal) {
 	w.t.Helper()
 	body := map[string]any{"action": dry.Action, "filter": dry.Filter, "confirm": dry.Confirm}
 	for pages = 1; ; pages++ {
 		page := w.bulk(body)
 		done, refused = done+page.Done, append(refused, page.Refused...)
-		if page.Next == nil {
+		if page.NextCursor == nil {
 			return done, pages, refused
 		}
-		body["cursor"] = *page.Next
+		body["cursor"] = *page.NextCursor
 	}
 }
 
@@ -86,4 +86,31 @@ func TestManyJobsAreCancelledAndRetriedAfterADryRun(t *testing.T) {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
 		}
 	}
+}
+
+// Retries are new jobs, of which no more are taken than of others.
+func TestManyRetriesKeepToTheLimitOfOpenJobs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{manual: true, config: func(c *Config) { c.MaxOpenJobs = 2 }})
+	filter := map[string]any{"label": "load", "status": []string{"cancelled"}}
+	for range 2 {
+		job := w.submit(`{"mode":"diagnostic","labels":["load"]}`)
+		w.want(http.StatusOK, w.post("/api/jobs/"+job.ID+"/cancel", ""))
+	}
+	eventually(t, "the tables have both as cancelled", func() bool {
+		return w.bulk(map[string]any{"action": "retry", "filter": filter}).Total == 2
+	})
+	eventually(t, "there is room again", func() bool { return w.server.open.room() == 2 })
+	w.submit(diagnostic)
+	done, _, refused := w.bulkAll(w.bulk(map[string]any{"action": "retry", "filter": filter}))
+	if done != 1 || len(refused) != 1 || refused[0].Code != codeQueueFull {
+		t.Errorf("%d retries with room for one; %v", done, refused)
+	}
+}
+
+// room is how many jobs may still come.
+func (b *backlog) room() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.most - b.open
 }

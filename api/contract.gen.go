@@ -99,9 +99,9 @@ type Bulk struct {
 	Filter BulkFilter `json:"filter"`
 
 	// More there are more than total says
-	More       bool           `json:"more"`
-	NextCursor *string        `json:"next_cursor"`
-	Refused    []Bulk_Refused `json:"refused"`
+	More       bool          `json:"more"`
+	NextCursor *string       `json:"next_cursor"`
+	Refused    []BulkRefusal `json:"refused"`
 
 	// Total how many jobs the filter takes now, those included that this answer has done
 	Total int `json:"total"`
@@ -110,8 +110,8 @@ type Bulk struct {
 // BulkAction defines model for Bulk.Action.
 type BulkAction = string
 
-// Bulk_Refused defines model for Bulk.Refused.
-type Bulk_Refused struct {
+// BulkRefusal defines model for Bulk.refused.
+type BulkRefusal struct {
 	Code   string `json:"code"`
 	Detail string `json:"detail"`
 	JobID  ID     `json:"job_id"`
@@ -119,19 +119,19 @@ type Bulk_Refused struct {
 
 // BulkFilter defines model for BulkFilter.
 type BulkFilter struct {
-	CreatedFrom *Time  `json:"created_from,omitempty"`
-	CreatedTo   *Time  `json:"created_to,omitempty"`
-	Label       *Label `json:"label,omitempty"`
+	CreatedFrom *Time `json:"created_from,omitempty"`
+	CreatedTo   *Time `json:"created_to,omitempty"`
+	Label       Label `json:"label,omitempty"`
 
 	// Mode diagnostic goes through four lanes and makes nothing; its variant is noop, its options are work_ms and fail_attempts, and it runs where an operator has set such a worker up
-	Mode      *Mode `json:"mode,omitempty"`
-	ProfileID *ID   `json:"profile_id,omitempty"`
+	Mode      Mode `json:"mode,omitempty"`
+	ProfileID ID   `json:"profile_id,omitempty"`
 
 	// Status left out: all that have not ended, to cancel; failed, to retry
-	Status *[]BulkFilterStatus `json:"status,omitempty"`
+	Status []BulkFilterStatus `json:"status,omitempty"`
 
 	// Variant beside these the variants of the installation's own pipelines, which its contract lists here as well
-	Variant *Variant `json:"variant,omitempty"`
+	Variant Variant `json:"variant,omitempty"`
 }
 
 // BulkFilterStatus defines model for BulkFilter.Status.
@@ -142,10 +142,10 @@ type BulkRequest struct {
 	Action BulkRequestAction `json:"action"`
 
 	// Confirm of the dry run; left out: a dry run
-	Confirm *string `json:"confirm,omitempty"`
+	Confirm string `json:"confirm,omitempty"`
 
 	// Cursor next_cursor of the page before
-	Cursor *string    `json:"cursor,omitempty"`
+	Cursor string     `json:"cursor,omitempty"`
 	Filter BulkFilter `json:"filter"`
 }
 

@@ -153,10 +153,9 @@ func (sub *submitting) accept(c *fiber.Ctx) (got taken, err error) {
 	if err = sub.plan(ctx, faults); err != nil {
 		return got, err
 	}
-	undo, full := sub.server.open.admit(sub.jobID)
-	if full != nil {
-		sub.server.metrics.turnedAway.WithLabelValues(full.code).Inc()
-		return got, full
+	undo, err := sub.admit()
+	if err != nil {
+		return got, err
 	}
 	defer func() {
 		if err != nil {
@@ -175,6 +174,17 @@ func (sub *submitting) accept(c *fiber.Ctx) (got taken, err error) {
 	}
 	defer written.waiter.forget()
 	return sub.settle(c.UserContext(), written)
+}
+
+// admit counts the job among the open ones, of which there may be too many. undo takes
+// that back, for a job that does not come about.
+func (sub *submitting) admit() (undo func(), err error) {
+	undo, full := sub.server.open.admit(sub.jobID)
+	if full != nil {
+		sub.server.metrics.turnedAway.WithLabelValues(full.code).Inc()
+		return nil, full
+	}
+	return undo, nil
 }
 
 // identify reads the Idempotency-Key and names the job.

@@ -93,7 +93,7 @@ type HTTPConfig struct {
 	Listen string `key:"listen" default:"127.0.0.1:8080"`
 	// Names, beside localhost, under which a proxy passes requests on. Others are refused, so that no foreign web page reaches the API by a name of its own.
 	Hosts []string `key:"hosts"`
-	// Live streams that may be open at once, over which events are pushed. One more is refused with 503. Each costs a connection and some 130 KB.
+	// Live streams and WebSockets that may be open at once, over which events are pushed. One more is refused with 503. Each costs a connection and some 130 KB.
 	MaxStreams int `key:"max_streams" default:"2048" min:"1" max:"100000"`
 	// Connections that may be open at once; one more is told so and closed. Raise it together with the process's limit of open files.
 	MaxConnections int `key:"max_connections" default:"10000" min:"1" max:"1000000"`

@@ -76,6 +76,7 @@ func serveSoVITS(t *testing.T, behaviour string) *fakeSoVITS {
 	}))
 	f.Server = httptest.NewServer(mux)
 	t.Cleanup(f.Close)
+	t.Cleanup(func() { _ = os.Remove(lockFor("GPT-SoVITS " + sameHost(f.URL)).path) }) // of whom takes its weights
 	return f
 }
 

@@ -1,3 +1,5 @@
+// Tests that answers arrive while clients still send.
+
 package api
 
 import (

@@ -1,3 +1,5 @@
+// The verification that the user's page shows, word for word, so that its tests run it.
+
 package webhooks
 
 import (

@@ -56,6 +56,9 @@ func (s *scanner) profileCommand(zero ProfileCommand) Payload {
 	case ProfileCreate:
 		s.fields(member{"name", &d.Name})
 		return d
+	case ProfileRename:
+		s.fields(member{"name", &d.Name})
+		return d
 	case ProfileRecordConsent:
 		s.fields(member{"consent", &d.Consent})
 		return d
@@ -67,6 +70,9 @@ func (s *scanner) profileCommand(zero ProfileCommand) Payload {
 		return d
 	case ProfileAttachPortrait:
 		d.Attachment = s.attachment(member{})
+		return d
+	case ProfileWithdrawConsent, ProfileArchive, ProfileRestore, ProfileErase, ProfileCompleteErasure:
+		s.fields()
 		return d
 	default:
 		return nil

@@ -56,7 +56,9 @@ func (p Profile) Apply(m events.Message) (Profile, error) {
 // EvolveProfile gives the state after a fact that continues the chain.
 func EvolveProfile(p Profile, m events.Message) Profile {
 	p.Chain = p.Chain.Next(m)
-	p.Heeded = append(slices.Clip(p.Heeded), m.CausationID)
+	if n := len(p.Heeded); n == 0 || p.Heeded[n-1] != m.CausationID { // one command may lead to several
+		p.Heeded = append(slices.Clip(p.Heeded), m.CausationID)
+	}
 	fact, ok := m.Data.(events.ProfileFact)
 	if !ok {
 		return p
@@ -134,17 +136,19 @@ func DecideProfile(p Profile, m events.Message, at time.Time) ([]events.Message,
 	if refusal := p.refuse(command); refusal != nil {
 		return nil, refusal
 	}
-	fact := p.follow(command)
-	if fact == nil {
-		return nil, nil
+	var facts []events.Message
+	for i, fact := range p.follow(command) {
+		f := events.Message{
+			ID: events.EventID(m.OccurredAt, m.ID, i), SchemaVersion: fact.SchemaVersion(),
+			AggregateType: events.AggregateProfile, AggregateID: m.AggregateID,
+			Version: p.Chain.Version + 1, PrevID: p.Chain.LastID, OccurredAt: at,
+			CommandID: m.CommandID, CausationID: m.ID, CorrelationID: m.CorrelationID, Tenant: m.Tenant, Actor: m.Actor,
+			Columns: events.Columns{JobID: m.JobID}, Data: fact,
+		}
+		p = EvolveProfile(p, f)
+		facts = append(facts, f)
 	}
-	return []events.Message{{
-		ID: events.EventID(m.OccurredAt, m.ID, 0), SchemaVersion: fact.SchemaVersion(),
-		AggregateType: events.AggregateProfile, AggregateID: m.AggregateID,
-		Version: p.Chain.Version + 1, PrevID: p.Chain.LastID, OccurredAt: at,
-		CommandID: m.CommandID, CausationID: m.ID, CorrelationID: m.CorrelationID, Tenant: m.Tenant, Actor: m.Actor,
-		Columns: events.Columns{JobID: m.JobID}, Data: fact,
-	}}, nil
+	return facts, nil
 }
 
 // refuse is why the command cannot be done in the state that the profile is in.
@@ -167,11 +171,36 @@ func (p Profile) refuse(command events.ProfileCommand) *events.Reason {
 	return nil
 }
 
-// follow is the fact that follows from a command that was not refused; nil: nothing changes.
-func (p Profile) follow(command events.ProfileCommand) (fact events.Payload) {
+// follow are the facts that follow from a command that was not refused; none: nothing changes.
+func (p Profile) follow(command events.ProfileCommand) []events.Payload {
+	if c, creates := command.(events.ProfileCreate); creates {
+		return created(c)
+	}
+	if fact := p.change(command); fact != nil {
+		return []events.Payload{fact}
+	}
+	return nil
+}
+
+// created are the facts of a new profile.
+func created(c events.ProfileCreate) []events.Payload {
+	facts := []events.Payload{events.ProfileCreated{Name: c.Name}}
+	if c.Consent != nil {
+		facts = append(facts, events.ProfileConsentRecorded{Consent: *c.Consent})
+	}
+	if c.Portrait != nil {
+		facts = append(facts, events.ProfilePortraitAttached{Attachment: *c.Portrait})
+	}
+	if c.Voice != nil {
+		facts = append(facts, events.ProfileVoiceAttached{Attachment: *c.Voice, Transcript: c.Transcript})
+	}
+	return facts
+}
+
+// change is the fact that follows for a profile that is there; nil: nothing changes.
+func (p Profile) change(command events.ProfileCommand) events.Payload {
 	switch c := command.(type) {
-	case events.ProfileCreate:
-		return events.ProfileCreated{Name: c.Name}
+	case events.ProfileCreate: // there it is
 	case events.ProfileRename:
 		return events.ProfileRenamed{Name: c.Name}
 	case events.ProfileRecordConsent:

@@ -90,6 +90,33 @@ func TestProfileHeedsACommandOnce(t *testing.T) {
 	}
 }
 
+// TestAProfileIsCreatedWhole has one command lead to all that the profile has from the start.
+func TestAProfileIsCreatedWhole(t *testing.T) {
+	t.Parallel()
+	create := events.ProfileCreate{Name: someone.Name, Consent: &agreed.Consent, Portrait: &pictured.Attachment,
+		Voice: &events.Attachment{Artifact: events.Artifact{ID: "v", SHA256: "5"}}, Transcript: &events.Sealed{Key: "said"}}
+	m := events.Message{ID: "m", AggregateID: "prof", Tenant: "default", Data: create}
+	facts, refusal := aggregates.DecideProfile(aggregates.Profile{}, m, start)
+	var p aggregates.Profile
+	var types []string
+	for _, f := range facts {
+		var err error
+		if p, err = p.Apply(f); err != nil {
+			t.Fatal(err)
+		}
+		types = append(types, f.Type())
+	}
+	if want := []string{"profile.created", "profile.consent_recorded", "profile.portrait_attached", "profile.voice_attached"}; refusal != nil || !slices.Equal(types, want) {
+		t.Errorf("%v, %v", types, refusal)
+	}
+	if p.Barred(aggregates.ModeGenerateFromProfile) != nil || p.Portrait.ID != "p" || p.Voice.ID != "v" || p.Transcript.Key != "said" || !slices.Equal(p.Heeded, []string{"m"}) {
+		t.Errorf("the profile is %+v", p)
+	}
+	if again, refusal := aggregates.DecideProfile(p, m, start); len(again) != 0 || refusal != nil {
+		t.Errorf("a repeat leads to %v, %v", again, refusal)
+	}
+}
+
 // person is a profile to which the commands were given.
 type person struct {
 	t       testing.TB

@@ -169,10 +169,14 @@ type ClockDeadline struct {
 // EventType implements Payload.
 func (ClockDeadline) EventType() string { return "clock.deadline" }
 
-// ProfileCreate asks for a profile.
+// ProfileCreate asks for a profile, with what belongs to it from the start.
 type ProfileCreate struct {
-	profileCommandV1
-	Name Sealed `json:"name"`
+	profileCommandV2
+	Name       Sealed      `json:"name"`
+	Consent    *Consent    `json:"consent,omitempty"`
+	Portrait   *Attachment `json:"portrait,omitempty"`
+	Voice      *Attachment `json:"voice,omitempty"`
+	Transcript *Sealed     `json:"transcript,omitempty"` // of the voice
 }
 
 // EventType implements Payload.

@@ -54,7 +54,7 @@ func (s *scanner) jobInput(zero JobInput) Payload {
 func (s *scanner) profileCommand(zero ProfileCommand) Payload {
 	switch d := zero.(type) {
 	case ProfileCreate:
-		s.fields(member{"name", &d.Name})
+		s.fields(member{"name", &d.Name}, member{"consent", &d.Consent}, member{"portrait", &d.Portrait}, member{"voice", &d.Voice}, member{"transcript", &d.Transcript})
 		return d
 	case ProfileRename:
 		s.fields(member{"name", &d.Name})

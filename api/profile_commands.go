@@ -127,6 +127,8 @@ func (p *profileAsking) handle(c *fiber.Ctx, take func(*profileAsking, *fiber.Ct
 	defer cancel()
 	done, err := p.meet(ctx)
 	switch {
+	case err != nil && len(faults) > 0:
+		return invalid(faults...) // what is wrong with the request itself goes first
 	case err != nil:
 		return err
 	case done != nil:

@@ -292,8 +292,8 @@ func TestACrashInTheMiddleIsFinishedByTheNextStart(t *testing.T) {
 	}
 }
 
-// TestWhatComesLateIsErasedToo writes a file while the erasure is under way, and another
-// when it is complete.
+// TestWhatComesLateIsErasedToo writes files while the erasure is under way, and another
+// when it is complete, which it is not while a look still finds something.
 func TestWhatComesLateIsErasedToo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -313,7 +313,7 @@ func TestWhatComesLateIsErasedToo(t *testing.T) {
 }
 
 // lateObjects is a store to which a worker uploads something behind the eraser's back,
-// after its first look.
+// after each of its first looks.
 type lateObjects struct {
 	*objects.Store
 	world *world
@@ -321,9 +321,13 @@ type lateObjects struct {
 }
 
 func (l *lateObjects) EraseProfile(ctx context.Context, tenant, profile string) (int, error) {
+	l.looks++
+	if l.looks <= 4 && l.world.completed() {
+		l.world.t.Errorf("before look %d it is complete, but the one before has found something", l.looks)
+	}
 	n, err := l.Store.EraseProfile(ctx, tenant, profile)
-	if l.looks++; l.looks == 1 {
-		a, err := l.Put(ctx, "default/p1/j2", "txt", "text/plain", strings.NewReader("late"))
+	if l.looks <= 2 {
+		a, err := l.Put(ctx, "default/p1/j2", "txt", "text/plain", strings.NewReader(fmt.Sprint("late ", l.looks)))
 		if err != nil {
 			return n, err
 		}

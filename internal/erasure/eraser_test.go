@@ -214,7 +214,13 @@ func TestErasureLeavesNothing(t *testing.T) {
 	w.tell("p2", events.ProfileCreated{Name: w.other})
 	eventually(t, "the erasure is complete", w.completed)
 	w.nothingOpens()
+	if n, since, err := Pending(t.Context(), w.log); n != 1 || time.Since(since) > time.Minute || since.IsZero() || err != nil {
+		t.Errorf("the log says that %d are pending since %v, %v", n, since, err)
+	}
 	w.tell("p1", events.ProfileErasureCompleted{})
+	if n, since, err := Pending(t.Context(), w.log); n != 0 || !since.IsZero() || err != nil {
+		t.Errorf("the log says that %d are pending since %v, %v", n, since, err)
+	}
 	eventually(t, "nothing is pending", func() bool { return value(t, registry, "myspinbot_erasures_pending") == 0 })
 	if value(t, registry, "myspinbot_erasure_failures_total") != 0 || value(t, registry, "myspinbot_erasure_deleted_total") != 8 { // 3 keys, 4 objects, an upload
 		t.Errorf("%v failures, %v deleted", value(t, registry, "myspinbot_erasure_failures_total"), value(t, registry, "myspinbot_erasure_deleted_total"))

@@ -6,6 +6,7 @@ GENERATE := cd api && go run github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-co
 MODULES := . cmd/myspinbot-devstack deploy/compose bench
 ARGS ?=
 TESTFLAGS ?=
+DB ?=
 # The demo's inputs go through the environment as they are: neither make nor a shell reads them.
 override PORTRAIT := $(value PORTRAIT)
 override TEXT := $(value TEXT)
@@ -63,6 +64,11 @@ chaos: deps deps-test build ## kill, freeze and cut off a real cluster under loa
 .PHONY: fuzz
 fuzz: deps deps-test build ## try the API by its contract, as a client that knows nothing else, with CASES requests (5,000)
 	CASES='$(or $(CASES),5000)' go test -count=1 -timeout 90m -v -run '^TestAForeignClientFindsNoFault$$' ./api
+
+.PHONY: vulncheck
+vulncheck: ## known vulnerabilities that the code reaches, by the Go vulnerability database (DB=URL for a copy of it)
+	@set -e; for m in $(MODULES); do \
+	  echo "$$m"; (cd $$m && go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 $(if $(DB),-db '$(DB)') ./...); done
 
 .PHONY: mutants
 mutants: deps deps-test build ## plant known mistakes into the code, and see that a checker catches each (ONLY=pattern)

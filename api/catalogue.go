@@ -32,7 +32,7 @@ func (s *Server) listPipelines(c *fiber.Ctx) error {
 	if err := checkQuery(c); err != nil {
 		return err
 	}
-	engines, _, _ := s.known.capabilities()
+	engines := s.known.capabilities().engines
 	out := listOf[pipelineView]{Items: []pipelineView{}}
 	for _, p := range s.cfg.Catalogue.Pipelines() {
 		out.Items = append(out.Items, viewPipeline(p, engines))

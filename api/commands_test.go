@@ -130,6 +130,7 @@ func TestApprovalWithoutTables(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{manual: true})
 	job := w.waiting()
+	eventually(t, "the job came in over the log", func() bool { return len(w.server.feed.lately(tenant, job)) > 0 })
 	w.tableNet.Cut()
 	w.server.accepted.clear() // what is left is what came in over the log
 	var got asked

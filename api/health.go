@@ -38,7 +38,7 @@ func (s *Server) ready(c *fiber.Ctx) error {
 	}
 	wg.Wait()
 	out.Dependencies["workers"] = "ok"
-	if _, _, alive := s.known.capabilities(); alive == 0 {
+	if s.known.capabilities().alive == 0 {
 		out.Dependencies["workers"] = "none is running"
 	}
 	status := fiber.StatusOK

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/myspinbot/myspinbot/aggregates"
@@ -30,6 +31,18 @@ type knowledge struct {
 	workers  map[string]worker             // by id, also those that are gone
 	halted   map[string]bool               // lanes that are paused
 	tasks    aggregates.Workers            // as the job handler counts them
+
+	able atomic.Pointer[able] // what is known of them now
+}
+
+// able is what the workers at work can do, until one says something or has been silent
+// for too long. It is never changed.
+type able struct {
+	engines aggregates.Engines
+	gaps    map[string][]events.TaskGap // why others cannot work
+	rooms   map[string]aggregates.Room  // tasks of which not all attempts fit a card
+	alive   int                         // how many there are
+	until   time.Time
 }
 
 // worker is what one announced last.
@@ -102,6 +115,7 @@ func (k *knowledge) applyWorker(r eventlog.Record) {
 		return
 	}
 	k.tasks.Apply(m)
+	k.able.Store(nil)
 	k.workers[r.Key] = worker{id: r.Key, seen: m.OccurredAt, manifest: manifest}
 }
 
@@ -168,13 +182,6 @@ func (k *knowledge) list() []worker {
 	return slices.SortedFunc(maps.Values(k.workers), func(a, b worker) int { return strings.Compare(a.id, b.id) })
 }
 
-// rooms are the tasks of which not all attempts fit a card.
-func (k *knowledge) rooms() map[string]aggregates.Room {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	return k.tasks.Rooms(k.now())
-}
-
 // slots are how many stages the living workers run at once, by lane.
 func (k *knowledge) slots() map[string]int {
 	k.mu.RLock()
@@ -191,10 +198,21 @@ func (k *knowledge) slots() map[string]int {
 	return slots
 }
 
-// capabilities are the engines of living workers, and why others cannot work.
-func (k *knowledge) capabilities() (engines aggregates.Engines, gaps map[string][]events.TaskGap, alive int) {
+// capabilities are what living workers can do.
+func (k *knowledge) capabilities() *able {
+	now := k.now()
+	if a := k.able.Load(); a != nil && !now.After(a.until) {
+		return a
+	}
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	now := k.now()
-	return k.tasks.Engines(now), k.tasks.Gaps(now), len(k.tasks.Alive(now))
+	alive := k.tasks.Alive(now)
+	a := &able{k.tasks.Engines(now), k.tasks.Gaps(now), k.tasks.Rooms(now), len(alive), now.Add(aggregates.WorkerSilence)}
+	for _, m := range alive {
+		if silent := m.OccurredAt.Add(aggregates.WorkerSilence); silent.Before(a.until) {
+			a.until = silent
+		}
+	}
+	k.able.Store(a) // under the lock that a manifest takes whole: none is missed
+	return a
 }

@@ -86,8 +86,8 @@ func (sub *submitting) planned(request events.Request) (events.Graph, []events.R
 			in.Profile = profile.Snapshot()
 		}
 	}
-	if engines, gaps, alive := s.known.capabilities(); alive > 0 {
-		in.Engines, in.Gaps, in.Rooms = engines, gaps, s.known.rooms()
+	if can := s.known.capabilities(); can.alive > 0 {
+		in.Engines, in.Gaps, in.Rooms = can.engines, can.gaps, can.rooms
 	}
 	graph, reasons := aggregates.Plan(in)
 	return graph, reasons, nil
@@ -95,7 +95,7 @@ func (sub *submitting) planned(request events.Request) (events.Graph, []events.R
 
 // someWorker refuses a job that nobody could run.
 func (sub *submitting) someWorker(ctx context.Context) error {
-	if _, _, alive := sub.server.known.capabilities(); alive > 0 {
+	if sub.server.known.capabilities().alive > 0 {
 		return nil
 	}
 	if err := sub.server.cfg.Log.Ping(ctx); err != nil {

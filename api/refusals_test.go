@@ -183,7 +183,7 @@ func TestMissingCapabilitiesAreRefusedWithTheWayOut(t *testing.T) {
 		t.Errorf("without workers: %s", a.body)
 	}
 	w.announceWithGap()
-	eventually(t, "the worker is known", func() bool { _, _, alive := w.server.known.capabilities(); return alive > 0 })
+	eventually(t, "the worker is known", func() bool { return w.server.known.capabilities().alive > 0 })
 	a = w.want(422, w.post("/api/jobs", body))
 	if !strings.Contains(string(a.body), "capability_missing") || !strings.Contains(string(a.body), "run make deps") {
 		t.Errorf("without a face engine: %s", a.body)
@@ -204,7 +204,7 @@ func TestTheOperatorsPipelineIsShownWhereItRuns(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{noProjector: true, noWorker: true})
 	w.announce(slices.DeleteFunc(allTasks(), func(name string) bool { return strings.HasPrefix(name, "noop.") }))
-	eventually(t, "the worker is known", func() bool { _, _, alive := w.server.known.capabilities(); return alive > 0 })
+	eventually(t, "the worker is known", func() bool { return w.server.known.capabilities().alive > 0 })
 	if list := w.want(200, w.get("/api/pipelines")); strings.Contains(string(list.body), "diagnostic") {
 		t.Errorf("pipelines: %s", list.body)
 	}

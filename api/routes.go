@@ -67,9 +67,9 @@ func (s *Server) observe(c *fiber.Ctx) error { return s.around(c, (*fiber.Ctx).N
 // serve is Fiber's own handler, but for methods that it does not know: to those it
 // answers in plain text and past everything that runs around a handler.
 func (s *Server) serve() fasthttp.RequestHandler {
-	known := s.app.Handler()
+	known, methods := s.app.Handler(), s.app.Config().RequestMethods
 	return func(rc *fasthttp.RequestCtx) {
-		if slices.Contains(s.app.Config().RequestMethods, string(rc.Method())) {
+		if slices.Contains(methods, string(rc.Method())) {
 			known(rc)
 			return
 		}

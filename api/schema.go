@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -121,6 +122,20 @@ func (k checker) array(s schema, v []any, at string) []fault {
 	return faults
 }
 
+// patterns are the contract's, each compiled once.
+var patterns sync.Map
+
+func compiled(pattern string) (*regexp.Regexp, error) {
+	if re, ok := patterns.Load(pattern); ok {
+		return re.(*regexp.Regexp), nil
+	}
+	re, err := regexp.Compile(pattern)
+	if err == nil {
+		patterns.Store(pattern, re)
+	}
+	return re, err
+}
+
 func checkString(s schema, v, at string) []fault {
 	n := float64(utf8.RuneCountInString(v))
 	if most, ok := number(s["maxLength"]); ok && n > most {
@@ -130,7 +145,7 @@ func checkString(s schema, v, at string) []fault {
 		return []fault{{Pointer: at, Code: "too_short", Detail: fmt.Sprintf("%s must not be empty", spoken(at))}}
 	}
 	if p, ok := s["pattern"].(string); ok {
-		if re, err := regexp.Compile(p); err != nil || !re.MatchString(v) {
+		if re, err := compiled(p); err != nil || !re.MatchString(v) {
 			hint, _ := s["x-allowed"].(string)
 			if hint == "" {
 				hint = "match " + p

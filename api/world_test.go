@@ -157,7 +157,7 @@ func (w *world) start(o options, edge *eventlog.Log, store *objects.Store) {
 		}
 	})
 	if !o.noWorker {
-		eventually(t, "the worker is known", func() bool { _, _, alive := w.server.known.capabilities(); return alive > 0 })
+		eventually(t, "the worker is known", func() bool { return w.server.known.capabilities().alive > 0 })
 	}
 	eventually(t, "the feed has begun, and replies come in", w.hears)
 }
@@ -183,8 +183,7 @@ func (w *world) another(changes ...func(*Config)) *world {
 	})
 	other := &world{t: w.t, server: server, log: w.log, objects: w.objects, keyring: w.keyring, pool: w.pool, decider: w.decider}
 	eventually(w.t, "the second process listens to everything", func() bool {
-		_, _, alive := server.known.capabilities()
-		return alive > 0 && other.hears()
+		return server.known.capabilities().alive > 0 && other.hears()
 	})
 	return other
 }

@@ -42,7 +42,8 @@ func measureAccept(ctx context.Context, s setting) (_ []Result, err error) {
 	if err := announceWorker(ctx, log); err != nil {
 		return nil, err
 	}
-	server, err := d.startAPI(ctx, "api,projector") // no handler: nobody takes what is accepted, as nobody takes the peer's
+	// No handler: nobody takes what is accepted, as nobody takes the peer's. So all stay open.
+	server, err := d.startAPI(ctx, "api,projector", "MYSPINBOT_LIMITS_MAX_OPEN_JOBS=0")
 	if err != nil {
 		return nil, err
 	}

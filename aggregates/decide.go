@@ -33,7 +33,8 @@ func DefaultPolicy() Policy {
 type Surroundings struct {
 	At      time.Time // of the decision; not before any earlier fact of the partition
 	Policy  Policy
-	Profile *events.ProfileSnapshot     // that the request names, when the tenant has it
+	Profile *events.ProfileSnapshot     // that a generate-only request names, when the tenant has it
+	Barred  *events.Reason              // why no new job may use the profile that the request names
 	Engines Engines                     // announced by workers
 	Gaps    map[string][]events.TaskGap // see Workers.Gaps
 	Rooms   map[string]Room             // by task: what no card has the memory for
@@ -192,7 +193,7 @@ func (d *decision) nodeColumns(stage, state string) events.Columns {
 func (d *decision) submit(c events.JobSubmit) {
 	r := Defaults(c.Request)
 	d.emit(events.JobSubmitted{Request: r, Parent: c.Parent}, events.Columns{State: JobQueued, Variant: r.Variant})
-	g, reasons := Plan(PlanInput{JobID: d.cause.AggregateID, Request: r, Profile: d.s.Profile, Engines: d.s.Engines, Gaps: d.s.Gaps, Rooms: d.s.Rooms, Limits: d.s.Policy.Limits})
+	g, reasons := Plan(PlanInput{JobID: d.cause.AggregateID, Request: r, Profile: d.s.Profile, Barred: d.s.Barred, Engines: d.s.Engines, Gaps: d.s.Gaps, Rooms: d.s.Rooms, Limits: d.s.Policy.Limits})
 	if len(reasons) > 0 {
 		d.emit(events.JobRejected{Reasons: reasons}, events.Columns{State: JobRejected, Variant: r.Variant, ErrorClass: events.ClassInvalidInput})
 		return

@@ -34,6 +34,7 @@ type PlanInput struct {
 	JobID   string // seeds what the request leaves open
 	Request events.Request
 	Profile *events.ProfileSnapshot     // generate-only: nil when the tenant has no such profile
+	Barred  *events.Reason              // why no new job may use the profile; see Profile.Barred
 	Engines Engines                     // announced by workers; zero: not asked about
 	Gaps    map[string][]events.TaskGap // by task: why an engine cannot work
 	Rooms   map[string]Room             // by task: what no card has the memory for
@@ -74,7 +75,12 @@ func Plan(in PlanInput) (events.Graph, []events.Reason) {
 	opts, bad := checkOptions(pipe, r.Options, in.Limits)
 	reasons = append(reasons, bad...)
 	given := inputKeys(r, in.Profile)
-	reasons = append(reasons, checkInputs(pipe, r, in.Profile, given)...)
+	if in.Barred != nil {
+		reasons = append(reasons, *in.Barred)
+	} else {
+		reasons = append(reasons, checkProfile(r, in.Profile)...)
+	}
+	reasons = append(reasons, checkInputs(pipe, r, given)...)
 	g := events.Graph{Workflow: pipe.Workflow, Variant: r.Variant, Mode: r.Mode, ProfileID: r.ProfileID}
 	if len(opts) > 0 { // an empty map would not come back from the wire as it was
 		g.Options = opts
@@ -190,7 +196,7 @@ func ProfileValues(p *events.ProfileSnapshot) map[string]events.Value {
 	return vals
 }
 
-func checkInputs(pipe Pipeline, r events.Request, profile *events.ProfileSnapshot, given map[string]bool) []events.Reason {
+func checkInputs(pipe Pipeline, r events.Request, given map[string]bool) []events.Reason {
 	var reasons []events.Reason
 	required, optional := pipe.Inputs()
 	if pipe.has(TaskScript) && !given["prompt"] && !given["script"] {
@@ -209,18 +215,25 @@ func checkInputs(pipe Pipeline, r events.Request, profile *events.ProfileSnapsho
 	if n := len(r.Inputs["images"].Artifacts); n > 60 {
 		reasons = append(reasons, events.Reason{Code: "input_invalid", Field: "/images", Detail: fmt.Sprintf("at most 60 images, %d were given", n)})
 	}
-	if r.Mode != ModeGenerateFromProfile {
-		return reasons
+	return reasons
+}
+
+// checkProfile looks whether a generate-only job has the profile that it needs.
+func checkProfile(r events.Request, profile *events.ProfileSnapshot) []events.Reason {
+	reason := func(code, detail string) []events.Reason {
+		return []events.Reason{{Code: code, Field: "/profile_id", Detail: detail}}
 	}
 	switch {
+	case r.Mode != ModeGenerateFromProfile:
+		return nil
 	case r.ProfileID == "":
-		reasons = append(reasons, events.Reason{Code: "input_missing", Field: "/profile_id", Detail: "generate-only needs the id of a profile"})
+		return reason("input_missing", "generate-only needs the id of a profile")
 	case profile == nil:
-		reasons = append(reasons, events.Reason{Code: "profile_unknown", Field: "/profile_id", Detail: "there is no such profile"})
+		return reason(CodeProfileUnknown, "there is no such profile")
 	case profile.Portrait == nil:
-		reasons = append(reasons, events.Reason{Code: "profile_incomplete", Field: "/profile_id", Detail: "the profile has no portrait"})
+		return reason("profile_incomplete", "the profile has no portrait")
 	}
-	return reasons
+	return nil
 }
 
 // has says whether some node of the pipeline runs the task.

@@ -189,6 +189,12 @@ type Task struct {
 	Task string `json:"task"`
 }
 
+// ConsentGiven defines model for ConsentGiven.
+type ConsentGiven struct {
+	By        Name   `json:"by"`
+	Statement string `json:"statement"`
+}
+
 // Deliveries defines model for Deliveries.
 type Deliveries struct {
 	Items      []Delivery    `json:"items"`
@@ -374,12 +380,6 @@ type JobRequest struct {
 	Webhook *WebhookRequest `json:"webhook,omitempty"`
 }
 
-// ConsentGiven defines model for JobRequest.consent.
-type ConsentGiven struct {
-	By        Name   `json:"by"`
-	Statement string `json:"statement"`
-}
-
 // Label defines model for Label.
 type Label = string
 
@@ -484,14 +484,23 @@ type Problem struct {
 
 // Profile defines model for Profile.
 type Profile struct {
-	ID        ID          `json:"id"`
-	Version   int64       `json:"version"`
-	Consent   *Consent    `json:"consent"`
-	Content   string      `json:"content"`
-	CreatedAt Time        `json:"created_at"`
-	Label     *string     `json:"label"`
-	Lora      *Attachment `json:"lora"`
-	Portrait  *Attachment `json:"portrait"`
+	ID      ID    `json:"id"`
+	Version int64 `json:"version"`
+
+	// Status erasing: nothing uses it any more, and its content is being deleted; erased: nothing is left
+	Status     string     `json:"status"`
+	ArchivedAt *MaybeTime `json:"archived_at"`
+
+	// Consent that is in force
+	Consent            *Consent    `json:"consent"`
+	ConsentWithdrawnAt *MaybeTime  `json:"consent_withdrawn_at"`
+	Content            string      `json:"content"`
+	CreatedAt          Time        `json:"created_at"`
+	ErasedAt           *MaybeTime  `json:"erased_at"`
+	ErasureCompletedAt *MaybeTime  `json:"erasure_completed_at"`
+	Label              *string     `json:"label"`
+	Lora               *Attachment `json:"lora"`
+	Portrait           *Attachment `json:"portrait"`
 
 	// Transcript of the voice
 	Transcript *string     `json:"transcript"`
@@ -499,10 +508,45 @@ type Profile struct {
 	Voice      *Attachment `json:"voice"`
 }
 
-// Consent defines model for Profile.consent.
+// Consent that is in force
 type Consent struct {
 	By        *string `json:"by"`
 	Statement *string `json:"statement"`
+}
+
+// ProfileAsked defines model for ProfileAsked.
+type ProfileAsked struct {
+	ID      ID     `json:"id"`
+	Command string `json:"command"`
+	Detail  string `json:"detail"`
+
+	// Outcome pending: the job handler has not answered yet
+	Outcome string `json:"outcome"`
+
+	// Status of the profile after the command
+	Status  *string `json:"status"`
+	Version *int64  `json:"version"`
+}
+
+// ProfileChange defines model for ProfileChange.
+type ProfileChange struct {
+	Archived *bool `json:"archived,omitempty"`
+
+	// Consent a new one; null: withdrawn
+	Consent         any   `json:"consent,omitempty"`
+	Label           *Name `json:"label,omitempty"`
+	Portrait        ID    `json:"portrait,omitempty"`
+	Voice           ID    `json:"voice,omitempty"`
+	VoiceTranscript *Text `json:"voice_transcript,omitempty"`
+}
+
+// ProfileRequest defines model for ProfileRequest.
+type ProfileRequest struct {
+	Consent         *ConsentGiven `json:"consent,omitempty"`
+	Label           Name          `json:"label"`
+	Portrait        ID            `json:"portrait,omitempty"`
+	Voice           ID            `json:"voice,omitempty"`
+	VoiceTranscript *Text         `json:"voice_transcript,omitempty"`
 }
 
 // Readiness defines model for Readiness.
@@ -683,6 +727,9 @@ type Worker struct {
 // LaneName defines model for LaneName.
 type LaneName = string
 
+// ProfileKey defines model for ProfileKey.
+type ProfileKey = string
+
 // operations are what the contract has the server do, each by its operationId.
 type operations interface {
 	getPage(c *fiber.Ctx) error         // GET /
@@ -709,7 +756,10 @@ type operations interface {
 	getContract(c *fiber.Ctx) error     // GET /api/openapi.json
 	listPipelines(c *fiber.Ctx) error   // GET /api/pipelines
 	listProfiles(c *fiber.Ctx) error    // GET /api/profiles
+	createProfile(c *fiber.Ctx) error   // POST /api/profiles
+	eraseProfile(c *fiber.Ctx) error    // DELETE /api/profiles/{id}
 	getProfile(c *fiber.Ctx) error      // GET /api/profiles/{id}
+	changeProfile(c *fiber.Ctx) error   // PATCH /api/profiles/{id}
 	train(c *fiber.Ctx) error           // POST /api/train
 	upload(c *fiber.Ctx) error          // POST /api/uploads
 	takeTicket(c *fiber.Ctx) error      // POST /api/uploads/tickets
@@ -750,7 +800,10 @@ func routesOf(o operations) []route {
 		{"GET", "/api/openapi.json", o.getContract},
 		{"GET", "/api/pipelines", o.listPipelines},
 		{"GET", "/api/profiles", o.listProfiles},
+		{"POST", "/api/profiles", o.createProfile},
+		{"DELETE", "/api/profiles/{id}", o.eraseProfile},
 		{"GET", "/api/profiles/{id}", o.getProfile},
+		{"PATCH", "/api/profiles/{id}", o.changeProfile},
 		{"POST", "/api/train", o.train},
 		{"POST", "/api/uploads", o.upload},
 		{"POST", "/api/uploads/tickets", o.takeTicket},

@@ -28,11 +28,15 @@ type decider struct {
 }
 
 func (d *decider) run(ctx context.Context) {
-	err := d.world.log.Tail(ctx, d.world.log.Whole(events.TopicJobCommands), func(b eventlog.Batch) error {
+	err := d.world.log.Tail(ctx, d.world.log.Whole(events.TopicJobCommands, events.TopicProfileCommands), func(b eventlog.Batch) error {
 		for _, r := range b.Records {
 			m, err := events.Decode(r.Value)
 			if err != nil {
 				return err
+			}
+			if m.AggregateType == events.AggregateProfile {
+				d.takeProfile(m)
+				continue
 			}
 			d.take(m)
 		}
@@ -73,7 +77,7 @@ func (d *decider) decide(m events.Message) []events.Message {
 	}
 	s.Engines = aggregates.EnginesOf(caps...)
 	if c, ok := m.Data.(events.JobSubmit); ok {
-		s.Profile = d.profiles[c.Request.ProfileID].Snapshot()
+		s.Profile, s.Barred = d.profiles[c.Request.ProfileID].Snapshot(), d.profiles[c.Request.ProfileID].Barred(c.Request.Mode)
 	}
 	facts, refusal := aggregates.Decide(j, m, s)
 	for _, f := range facts {
@@ -93,9 +97,33 @@ func (d *decider) decide(m events.Message) []events.Message {
 	return facts
 }
 
+// takeProfile decides a command to a profile.
+func (d *decider) takeProfile(m events.Message) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.profiles[m.AggregateID]
+	facts, refusal := aggregates.DecideProfile(p, m, time.Now().UTC())
+	var records []eventlog.Record
+	for _, f := range facts {
+		p = aggregates.EvolveProfile(p, f)
+		records = append(records, d.world.record(events.TopicProfileEvents, f))
+	}
+	d.profiles[m.AggregateID] = p
+	if !d.mute.Load() {
+		records = append(records, d.world.record(events.TopicJobReplies, replyOf(m, p.Chain.Version, p.Status, len(facts), refusal)))
+	}
+	if len(records) > 0 {
+		ok(d.world.t, d.world.log.Produce(context.Background(), records...))
+	}
+}
+
 // replyTo is what the job handler says about a client's command.
 func replyTo(m events.Message, j aggregates.Job, facts int, refusal *events.Reason) events.Message {
-	r := events.CommandReplied{Outcome: events.OutcomeAccepted, Version: j.Chain.Version, Status: j.State}
+	return replyOf(m, j.Chain.Version, j.State, facts, refusal)
+}
+
+func replyOf(m events.Message, version int64, status string, facts int, refusal *events.Reason) events.Message {
+	r := events.CommandReplied{Outcome: events.OutcomeAccepted, Version: version, Status: status}
 	switch {
 	case refusal != nil:
 		r.Outcome, r.Code, r.Detail = events.OutcomeRefused, refusal.Code, refusal.Detail
@@ -200,7 +228,7 @@ func (w *world) makeProfile(id, owner, name string) {
 		events.ProfileRecordConsent{Consent: events.Consent{By: sealed, Statement: sealed}}} {
 		m := events.Message{ID: events.NameID(id, c.EventType()), CommandID: "c", CausationID: "c", CorrelationID: "c", AggregateType: events.AggregateProfile,
 			AggregateID: id, Tenant: owner, Actor: "test", Data: c}
-		facts := aggregates.DecideProfile(p, m, time.Now().UTC().Add(time.Duration(i)*time.Microsecond))
+		facts, _ := aggregates.DecideProfile(p, m, time.Now().UTC().Add(time.Duration(i)*time.Microsecond))
 		for _, f := range facts {
 			p = aggregates.EvolveProfile(p, f)
 		}

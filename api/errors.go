@@ -55,6 +55,7 @@ const (
 	codeNoWorkers        = "no_workers"
 	codeToolMissing      = "engine_unavailable"
 	codeBusy             = "busy"
+	codeProfileErased    = "profile_erased"
 	codeProfileUnread    = "profile_unreadable"
 	codeJobUnread        = "job_unreadable"
 	codeConnections      = "too_many_connections"
@@ -87,6 +88,7 @@ var kinds = map[string]kind{
 	codeCommandRefused:   {409, 0, "The job cannot do that now", "see its status"},
 	codeGone:             {410, 0, "The file is gone", "its content was erased"},
 	codeContentErased:    {410, 0, "The job's content was erased", "make a new job"},
+	codeProfileErased:    {410, 0, "The profile was erased", "make a new one; nothing brings it back"},
 	codeJobArchived:      {410, 0, "The job is archived", "it ended so long ago that nothing can be asked of it any more"},
 	codeTooLarge:         {413, 0, "The body is too large", "send less"},
 	codeMediaType:        {415, 0, "The media type is not supported", "see the contract at /api/openapi.json"},

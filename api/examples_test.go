@@ -26,6 +26,8 @@ import (
 const (
 	exampleProfile  = "2f0d6f0e-3a4b-5c6d-8e9f-0a1b2c3d4e5f"
 	examplePortrait = "01919b2e-6a2c-7c3e-9a44-6d6f1f0c7a11"
+	exampleChanged  = "4b1c8a52-0c3d-5e6f-8a7b-1c2d3e4f5a6b"
+	exampleErased   = "5c2d9b63-1d4e-5f70-9b8c-2d3e4f5a6b7c"
 )
 
 // exampleWorld holds what the examples name: a portrait, a profile, a job that has
@@ -33,7 +35,9 @@ const (
 func exampleWorld(t *testing.T, o options) *world {
 	t.Helper()
 	w := newWorld(t, o)
-	w.makeProfile(exampleProfile, tenant, "Ada")
+	for id, name := range map[string]string{exampleProfile: "Ada", exampleChanged: "Grace", exampleErased: "Nobody"} {
+		w.makeProfile(id, tenant, name)
+	}
 	w.storeExamplePortrait()
 	request := map[string]any{"mode": "generate_from_profile", "profile_id": exampleProfile, "script": "Good morning!"}
 	if o.notified {

@@ -142,29 +142,29 @@ func (k *knowledge) paused(lane string) bool {
 	return k.halted[lane]
 }
 
-// profile is the tenant's profile as jobs see it; nil when there is none.
-func (k *knowledge) profile(tenant, id string) (*events.ProfileSnapshot, error) {
+// profile is the tenant's profile; a zero one when there is none.
+func (k *knowledge) profile(tenant, id string) (aggregates.Profile, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	if err := k.unread[id]; err != nil {
-		return nil, &refusal{code: codeProfileUnread, cause: err}
+		return aggregates.Profile{}, &refusal{code: codeProfileUnread, cause: err}
 	}
 	p, ok := k.profiles[id]
 	switch {
 	case ok && p.Tenant == tenant:
-		return p.Snapshot(), nil
+		return p, nil
 	case !ok && !k.whole:
-		return nil, fmt.Errorf("the profiles have not been read yet: %w", eventlog.ErrUnavailable)
+		return aggregates.Profile{}, fmt.Errorf("the profiles have not been read yet: %w", eventlog.ErrUnavailable)
 	}
-	return nil, nil
+	return aggregates.Profile{}, nil
 }
 
-// profileName is the sealed name of the tenant's profile.
+// profileName is the sealed name of the tenant's profile; nil when it was erased.
 func (k *knowledge) profileName(tenant, id string) *events.Sealed {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	p, ok := k.profiles[id]
-	if !ok || p.Tenant != tenant {
+	if !ok || p.Tenant != tenant || p.Gone() {
 		return nil
 	}
 	return &p.Name

@@ -76,14 +76,16 @@ func (s *Server) engines(asked, mode string) string {
 // planned is what the job handler will make of the request, as far as is known here.
 func (sub *submitting) planned(request events.Request) (events.Graph, []events.Reason, error) {
 	s := sub.server
-	var profile *events.ProfileSnapshot
-	if request.Mode == aggregates.ModeGenerateFromProfile && request.ProfileID != "" {
-		var err error
-		if profile, err = s.known.profile(tenant, request.ProfileID); err != nil {
+	in := aggregates.PlanInput{JobID: sub.jobID, Request: request, Limits: s.cfg.Limits}
+	if request.ProfileID != "" {
+		profile, err := s.known.profile(tenant, request.ProfileID)
+		if err != nil {
 			return events.Graph{}, nil, err
 		}
+		if in.Barred = profile.Barred(request.Mode); request.Mode == aggregates.ModeGenerateFromProfile {
+			in.Profile = profile.Snapshot()
+		}
 	}
-	in := aggregates.PlanInput{JobID: sub.jobID, Request: request, Profile: profile, Limits: s.cfg.Limits}
 	if can := s.known.capabilities(); can.alive > 0 {
 		in.Engines, in.Gaps, in.Rooms = can.engines, can.gaps, can.rooms
 	}
@@ -153,12 +155,20 @@ func fresh(reasons []events.Reason, faults []fault) []fault {
 		if text || bad[field] && (r.Code == "input_missing" || r.Code == "input_unused") {
 			continue
 		}
-		if r.Code == "profile_unknown" {
-			r.Detail += "; GET /api/profiles lists those that there are"
+		if hint, ok := profileHints[r.Code]; ok {
+			r.Detail += "; " + hint
 		}
 		out = append(out, fault{Pointer: r.Field, Code: r.Code, Detail: r.Detail})
 	}
 	return out
+}
+
+// profileHints say what to do about a profile that a job cannot use.
+var profileHints = map[string]string{
+	"profile_unknown":    "GET /api/profiles lists those that there are",
+	"profile_archived":   "PATCH /api/profiles/{id} with archived false does",
+	"profile_incomplete": "PATCH /api/profiles/{id} with a portrait adds one",
+	"consent_missing":    "PATCH /api/profiles/{id} with a consent does",
 }
 
 // plainNumbers gives options the types that a fact read back from the log holds.
@@ -190,15 +200,12 @@ func (sub *submitting) resolve(ctx context.Context, inputs map[string]events.Val
 			if use.list {
 				pointer += fmt.Sprintf("/%d", i)
 			}
-			u, err := sub.server.findUpload(ctx, tenant, strings.ToLower(id))
-			switch {
-			case errors.Is(err, objects.ErrMissing):
-				faults = append(faults, fault{Pointer: pointer, Code: "upload_unknown", Detail: "there is no upload " + id + "; post the file to /api/uploads first"})
-				continue
-			case err != nil:
+			u, wrong, err := sub.server.usable(ctx, pointer, use, id)
+			if err != nil {
 				return nil, err
-			case u.Type != use.kind:
-				faults = append(faults, fault{Pointer: pointer, Code: "upload_wrong_type", Detail: fmt.Sprintf("%s needs %s, but upload %s is %s", use.input, use.kind, id, u.Type)})
+			}
+			if wrong != nil {
+				faults = append(faults, *wrong)
 				continue
 			}
 			sub.uploads[id] = u
@@ -208,6 +215,20 @@ func (sub *submitting) resolve(ctx context.Context, inputs map[string]events.Val
 		}
 	}
 	return faults, nil
+}
+
+// usable is the upload, or what is wrong with naming it there.
+func (s *Server) usable(ctx context.Context, pointer string, use use, id string) (upload, *fault, error) {
+	u, err := s.findUpload(ctx, tenant, strings.ToLower(id))
+	switch {
+	case errors.Is(err, objects.ErrMissing):
+		return u, &fault{Pointer: pointer, Code: "upload_unknown", Detail: "there is no upload " + id + "; post the file to /api/uploads first"}, nil
+	case err != nil:
+		return u, nil, err
+	case u.Type != use.kind:
+		return u, &fault{Pointer: pointer, Code: "upload_wrong_type", Detail: fmt.Sprintf("%s needs %s, but upload %s is %s", use.input, use.kind, id, u.Type)}, nil
+	}
+	return u, nil, nil
 }
 
 // use is where a request names uploads.

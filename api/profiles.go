@@ -5,6 +5,7 @@ package api
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -14,13 +15,16 @@ import (
 
 func viewProfile(o *opener, p *projections.Profile) profileView {
 	v := profileView{
-		ID: p.ID, Version: p.Version, Label: o.text(p.Name), Portrait: viewAttachment(p.Portrait), Voice: viewAttachment(p.Voice),
+		ID: p.ID, Version: p.Version, Status: p.Status, Label: o.text(p.Name), Portrait: viewAttachment(p.Portrait), Voice: viewAttachment(p.Voice),
 		Lora: viewAttachment(p.Lora), Transcript: o.text(p.Transcript), CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
+		ConsentWithdrawnAt: optTime(p.ConsentWithdrawnAt), ArchivedAt: optTime(p.ArchivedAt), ErasedAt: optTime(p.ErasedAt), ErasureCompletedAt: optTime(p.ErasureCompletedAt),
 	}
 	if p.Consent != nil {
 		v.Consent = &consentView{By: o.text(&p.Consent.By), Statement: o.text(&p.Consent.Statement)}
 	}
-	v.Content = o.content
+	if v.Content = o.content; !p.ErasedAt.IsZero() {
+		v.Content = contentErased
+	}
 	return v
 }
 
@@ -34,8 +38,12 @@ func viewAttachment(a *events.Attachment) *attachmentView {
 }
 
 func (s *Server) listProfiles(c *fiber.Ctx) error {
-	if err := checkQuery(c, "limit", "cursor"); err != nil {
+	if err := checkQuery(c, "status", "limit", "cursor"); err != nil {
 		return err
+	}
+	statuses := []string{events.ProfileStatusActive}
+	if list := copied(c, "status"); list != "" {
+		statuses = strings.Split(list, ",") // the contract knows the words
 	}
 	after, limit, err := pageOf(c)
 	if err != nil {
@@ -43,7 +51,7 @@ func (s *Server) listProfiles(c *fiber.Ctx) error {
 	}
 	var rows projections.Page[projections.Profile]
 	err = s.read(c.UserContext(), func(ctx context.Context, q *projections.Queries) (err error) {
-		rows, err = q.Profiles(ctx, tenant, after, limit)
+		rows, err = q.Profiles(ctx, tenant, statuses, after, limit)
 		return err
 	})
 	if err != nil {
@@ -71,7 +79,7 @@ func (s *Server) getProfile(c *fiber.Ctx) error {
 		return err
 	})
 	if errors.Is(err, projections.ErrNotFound) {
-		return refuse(codeNotFound, "there is no profile %s", id)
+		return noProfile(id)
 	}
 	if err != nil {
 		return err

@@ -127,14 +127,35 @@ func (s *Server) send(ctx context.Context, topic string, m events.Message, trace
 
 // sendAs is send with a key of its own.
 func (s *Server) sendAs(ctx context.Context, topic, key string, m events.Message, trace string) error {
-	value, err := events.Encode(m)
+	r, err := traced(topic, key, m, trace)
 	if err != nil {
 		return err
+	}
+	return s.cfg.Log.Produce(ctx, r)
+}
+
+// sendAll writes messages, which lie on the log in their order where their key is one.
+func (s *Server) sendAll(ctx context.Context, topic, trace string, messages ...events.Message) error {
+	records := make([]eventlog.Record, len(messages))
+	for i, m := range messages {
+		var err error
+		if records[i], err = traced(topic, m.AggregateID, m, trace); err != nil {
+			return err
+		}
+	}
+	return s.cfg.Log.Produce(ctx, records...)
+}
+
+// traced is the record of a message that a request led to.
+func traced(topic, key string, m events.Message, trace string) (eventlog.Record, error) {
+	value, err := events.Encode(m)
+	if err != nil {
+		return eventlog.Record{}, err
 	}
 	r := eventlog.Record{Topic: topic, Key: key, Value: value}
 	for _, h := range events.Headers(m) {
 		r.Headers = append(r.Headers, eventlog.Header(h))
 	}
 	r.Headers = append(r.Headers, eventlog.Header{Key: traceParent, Value: "00-" + trace + "-" + newTrace()[:16] + "-01"})
-	return s.cfg.Log.Produce(ctx, r)
+	return r, nil
 }

@@ -27,6 +27,7 @@ type (
 	artifactView   = Artifact
 	uploadView     = Upload
 	profileView    = Profile
+	profileAsked   = ProfileAsked
 	consentView    = Consent
 	attachmentView = Attachment
 	pipelineView   = Pipeline

@@ -89,6 +89,7 @@ type (
 	jobInputV3       struct{ v3 }
 	profileFactV1    struct{ v1 }
 	profileCommandV1 struct{ v1 }
+	profileCommandV2 struct{ v2 }
 )
 
 func (jobFactV1) jobFact()               {}
@@ -99,6 +100,7 @@ func (jobInputV2) jobInput()             {}
 func (jobInputV3) jobInput()             {}
 func (profileFactV1) profileFact()       {}
 func (profileCommandV1) profileCommand() {}
+func (profileCommandV2) profileCommand() {}
 
 // catalogue maps a wire name to an empty payload of its type.
 var catalogue = table(
@@ -106,10 +108,12 @@ var catalogue = table(
 	ClockStageTimeout{}, ClockRetryDue{}, ClockDeadline{}, ClockLeaseExpired{}, ClockApprovalExpired{}, ClockScheduleDue{},
 	ClockCarryDue{}, ClockArchiveDue{},
 	ProfileCreate{}, ProfileRecordConsent{}, ProfileAttachVoice{}, ProfileAttachLora{}, ProfileAttachPortrait{},
+	ProfileRename{}, ProfileWithdrawConsent{}, ProfileArchive{}, ProfileRestore{}, ProfileErase{}, ProfileCompleteErasure{},
 	JobSubmitted{}, JobPlanned{}, JobRejected{}, JobSucceeded{}, JobFailed{}, JobCancelRequested{}, JobCancelled{}, JobCarriedForward{},
 	StageScheduled{}, StageStarted{}, StageSucceeded{}, StageFailed{}, StageSkipped{}, StageReused{}, StageAttemptExpired{}, StageCancelled{},
 	ApprovalRequested{}, ApprovalGranted{}, ApprovalDenied{}, ApprovalExpired{}, ArtifactRegistered{},
 	ProfileCreated{}, ProfileConsentRecorded{}, ProfileVoiceAttached{}, ProfileLoraAttached{}, ProfilePortraitAttached{},
+	ProfileRenamed{}, ProfileConsentWithdrawn{}, ProfileArchived{}, ProfileRestored{}, ProfileErased{}, ProfileErasureCompleted{},
 	TaskRun{}, TaskAccepted{}, TaskSucceeded{}, TaskFailed{}, TaskCancelled{}, TaskProgress{}, TaskStop{},
 	CommandReplied{}, WorkerManifest{}, LanePaused{}, LaneResumed{},
 	WebhookRegistered{}, WebhookQueued{}, WebhookAttempted{}, WebhookClosed{}, WebhookRedeliver{},

@@ -169,10 +169,14 @@ type ClockDeadline struct {
 // EventType implements Payload.
 func (ClockDeadline) EventType() string { return "clock.deadline" }
 
-// ProfileCreate asks for a profile.
+// ProfileCreate asks for a profile, with what belongs to it from the start.
 type ProfileCreate struct {
-	profileCommandV1
-	Name Sealed `json:"name"`
+	profileCommandV2
+	Name       Sealed      `json:"name"`
+	Consent    *Consent    `json:"consent,omitempty"`
+	Portrait   *Attachment `json:"portrait,omitempty"`
+	Voice      *Attachment `json:"voice,omitempty"`
+	Transcript *Sealed     `json:"transcript,omitempty"` // of the voice
 }
 
 // EventType implements Payload.
@@ -214,6 +218,45 @@ type ProfileAttachPortrait struct {
 
 // EventType implements Payload.
 func (ProfileAttachPortrait) EventType() string { return "profile.attach_portrait" }
+
+// ProfileRename asks for another name.
+type ProfileRename struct {
+	profileCommandV1
+	Name Sealed `json:"name"`
+}
+
+// EventType implements Payload.
+func (ProfileRename) EventType() string { return "profile.rename" }
+
+// ProfileWithdrawConsent takes the consent back that is in force.
+type ProfileWithdrawConsent struct{ profileCommandV1 }
+
+// EventType implements Payload.
+func (ProfileWithdrawConsent) EventType() string { return "profile.withdraw_consent" }
+
+// ProfileArchive puts a profile aside.
+type ProfileArchive struct{ profileCommandV1 }
+
+// EventType implements Payload.
+func (ProfileArchive) EventType() string { return "profile.archive" }
+
+// ProfileRestore takes an archived profile back into use.
+type ProfileRestore struct{ profileCommandV1 }
+
+// EventType implements Payload.
+func (ProfileRestore) EventType() string { return "profile.restore" }
+
+// ProfileErase asks for the end of a profile's content. Nothing brings it back.
+type ProfileErase struct{ profileCommandV1 }
+
+// EventType implements Payload.
+func (ProfileErase) EventType() string { return "profile.erase" }
+
+// ProfileCompleteErasure says that an erased profile has no key and no object left.
+type ProfileCompleteErasure struct{ profileCommandV1 }
+
+// EventType implements Payload.
+func (ProfileCompleteErasure) EventType() string { return "profile.complete_erasure" }
 
 // Attachment is an artifact on its way to a profile, and what made it.
 type Attachment struct {

@@ -70,6 +70,9 @@ func (s *scanner) profileFact(zero ProfileFact) Payload {
 	case ProfileCreated:
 		s.fields(member{"name", &d.Name})
 		return d
+	case ProfileRenamed:
+		s.fields(member{"name", &d.Name})
+		return d
 	case ProfileConsentRecorded:
 		s.fields(member{"consent", &d.Consent})
 		return d
@@ -81,6 +84,9 @@ func (s *scanner) profileFact(zero ProfileFact) Payload {
 		return d
 	case ProfilePortraitAttached:
 		d.Attachment = s.attachment(member{})
+		return d
+	case ProfileConsentWithdrawn, ProfileArchived, ProfileRestored, ProfileErased, ProfileErasureCompleted:
+		s.fields()
 		return d
 	default:
 		return nil

@@ -54,6 +54,9 @@ func (s *scanner) jobInput(zero JobInput) Payload {
 func (s *scanner) profileCommand(zero ProfileCommand) Payload {
 	switch d := zero.(type) {
 	case ProfileCreate:
+		s.fields(member{"name", &d.Name}, member{"consent", &d.Consent}, member{"portrait", &d.Portrait}, member{"voice", &d.Voice}, member{"transcript", &d.Transcript})
+		return d
+	case ProfileRename:
 		s.fields(member{"name", &d.Name})
 		return d
 	case ProfileRecordConsent:
@@ -67,6 +70,9 @@ func (s *scanner) profileCommand(zero ProfileCommand) Payload {
 		return d
 	case ProfileAttachPortrait:
 		d.Attachment = s.attachment(member{})
+		return d
+	case ProfileWithdrawConsent, ProfileArchive, ProfileRestore, ProfileErase, ProfileCompleteErasure:
+		s.fields()
 		return d
 	default:
 		return nil

@@ -82,6 +82,8 @@ func (s *scanner) optional(into any) {
 		*p = pointer(s.artifact())
 	case **Sealed:
 		*p = pointer(s.sealed())
+	case **Attachment:
+		*p = pointer(s.attachment(member{}))
 	case **Consent:
 		*p = pointer(s.consent())
 	case **ReusedFrom:

@@ -163,8 +163,9 @@ func (c *Core) stale(m events.Message, input events.JobInput, current bool) ([]e
 
 func (c *Core) decideProfile(p *partition, m events.Message) ([]eventlog.Record, error) {
 	profile := p.profile(m.AggregateID)
+	facts, refusal := aggregates.DecideProfile(profile, m, p.at(m))
 	var out []eventlog.Record
-	for _, f := range aggregates.DecideProfile(profile, m, p.at(m)) {
+	for _, f := range facts {
 		profile = aggregates.EvolveProfile(profile, f)
 		record, err := encode(events.TopicProfileEvents, f)
 		if err != nil {
@@ -177,7 +178,13 @@ func (c *Core) decideProfile(p *partition, m events.Message) ([]eventlog.Record,
 		p.open.profiles = map[string]aggregates.Profile{}
 	}
 	p.open.profiles[m.AggregateID] = profile
-	return out, nil
+	if m.JobID != "" {
+		return out, nil // a job does not wait for what comes of its words
+	}
+	r := outcome(len(facts), refusal)
+	r.Version, r.Status = profile.Chain.Version, profile.Status
+	reply, err := replyRecord(p, m, r)
+	return append(out, reply), err
 }
 
 func encode(topic string, m events.Message) (eventlog.Record, error) {

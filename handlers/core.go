@@ -112,8 +112,9 @@ func (c *Core) surroundings(p *partition, m events.Message) aggregates.Surroundi
 	s.Engines = known.engines
 	if cmd, ok := m.Data.(events.JobSubmit); ok {
 		s.Gaps, s.Rooms = known.gaps, known.rooms
-		if cmd.Request.Mode == aggregates.ModeGenerateFromProfile {
-			s.Profile = c.dir.profile(m.Tenant, cmd.Request.ProfileID)
+		profile := c.dir.profile(m.Tenant, cmd.Request.ProfileID)
+		if s.Barred = profile.Barred(cmd.Request.Mode); cmd.Request.Mode == aggregates.ModeGenerateFromProfile {
+			s.Profile = profile.Snapshot()
 		}
 	}
 	return s

@@ -46,15 +46,15 @@ func (d *directory) apply(records []eventlog.Record) {
 	}
 }
 
-// profile is the snapshot of a tenant's own profile, nil when there is none.
-func (d *directory) profile(tenant, id string) *events.ProfileSnapshot {
+// profile is the tenant's own profile, a zero one when there is none.
+func (d *directory) profile(tenant, id string) aggregates.Profile {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	p := d.profiles[id]
 	if p.Tenant != tenant {
-		return nil
+		return aggregates.Profile{}
 	}
-	return p.Snapshot()
+	return p
 }
 
 // workersKnown is what the workers at work can do, as of a time. It is never changed.

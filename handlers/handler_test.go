@@ -61,14 +61,15 @@ func TestProfileCommandsBecomeFacts(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
 	create := events.ProfileCreate{Name: events.Sealed{Key: "k"}}
+	byJob := events.Columns{JobID: "j"}
 	for i, want := range []int{1, 0} { // the second time there is nothing to do
-		out, err := m.transact(m.input(events.TopicProfileCommands, "prof", create, events.Columns{}))
+		out, err := m.transact(m.input(events.TopicProfileCommands, "prof", create, byJob))
 		if err != nil || len(out) != want {
 			t.Fatalf("call %d: %v, %v", i, topicsOf(out), err)
 		}
 	}
 	m.restart()
-	out, err := m.transact(m.input(events.TopicProfileCommands, "prof", events.ProfileAttachPortrait{}, events.Columns{}))
+	out, err := m.transact(m.input(events.TopicProfileCommands, "prof", events.ProfileAttachPortrait{}, byJob))
 	if err != nil || !slices.Equal(topicsOf(out), []string{"profiles.events profile.portrait_attached"}) {
 		t.Fatalf("a recovered profile: %v, %v", topicsOf(out), err)
 	}

@@ -29,12 +29,16 @@ func outcome(facts int, refusal *events.Reason) events.CommandReplied {
 }
 
 func replyRecord(p *partition, m events.Message, r events.CommandReplied) (eventlog.Record, error) {
-	return encode(events.TopicJobReplies, events.Message{
+	reply := events.Message{
 		ID: events.EventID(m.OccurredAt, m.ID, replyIndex), SchemaVersion: r.SchemaVersion(),
 		AggregateType: events.AggregateJob, AggregateID: m.AggregateID, OccurredAt: p.at(m),
 		CommandID: m.CommandID, CausationID: m.ID, CorrelationID: m.CorrelationID, Tenant: m.Tenant, Actor: m.Actor,
 		Columns: events.Columns{JobID: m.AggregateID, State: r.Status}, Data: r,
-	})
+	}
+	if m.AggregateType == events.AggregateProfile {
+		reply.AggregateType, reply.JobID = events.AggregateProfile, ""
+	}
+	return encode(events.TopicJobReplies, reply)
 }
 
 // replyIndex makes a reply's id another than those of the facts of the same command.

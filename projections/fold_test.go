@@ -199,7 +199,7 @@ func TestProfileApply(t *testing.T) {
 	s := person("p")
 	last := s.messages[4]
 	full := Profile{
-		ID: "p", Tenant: "default", Version: 5, LastEventID: last.ID, Name: ptr(sealed("Ada")),
+		ID: "p", Tenant: "default", Version: 5, LastEventID: last.ID, Status: events.ProfileStatusActive, Name: ptr(sealed("Ada")),
 		Consent:  &events.Consent{By: sealed("Ada"), Statement: sealed("yes")},
 		Portrait: ptr(attachment("portrait")), Voice: ptr(attachment("voice")), Lora: ptr(attachment("lora")),
 		Transcript: ptr(sealed("hello")), CreatedAt: at(1), UpdatedAt: at(5),
@@ -210,6 +210,36 @@ func TestProfileApply(t *testing.T) {
 	full.Version, full.LastEventID, full.UpdatedAt = 6, s.messages[5].ID, at(6)
 	full.Voice, full.Transcript = ptr(attachment("voice2")), nil // the old words do not belong to the new voice
 	equal(t, foldAll(facts(s)).profiles["p"].row, full)
+}
+
+// TestProfileLife follows a profile's row through everything that can become of it.
+func TestProfileLife(t *testing.T) {
+	t.Parallel()
+	s := person("p")
+	want := foldAll(facts(s)).profiles["p"].row
+	for _, step := range []struct {
+		fact events.Payload
+		then func(*Profile, time.Time)
+	}{
+		{events.ProfileRenamed{Name: sealed("Grace")}, func(p *Profile, _ time.Time) { p.Name = ptr(sealed("Grace")) }},
+		{events.ProfileConsentWithdrawn{}, func(p *Profile, at time.Time) { p.Consent, p.ConsentWithdrawnAt = nil, at }},
+		{events.ProfileConsentRecorded{Consent: events.Consent{By: sealed("G"), Statement: sealed("again")}}, func(p *Profile, _ time.Time) {
+			p.Consent, p.ConsentWithdrawnAt = &events.Consent{By: sealed("G"), Statement: sealed("again")}, time.Time{}
+		}},
+		{events.ProfileArchived{}, func(p *Profile, at time.Time) { p.Status, p.ArchivedAt = "archived", at }},
+		{events.ProfileRestored{}, func(p *Profile, _ time.Time) { p.Status, p.ArchivedAt = "active", time.Time{} }},
+		{events.ProfileConsentWithdrawn{}, func(p *Profile, at time.Time) { p.Consent, p.ConsentWithdrawnAt = nil, at }},
+		{events.ProfileErased{}, func(p *Profile, at time.Time) {
+			*p = Profile{ID: "p", Tenant: "default", Status: "erasing", CreatedAt: p.CreatedAt, ConsentWithdrawnAt: p.ConsentWithdrawnAt, ErasedAt: at}
+		}},
+		{events.ProfileErasureCompleted{}, func(p *Profile, at time.Time) { p.Status, p.ErasureCompletedAt = "erased", at }},
+	} {
+		s.add(step.fact, events.Columns{})
+		m := s.messages[len(s.messages)-1]
+		step.then(&want, micro(m.OccurredAt))
+		want.Version, want.LastEventID, want.UpdatedAt = m.Version, m.ID, micro(m.OccurredAt)
+		equal(t, foldAll(facts(s)).profiles["p"].row, want)
+	}
 }
 
 func TestJobEventKeepsTheWholeMessage(t *testing.T) {

@@ -165,6 +165,16 @@ func person(id string) *story {
 		add(events.ProfileLoraAttached{Attachment: attachment("lora")}, events.Columns{})
 }
 
+// lived adds the first facts of a profile's life up to its erasure.
+func (s *story) lived(facts int) *story {
+	life := []events.Payload{events.ProfileRenamed{Name: sealed("Grace")}, events.ProfileConsentWithdrawn{}, events.ProfileArchived{}, events.ProfileRestored{},
+		events.ProfileConsentRecorded{Consent: events.Consent{By: sealed("G"), Statement: sealed("again")}}, events.ProfileArchived{}, events.ProfileErased{}, events.ProfileErasureCompleted{}}
+	for _, fact := range life[:facts] {
+		s.add(fact, events.Columns{})
+	}
+	return s
+}
+
 // drawLog lays random jobs and profiles onto the log, interleaved, some facts twice.
 func drawLog(t *rapid.T) []fact {
 	var stories []*story
@@ -172,7 +182,7 @@ func drawLog(t *rapid.T) []fact {
 		stories = append(stories, drawJob(t, fmt.Sprintf("job-%d", i)))
 	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "profiles") {
-		stories = append(stories, person(fmt.Sprintf("profile-%d", i)))
+		stories = append(stories, person(fmt.Sprintf("profile-%d", i)).lived(rapid.IntRange(0, 8).Draw(t, "years")))
 	}
 	told := make([]int, len(stories))
 	ends := make(eventlog.Offsets)

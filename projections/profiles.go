@@ -15,14 +15,20 @@ type Profile struct {
 	Tenant      string
 	Version     int64
 	LastEventID string
+	Status      string
 	Name        *events.Sealed
-	Consent     *events.Consent
+	Consent     *events.Consent // in force
 	Portrait    *events.Attachment
 	Voice       *events.Attachment
 	Lora        *events.Attachment
 	Transcript  *events.Sealed // of the voice
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
+
+	ConsentWithdrawnAt time.Time // zero: it was not, or another one was recorded since
+	ArchivedAt         time.Time
+	ErasedAt           time.Time // when it was asked for
+	ErasureCompletedAt time.Time // when nothing of it was left
 }
 
 var profiles = table[Profile]{name: "profiles", key: 1, columns: []column[Profile]{
@@ -30,6 +36,7 @@ var profiles = table[Profile]{name: "profiles", key: 1, columns: []column[Profil
 	text("tenant", func(p *Profile) *string { return &p.Tenant }),
 	number("version", "bigint[]", func(p *Profile) *int64 { return &p.Version }),
 	text("last_event_id", func(p *Profile) *string { return &p.LastEventID }),
+	text("status", func(p *Profile) *string { return &p.Status }),
 	document("name", func(p *Profile) **events.Sealed { return &p.Name }),
 	document("consent", func(p *Profile) **events.Consent { return &p.Consent }),
 	document("portrait", func(p *Profile) **events.Attachment { return &p.Portrait }),
@@ -38,6 +45,10 @@ var profiles = table[Profile]{name: "profiles", key: 1, columns: []column[Profil
 	document("transcript", func(p *Profile) **events.Sealed { return &p.Transcript }),
 	moment("created_at", func(p *Profile) *time.Time { return &p.CreatedAt }),
 	moment("updated_at", func(p *Profile) *time.Time { return &p.UpdatedAt }),
+	moment("consent_withdrawn_at", func(p *Profile) *time.Time { return &p.ConsentWithdrawnAt }),
+	moment("archived_at", func(p *Profile) *time.Time { return &p.ArchivedAt }),
+	moment("erased_at", func(p *Profile) *time.Time { return &p.ErasedAt }),
+	moment("erasure_completed_at", func(p *Profile) *time.Time { return &p.ErasureCompletedAt }),
 }}
 
 // Chain is where the profile's fold stands.
@@ -54,15 +65,28 @@ func (p *Profile) Apply(m *events.Message) {
 	p.Version, p.LastEventID, p.UpdatedAt = m.Version, m.ID, at
 	switch d := m.Data.(type) {
 	case events.ProfileCreated:
+		p.Name, p.Status = &d.Name, events.ProfileStatusActive
+	case events.ProfileRenamed:
 		p.Name = &d.Name
 	case events.ProfileConsentRecorded:
-		p.Consent = &d.Consent
+		p.Consent, p.ConsentWithdrawnAt = &d.Consent, time.Time{}
+	case events.ProfileConsentWithdrawn:
+		p.Consent, p.ConsentWithdrawnAt = nil, at
 	case events.ProfilePortraitAttached:
 		p.Portrait = &d.Attachment
 	case events.ProfileVoiceAttached:
 		p.Voice, p.Transcript = &d.Attachment, d.Transcript
 	case events.ProfileLoraAttached:
 		p.Lora = &d.Attachment
+	case events.ProfileArchived:
+		p.Status, p.ArchivedAt = events.ProfileStatusArchived, at
+	case events.ProfileRestored:
+		p.Status, p.ArchivedAt = events.ProfileStatusActive, time.Time{}
+	case events.ProfileErased:
+		p.Status, p.ErasedAt = events.ProfileStatusErasing, at
+		p.Name, p.Consent, p.Portrait, p.Voice, p.Lora, p.Transcript = nil, nil, nil, nil, nil, nil
+	case events.ProfileErasureCompleted:
+		p.Status, p.ErasureCompletedAt = events.ProfileStatusErased, at
 	default: // facts of jobs
 	}
 }
@@ -72,9 +96,10 @@ func (q *Queries) Profile(ctx context.Context, tenant, id string) (*Profile, err
 	return first(profiles.collect(q.tx.Query(ctx, profiles.query(views, "WHERE id = $1 AND tenant = $2"), id, tenant)))
 }
 
-// Profiles is a page of the tenant's profiles, newest first. After is the Next of the page before, or nil.
-func (q *Queries) Profiles(ctx context.Context, tenant string, after *Cursor, limit int) (Page[Profile], error) {
-	w := where{"tenant = $1", []any{tenant}}
+// Profiles is a page of the tenant's profiles of the given statuses, newest first. After is
+// the Next of the page before, or nil.
+func (q *Queries) Profiles(ctx context.Context, tenant string, statuses []string, after *Cursor, limit int) (Page[Profile], error) {
+	w := where{"tenant = $1 AND status = ANY($2)", []any{tenant, statuses}}
 	rest := w.page(after, limit)
 	rows, err := profiles.collect(q.tx.Query(ctx, profiles.query(views, rest), w.args...))
 	return page(rows, err, limit, func(p *Profile) Cursor { return Cursor{p.CreatedAt, p.ID} })

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/migrations"
 )
@@ -157,15 +158,24 @@ func collectOffsets(rows pgx.Rows, err error) (eventlog.Offsets, error) {
 // ever more seldom up to 50 ms. Errors: ErrNotYet when ctx's time is over,
 // ErrUnavailable, or context.Canceled.
 func (r *Reader) WaitFor(ctx context.Context, tenant, jobID string, version int64) error {
+	return r.waitFor(ctx, events.AggregateJob, jobs.name, tenant, jobID, version)
+}
+
+// WaitForProfile is WaitFor for a profile.
+func (r *Reader) WaitForProfile(ctx context.Context, tenant, id string, version int64) error {
+	return r.waitFor(ctx, events.AggregateProfile, profiles.name, tenant, id, version)
+}
+
+func (r *Reader) waitFor(ctx context.Context, what, table, tenant, id string, version int64) error {
 	var have int64
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		err := r.pool.QueryRow(ctx, "SELECT version FROM myspinbot.jobs WHERE id = $1 AND tenant = $2", jobID, tenant).Scan(&have)
+		err := r.pool.QueryRow(ctx, "SELECT version FROM "+views+"."+table+" WHERE id = $1 AND tenant = $2", id, tenant).Scan(&have)
 		switch {
 		case err == nil && have >= version:
 			return nil
 		case err == nil || errors.Is(err, pgx.ErrNoRows):
 		case errors.Is(ctx.Err(), context.DeadlineExceeded):
-			return fmt.Errorf("%w: job %s has version %d, not %d", ErrNotYet, jobID, have, version)
+			return fmt.Errorf("%w: %s %s has version %d, not %d", ErrNotYet, what, id, have, version)
 		default:
 			return readError(ctx, err)
 		}
@@ -174,7 +184,7 @@ func (r *Reader) WaitFor(ctx context.Context, tenant, jobID string, version int6
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return ctx.Err()
 			}
-			return fmt.Errorf("%w: job %s has version %d, not %d", ErrNotYet, jobID, have, version)
+			return fmt.Errorf("%w: %s %s has version %d, not %d", ErrNotYet, what, id, have, version)
 		case <-time.After(pause):
 		}
 	}

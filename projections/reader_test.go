@@ -198,10 +198,14 @@ func TestProfilesPageByPage(t *testing.T) {
 	t.Parallel()
 	pool, _ := shop(t)
 	snapshot(t, pool, func(ctx context.Context, q *Queries) {
-		one, err := q.Profiles(ctx, "default", nil, 1)
+		active := []string{events.ProfileStatusActive}
+		one, err := q.Profiles(ctx, "default", active, nil, 1)
 		ok(t, err)
-		two, err := q.Profiles(ctx, "default", one.Next, 1)
+		two, err := q.Profiles(ctx, "default", active, one.Next, 1)
 		ok(t, err)
+		if none, err := q.Profiles(ctx, "default", []string{events.ProfileStatusArchived, events.ProfileStatusErased}, nil, 1); err != nil || len(none.Rows) != 0 {
+			t.Errorf("%d are archived or erased, %v", len(none.Rows), err)
+		}
 		if one.Rows[0].ID != "p2" || two.Rows[0].ID != "p1" || two.Next != nil {
 			t.Errorf("pages are %s and %s", one.Rows[0].ID, two.Rows[0].ID)
 		}
@@ -266,6 +270,7 @@ func TestWaitFor(t *testing.T) {
 	pool, _ := shop(t)
 	r := NewReader(pool)
 	ok(t, r.WaitFor(t.Context(), "default", "done-1", 19))
+	ok(t, r.WaitForProfile(t.Context(), "default", "p1", 1))
 	soon, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
 	for _, id := range []string{"done-1", "nothing"} {

@@ -190,7 +190,7 @@ func TestVerifyFindsMissingAndUnexplainedRows(t *testing.T) {
 	caughtUp(t, l, p)
 	stop()
 	exec(t, pool, "DELETE FROM gen_1.jobs WHERE id = 'job-0'")
-	exec(t, pool, "INSERT INTO gen_1.profiles (id, tenant, version, last_event_id, created_at, updated_at) VALUES ('ghost', 't', 1, 'e', now(), now())")
+	exec(t, pool, "INSERT INTO gen_1.profiles (id, tenant, version, last_event_id, status, created_at, updated_at) VALUES ('ghost', 't', 1, 'e', 'active', now(), now())")
 	r := proven(t, pool, l)
 	got := fmt.Sprint(r.Differences)
 	if len(r.Differences) != 2 || !strings.Contains(got, "jobs job-0: the row is missing") || !strings.Contains(got, "profiles ghost: no event explains this row") {

@@ -22,6 +22,7 @@ import (
 
 	gpu "github.com/myspinbot/myspinbot/gpu-consumers"
 	"github.com/myspinbot/myspinbot/internal/devstack"
+	"github.com/myspinbot/myspinbot/internal/erasure"
 	"github.com/myspinbot/myspinbot/internal/objects"
 	"github.com/myspinbot/myspinbot/internal/talkingphoto"
 )
@@ -211,6 +212,10 @@ func serviceChecks(cfg Config) []check {
 	}
 	service("log", "kafka.brokers", len(cfg.Kafka.Brokers) > 0, true, func(ctx context.Context) (string, error) { return lookAtLog(ctx, cfg) },
 		"start the broker, or set kafka.brokers right")
+	if len(cfg.Kafka.Brokers) > 0 {
+		checks = append(checks, check{"erasures", true, func(ctx context.Context) (string, error) { return lookAtErasures(ctx, cfg, time.Now()) },
+			"start a process with the role notifier; its log says what keeps it from deleting (docs/operator.md#erasing)"})
+	}
 	service("PostgreSQL", "postgres.url", cfg.Postgres.URL != "", true, func(ctx context.Context) (string, error) { return lookAtPostgres(ctx, cfg) },
 		"start the database, or set postgres.url right")
 	service("object store", "s3.endpoint", cfg.S3.Endpoint != "", true, func(ctx context.Context) (string, error) { return lookAtObjects(ctx, cfg) },
@@ -257,6 +262,29 @@ func lookAtLog(ctx context.Context, cfg Config) (string, error) {
 		return "", err
 	}
 	return strings.Join(cfg.Kafka.Brokers, ", "), nil
+}
+
+// erasureTime is how long erasing a profile may take before something must be wrong.
+const erasureTime = 10 * time.Minute
+
+// lookAtErasures looks whether somebody erases what is to be erased. A log that cannot be
+// read is another check's.
+func lookAtErasures(ctx context.Context, cfg Config, now time.Time) (string, error) {
+	log, err := openLog(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return "", err
+	}
+	defer log.Close()
+	count, since, err := erasure.Pending(ctx, log)
+	switch {
+	case err != nil:
+		return "not known: no profile can be read from the log", nil
+	case count == 0:
+		return "nothing waits to be erased", nil
+	case now.Sub(since) > erasureTime:
+		return "", fmt.Errorf("%d profiles wait to be erased, the first since %s", count, since.Local().Format(time.DateTime))
+	}
+	return fmt.Sprintf("%d profiles are being erased", count), nil
 }
 
 func lookAtPostgres(ctx context.Context, cfg Config) (version string, err error) {

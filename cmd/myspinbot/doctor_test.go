@@ -15,7 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/devstack"
+	"github.com/myspinbot/myspinbot/internal/eventlog"
+	"github.com/myspinbot/myspinbot/internal/eventlog/eventlogtest"
 )
 
 // program writes a script that prints by its arguments: lines of "ARGUMENT|TEXT".
@@ -207,5 +210,40 @@ func TestDoctorsUsage(t *testing.T) {
 	}
 	if status := runDoctor(context.Background(), []string{"me", "--config", filepath.Join(t.TempDir(), "none")}, &out, &errs); status != 2 || !strings.Contains(errs.String(), "no such file") {
 		t.Errorf("status %d, %s", status, errs.String())
+	}
+}
+
+// TestErasuresThatWaitAreTold asks with nothing to erase, with something that was asked
+// for lately, and with something that nobody has erased for long.
+func TestErasuresThatWaitAreTold(t *testing.T) {
+	t.Parallel()
+	_, fake := eventlogtest.Fake(t)
+	log := eventlogtest.Open(t, fake)
+	cfg, _, err := loadConfig(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Kafka.Brokers, cfg.Kafka.Prefix, cfg.Kafka.Partitions, cfg.Kafka.Replication = fake.Brokers, fake.Prefix, fake.Partitions, fake.ReplicationFactor
+	asked := time.Now().UTC()
+	look := func(later time.Duration) (string, error) {
+		return lookAtErasures(t.Context(), cfg, asked.Add(later))
+	}
+	if found, err := look(time.Hour); found != "nothing waits to be erased" || err != nil {
+		t.Errorf("with nothing to erase: %q, %v", found, err)
+	}
+	m := events.Message{ID: "e", SchemaVersion: 1, AggregateType: events.AggregateProfile, AggregateID: "p", Version: 2, OccurredAt: asked, Tenant: "default", Data: events.ProfileErased{}}
+	value, err := events.Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := eventlog.Record{Topic: events.TopicProfileEvents, Key: "p", Value: value, Headers: []eventlog.Header{{Key: events.HeaderType, Value: m.Type()}}}
+	if err := log.Produce(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := look(time.Minute); found != "1 profiles are being erased" || err != nil {
+		t.Errorf("soon: %q, %v", found, err)
+	}
+	if found, err := look(time.Hour); err == nil || !strings.Contains(err.Error(), "1 profiles wait to be erased, the first since "+asked.Local().Format(time.DateTime)) {
+		t.Errorf("late: %q, %v", found, err)
 	}
 }

@@ -253,6 +253,8 @@ func TestFromPhotoToVideo(t *testing.T) {
 	if after := s.dump(); after != before {
 		t.Fatalf("the rebuilt tables differ:\n%s", firstDifference(before, after))
 	}
+	t.Run("erased", s.erased)
+	s.explained()
 }
 
 func (s *system) fromProfile(t *testing.T) {

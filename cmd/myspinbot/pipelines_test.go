@@ -97,7 +97,7 @@ func TestOwnPipelinesAndInfiniteTalkOnBuiltInEngines(t *testing.T) {
 	}
 
 	status, printed = s.submit("--portrait", portraitFile, "--text", "Hello at length.", "--variant", "infinitetalk", "--option", "resolution=576p",
-		"--voice", shortVoice(t), "--name", "Somebody", "--out", t.TempDir())
+		"--voice", shortVoice(t), "--name", "Somebody", "--consent-by", "Somebody", "--consent-statement", "yes", "--out", t.TempDir())
 	if status != 0 {
 		t.Fatalf("infinitetalk: status %d\n%s", status, printed)
 	}

@@ -23,6 +23,7 @@ import (
 	gpu "github.com/myspinbot/myspinbot/gpu-consumers"
 	"github.com/myspinbot/myspinbot/handlers"
 	"github.com/myspinbot/myspinbot/internal/devstack"
+	"github.com/myspinbot/myspinbot/internal/erasure"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/internal/objects"
 	"github.com/myspinbot/myspinbot/internal/webhooks"
@@ -240,7 +241,7 @@ func (p *process) projector() (func(context.Context) error, error) {
 	return projector.Run, nil
 }
 
-// notifier sends webhooks.
+// notifier sends webhooks, and erases profiles: both follow the log and act outside of it.
 func (p *process) notifier() (func(context.Context) error, error) {
 	payloads := api.NewPayloads(p.log, p.keyring, p.logger)
 	n, err := webhooks.New(webhooks.Config{
@@ -250,10 +251,15 @@ func (p *process) notifier() (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
+	e, err := erasure.New(erasure.Config{Log: p.log, Keys: p.keyring, Objects: p.objects, Quiet: objects.KeyMemory + p.cfg.GPU.Lease, Registerer: p.registry, Logger: p.logger})
+	if err != nil {
+		return nil, err
+	}
 	return func(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return payloads.Run(ctx) })
 		g.Go(func() error { return n.Run(ctx) })
+		g.Go(func() error { return e.Run(ctx) })
 		return g.Wait()
 	}, nil
 }

@@ -19,16 +19,20 @@ type asker struct {
 	stdout io.Writer
 }
 
-// runAsking parses the flags of the command called name and runs it. fits says whether
-// its words make sense. It returns the exit status: 0 fine, 1 failed, 2 wrong usage.
+// runAsking parses the flags of the command called name, and those that it has beside the
+// usual ones, and runs it. fits says whether its words make sense. It returns the exit
+// status: 0 fine, 1 failed, 2 wrong usage.
 func runAsking(ctx context.Context, name, usage string, args []string, stdout, stderr io.Writer,
-	fits func(words []string) bool, run func(ctx context.Context, a asker) error,
+	fits func(words []string) bool, run func(ctx context.Context, a asker) error, own ...func(*flag.FlagSet),
 ) int {
 	f := flag.NewFlagSet(name, flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() { fmt.Fprintln(stderr, usage); f.PrintDefaults() }
 	server := f.String("server", "", "address of the API; default $MYSPINBOT_SERVER, else "+defaultServer)
 	asJSON := f.Bool("json", false, "print the API's answer")
+	for _, define := range own {
+		define(f)
+	}
 	words, err := parseAnywhere(f, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

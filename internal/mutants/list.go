@@ -21,6 +21,7 @@ var (
 	pausing = checker{pkg: "gpu-consumers", run: "PausedLane"}
 	keyed   = checker{pkg: "api", run: "TestAKeyIsOneRequestInEveryProcess|TestRefusalsOfTheJobHandler"}
 	streams = checker{pkg: "api", run: "TestClientsThatAreCut"}
+	erasing = checker{pkg: "internal/erasure", run: "."}
 	sockets = checker{pkg: "api", run: "TestABadIDDisturbs"}
 )
 
@@ -162,6 +163,15 @@ func mutants() []mutant {
 			"		goal[tp] = min(reached[tp], r.Stable)", "		goal[tp] = min(0*reached[tp], r.Stable)", tables},
 		{"reply-unheard", "the handler's answer reaches nobody", "api/replies.go",
 			"		if w.command != command {", "		if true {", keyed},
+		// A4: erased means erased.
+		{"erased-is-used", "a job may use a profile that was erased", "aggregates/profile.go",
+			"	case p.Gone():\n		return reason(", "	case false:\n		return reason(", lives},
+		{"erased-goes-on", "an erased profile can be changed and restored", "aggregates/profile.go",
+			"	case p.Gone():\n		return &events.Reason{", "	case false:\n		return &events.Reason{", lives},
+		{"erased-too-soon", "an erasure is complete although the last look has found something", "internal/erasure/eraser.go",
+			"found == 0 && p.looked && !p.done", "found >= 0 && p.looked && !p.done", erasing},
+		{"uploads-last", "the uploads of an erased profile are looked for when nothing tells them any more", "internal/objects/erase.go",
+			"		folders = append(uploads, folder)", "		folders = append(folders, uploads...)", checker{pkg: "internal/objects", run: "Erasure"}},
 		// W1: a client that resumes sees each event once, in order.
 		{"place-on-the-event", "an id of the stream of all jobs lies on its event and not behind it", "api/sse_all.go",
 			"		st.next[e.at.partition] = e.at.offset + 1", "		st.next[e.at.partition] = e.at.offset", streams},

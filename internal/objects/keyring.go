@@ -23,11 +23,12 @@ import (
 // ErrErased says that the content key is gone, and with it what was sealed.
 var ErrErased = errors.New("the content was erased")
 
+// KeyMemory is how long another process may still read after an erasure.
+const KeyMemory = 30 * time.Second
+
 const (
 	// keyCacheSize bounds the keys held in memory.
 	keyCacheSize = 512
-	// keyCacheTime is how long another process may still read after an erasure.
-	keyCacheTime = 30 * time.Second
 	maxKeyObject = 4 << 10 // bytes
 	// wrapVersion is the first byte of a key object; a sealed content key follows.
 	wrapVersion = 1
@@ -182,7 +183,7 @@ func (k *Keyring) remember(id string, key []byte) {
 	if len(k.cache) >= keyCacheSize {
 		clear(k.cache) // rare, and a refill costs one small read a key
 	}
-	k.cache[id] = cachedKey{key: key, until: k.now().Add(keyCacheTime)}
+	k.cache[id] = cachedKey{key: key, until: k.now().Add(KeyMemory)}
 }
 
 // small reads a whole object, at most that many bytes.

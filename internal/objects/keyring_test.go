@@ -97,9 +97,9 @@ func TestErasedTextDoesNotOpen(t *testing.T) {
 	if _, err := ours.Seal(t.Context(), id, "more"); !errors.Is(err, ErrErased) {
 		t.Errorf("Seal = %v, want ErrErased", err)
 	}
-	now = now.Add(keyCacheTime)
+	now = now.Add(KeyMemory)
 	if _, err := theirs.Open(t.Context(), sealed); !errors.Is(err, ErrErased) {
-		t.Errorf("another process still opens it after %v: %v", keyCacheTime, err)
+		t.Errorf("another process still opens it after %v: %v", KeyMemory, err)
 	}
 }
 

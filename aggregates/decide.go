@@ -36,7 +36,7 @@ type Surroundings struct {
 	Profile *events.ProfileSnapshot     // that the request names, when the tenant has it
 	Engines Engines                     // announced by workers
 	Gaps    map[string][]events.TaskGap // see Workers.Gaps
-	Rooms   map[string]Room             // by task: what no card has the memory for
+	Rooms   Rooms                       // what no card has the memory for
 	// Place picks the partition of a lane's topic for an attempt; model is the
 	// identity of what it needs in memory.
 	Place func(lane, model, attemptID string, batch bool) int32

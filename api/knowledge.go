@@ -168,8 +168,8 @@ func (k *knowledge) list() []worker {
 	return slices.SortedFunc(maps.Values(k.workers), func(a, b worker) int { return strings.Compare(a.id, b.id) })
 }
 
-// rooms are the tasks of which not all attempts fit a card.
-func (k *knowledge) rooms() map[string]aggregates.Room {
+// rooms are the engines of tasks of which not all attempts fit a card.
+func (k *knowledge) rooms() aggregates.Rooms {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	return k.tasks.Rooms(k.now())

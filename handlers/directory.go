@@ -61,7 +61,7 @@ func (d *directory) profile(tenant, id string) *events.ProfileSnapshot {
 type workersKnown struct {
 	engines aggregates.Engines
 	gaps    map[string][]events.TaskGap
-	rooms   map[string]aggregates.Room
+	rooms   aggregates.Rooms
 	until   time.Time // when a worker that says nothing more no longer counts
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -44,6 +45,7 @@ type crowd struct {
 	memory  map[*Attempt]crowdEngine
 	loaded  map[string]map[string]int // by unit and model
 	faults  []string
+	sent    map[string]string // where each command lies, by stage
 }
 
 type crowdMember struct {
@@ -243,11 +245,16 @@ func (c *crowd) load(n int) {
 		if err := c.b.log.Produce(c.t.Context(), r); err != nil {
 			c.t.Fatal(err)
 		}
+		c.sent[m.Stage] = r.At().String()
 	}
 }
 
 // over says whether every command has ended, or was accepted by somebody who was killed.
-func (c *crowd) over(sent int) bool {
+func (c *crowd) over() bool { return len(c.ended()) == len(c.sent) }
+
+// ended are the commands, by stage, that are over so. What a killed member had accepted
+// counts: nobody here tries it again, and it may be more than one load.
+func (c *crowd) ended() map[string]bool {
 	done := map[string]bool{}
 	for _, kind := range []string{"task.succeeded", "task.failed"} {
 		for _, m := range c.b.of(kind, "") {
@@ -259,14 +266,38 @@ func (c *crowd) over(sent int) bool {
 			done[m.Stage] = true
 		}
 	}
-	return len(done) == sent
+	return done
+}
+
+// diagnose tells what has not ended, who accepted it, and who holds or wants the card.
+func (c *crowd) diagnose() {
+	done := c.ended()
+	for stage, at := range c.sent {
+		if !done[stage] {
+			by := "nobody"
+			for _, m := range c.b.of("task.accepted", stage) {
+				by = m.Worker
+			}
+			c.t.Logf("seed %d: %s at %s has not ended; accepted by %s", c.seed, stage, at, by)
+		}
+	}
+	for _, m := range c.members {
+		c.t.Logf("seed %d: %s is there, with slots %v", c.seed, m.name, m.slots)
+	}
+	shares, _ := filepath.Glob(filepath.Join(c.card, "*"))
+	for _, path := range shares {
+		text, err := os.ReadFile(path)
+		c.t.Logf("seed %d: the card's account holds %s (%v)", c.seed, text, err)
+	}
+	offsets, metas, err := c.b.log.FetchCommitted(context.WithoutCancel(c.t.Context()), eventlog.GroupLanes)
+	c.t.Logf("seed %d: committed are %v %v (%v)", c.seed, offsets, metas, err)
 }
 
 func crowdRound(t *testing.T, seed uint64) {
 	b := newBench(t, engineOf(nil))
 	c := &crowd{
 		t: t, b: b, rand: rand.New(rand.NewPCG(seed, 1)), seed: seed, card: t.TempDir(), killed: map[string]bool{}, running: map[string]int{}, most: map[string]int{}, //nolint:gosec // a seed
-		bound: map[string]int{}, memory: map[*Attempt]crowdEngine{}, loaded: map[string]map[string]int{},
+		bound: map[string]int{}, memory: map[*Attempt]crowdEngine{}, loaded: map[string]map[string]int{}, sent: map[string]string{},
 	}
 	for _, task := range crowdTasks {
 		c.bound[taskLanes[task]] = b.log.Partitions(events.LaneTopic(taskLanes[task]))
@@ -274,18 +305,20 @@ func crowdRound(t *testing.T, seed uint64) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() { _ = b.log.Tail(ctx, b.log.Whole(events.TopicTaskEvents), b.collect, nil) }()
-	sent := 0
+	defer func() {
+		if t.Failed() {
+			c.diagnose()
+		}
+	}()
 	for range 4 {
-		n := crowdLoad / 4
 		c.start()
-		c.load(n)
-		sent += n
-		eventlogtest.Eventually(t, 3*patience, "some more has ended", func() bool { return len(b.of("task.succeeded", "")) > sent-n })
+		c.load(crowdLoad / 4)
+		eventlogtest.Eventually(t, 3*patience, "some more has ended", func() bool { return len(c.ended()) > len(c.sent)-crowdLoad/4 })
 		if len(c.members) > 1 {
 			c.leave(c.some(len(c.members)), c.some(2) == 0)
 		}
 	}
-	eventlogtest.Eventually(t, 3*patience, "every command has ended", func() bool { return c.over(sent) })
+	eventlogtest.Eventually(t, 3*patience, "every command has ended", c.over)
 	for len(c.members) > 0 {
 		c.leave(0, false)
 	}

@@ -117,8 +117,11 @@ func TestWhatWouldFitIsAnOptionOfThePipeline(t *testing.T) {
 		want    string
 	}{
 		"by another name": {func(document) {}, map[string]any{"size": "720p"}, "/options/size"},
-		"fixed":           {func(d document) { d.part("lipsync", "params")["resolution"] = "720p"; delete(d["parameters"].(map[string]any), "size") }, nil, "/variant"},
-		"not allowed":     {func(d document) { d.param("size")["enum"], d.param("size")["default"] = []any{"720p"}, "720p" }, nil, "/variant"},
+		"fixed": {func(d document) {
+			d.part("lipsync", "params")["resolution"] = "720p"
+			delete(d["parameters"].(map[string]any), "size")
+		}, nil, "/variant"},
+		"not allowed": {func(d document) { d.param("size")["enum"], d.param("size")["default"] = []any{"720p"}, "720p" }, nil, "/variant"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -340,7 +340,7 @@ func (m *memory) empty(ctx context.Context, unit string) error {
 
 // tooLarge is the failure of an attempt that no engine can do on this card.
 func (m *memory) tooLarge(e engine, can events.TaskCapability, a *Attempt) *TaskError {
-	t := &TaskError{Class: events.ClassInvalidInput, Message: fmt.Sprintf("%s by %s takes %d MiB of the graphics card, and there are %d", a.Task, can.Engine, m.need(e, can, a), m.budget()),
+	t := &TaskError{Class: events.ClassInvalidInput, Misplaced: true, Message: fmt.Sprintf("%s by %s takes %d MiB of the graphics card, and there are %d", a.Task, can.Engine, m.need(e, can, a), m.budget()),
 		Hint: "use a larger card or a smaller model; gpu.vram_mb is the budget, and gpu.needs holds what attempts take"}
 	smaller := *a
 	for _, r := range slices.Backward(resolutions) {

@@ -10,9 +10,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
@@ -291,6 +296,35 @@ func (c *crowd) diagnose() {
 	}
 	offsets, metas, err := c.b.log.FetchCommitted(context.WithoutCancel(c.t.Context()), eventlog.GroupLanes)
 	c.t.Logf("seed %d: committed are %v %v (%v)", c.seed, offsets, metas, err)
+	c.describe()
+}
+
+// describe tells who the group's members are, as the broker knows them.
+func (c *crowd) describe() {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.b.broker.Brokers...))
+	if err != nil {
+		c.t.Log(err)
+		return
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.t.Context()), patience)
+	defer cancel()
+	groups, err := kadm.NewClient(cl).DescribeGroups(ctx, c.b.broker.Prefix+eventlog.GroupLanes)
+	for _, g := range groups {
+		c.t.Logf("seed %d: the group is %s, protocol %s, leader by %s (%v)", c.seed, g.State, g.Protocol, g.Coordinator.Host, g.Err)
+		for _, m := range g.Members {
+			instance := "nobody"
+			if m.InstanceID != nil {
+				instance = *m.InstanceID
+			}
+			assigned, _ := m.Assigned.AsConsumer()
+			c.t.Logf("seed %d: member %s has %+v", c.seed, instance, assigned)
+		}
+	}
+	c.t.Logf("seed %d: described with %v", c.seed, err)
+	var dump strings.Builder
+	_ = pprof.Lookup("goroutine").WriteTo(&dump, 1)
+	c.t.Log(dump.String())
 }
 
 func crowdRound(t *testing.T, seed uint64) {

@@ -81,7 +81,7 @@ func (d *decision) schedule(stage string, attempt int) {
 	}
 	batch := d.job.Request.Priority == events.PriorityBatch
 	d.emit(events.StageScheduled{
-		Partition: d.s.Place(n.Lane, model(n, engine, d.job.Request.Variant), events.AttemptID(d.job.ID, stage, attempt), batch),
+		Partition: d.s.Place(n.Lane, model(n, engine, d.job.Request.Variant), events.AttemptID(d.job.ID, stage, attempt), batch, d.suits(n)),
 		InputHash: hash, Engine: engine, TimeoutMS: limitMS(d.job, n), Batch: batch, Reduce: d.job.Stages[i].Reduce,
 	}, events.Columns{Stage: n.ID, Task: n.Task, Lane: n.Lane, Attempt: attempt, State: StageQueued})
 }

@@ -4,7 +4,6 @@
 package aggregates
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -109,34 +108,4 @@ func (e Engines) needed(n events.Node, engines string) string {
 	}
 	slices.Sort(inputs)
 	return strings.Join(inputs, " or ")
-}
-
-// checkRooms refuses what fits no card, and names the resolutions that all tasks fit with.
-func checkRooms(g events.Graph, rooms map[string]Room) []events.Reason {
-	var reasons []events.Reason
-	for _, n := range g.Nodes {
-		asked, _ := n.Params["resolution"].(string)
-		if asked == "" {
-			asked = resolution.Default.(string)
-		}
-		e, never := rooms[n.Task][asked]
-		if n.Lane == "" || n.Skip != "" || !never {
-			continue
-		}
-		fitting := slices.Clone(resolution.Enum)
-		for _, other := range g.Nodes {
-			if other.Lane != "" && other.Skip == "" {
-				fitting = slices.DeleteFunc(fitting, func(r string) bool { _, never := rooms[other.Task][r]; return never })
-			}
-		}
-		r := events.Reason{Code: "vram_exceeded", Field: "/options/resolution",
-			Detail: fmt.Sprintf("%s at %s takes %d MiB of a graphics card, and no worker's has more than %d", n.Task, asked, e.Needs, e.Has)}
-		if len(fitting) > 0 {
-			r.Detail += "; what fits is " + strings.Join(fitting, " or ")
-		} else {
-			r.Field, r.Detail = "/variant", r.Detail+"; use a smaller model or a larger card"
-		}
-		reasons = append(reasons, r)
-	}
-	return reasons
 }

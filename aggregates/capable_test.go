@@ -172,7 +172,7 @@ func TestFidelityOnTheLogObeysTheJob(t *testing.T) {
 				}
 			}
 		}
-		env := aggregates.Surroundings{At: start, Policy: aggregates.DefaultPolicy(), Engines: aggregates.EnginesOf(caps...), Place: func(string, string, string, bool) int32 { return 0 }}
+		env := aggregates.Surroundings{At: start, Policy: aggregates.DefaultPolicy(), Engines: aggregates.EnginesOf(caps...), Place: func(string, string, string, bool, func(int32) aggregates.Suit) int32 { return 0 }}
 		r := trainRequest()
 		r.Variant = rapid.SampledFrom(aggregates.Variants()).Draw(t, "variant")
 		r.Engines = rapid.SampledFrom([]string{"", events.EnginesReal, events.EnginesPreview}).Draw(t, "engines")

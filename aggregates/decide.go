@@ -37,10 +37,12 @@ type Surroundings struct {
 	Barred  *events.Reason              // why no new job may use the profile that the request names
 	Engines Engines                     // announced by workers
 	Gaps    map[string][]events.TaskGap // see Workers.Gaps
-	Rooms   map[string]Room             // by task: what no card has the memory for
+	Rooms   Rooms                       // what no card has the memory for
+	Fleet   *Fleet                      // which worker does what; nil: not known
 	// Place picks the partition of a lane's topic for an attempt; model is the
-	// identity of what it needs in memory.
-	Place func(lane, model, attemptID string, batch bool) int32
+	// identity of what it needs in memory. Suits says of each partition how well its
+	// worker suits the attempt; nil: they are all alike.
+	Place func(lane, model, attemptID string, batch bool, suits func(partition int32) Suit) int32
 }
 
 // Codes of refusals.
@@ -114,7 +116,11 @@ func (d *decision) decide(input events.JobInput) *events.Reason {
 	case events.TaskSucceeded:
 		d.succeeded(c)
 	case events.TaskFailed:
-		d.failed(failure{class: d.cause.ErrorClass, message: c.Message, hint: c.Hint, tail: c.LogTail})
+		class := d.cause.ErrorClass
+		if c.Misplaced && d.elsewhere() {
+			class = events.ClassMisplaced
+		}
+		d.failed(failure{class: class, message: c.Message, hint: c.Hint, tail: c.LogTail})
 	case events.TaskCancelled:
 		d.failed(failure{class: events.ClassEngineUnavailable, message: "the attempt was stopped", hint: "another attempt follows"})
 	case events.ClockStageTimeout:

@@ -110,6 +110,11 @@ var backOffShares = map[string]int64{
 
 // retryAt is when another attempt follows, in Unix milliseconds; 0: none does.
 func (d *decision) retryAt(class string, attempt int) int64 {
+	misplaced := d.job.stage(d.cause.Stage).Misplaced
+	if class == events.ClassMisplaced {
+		return d.s.At.Add(d.backOff(misplacedShare, min(misplaced+1, misplacedSteps))).UnixMilli()
+	}
+	attempt -= misplaced
 	share, retryable := backOffShares[class]
 	if !retryable || attempt >= d.s.Policy.MaxAttempts {
 		return 0

@@ -10,7 +10,8 @@
 //  7. A result of the current attempt is taken however late it comes, after its lease
 //     too, until the next attempt is scheduled.
 //  8. A failed or silent attempt is followed by another, after a back-off, when its
-//     class allows it and attempts are left; otherwise the job fails.
+//     class allows it and attempts are left; otherwise the job fails. One that came to a
+//     worker who cannot do it, while another can, is no attempt of those.
 //  9. Where approval is asked for, nothing goes on before it is granted; denied it
 //     rejects the job, and not given in time it fails it.
 //  10. A script that the safety filter does not allow rejects the job; a video that
@@ -165,7 +166,7 @@ func evolveStage(j Job, m events.Message, fact events.JobFact) Job { //nolint:go
 		if j.State == JobScheduled {
 			j.State = JobQueued
 		}
-		s = events.StageState{State: StageQueued, Attempt: m.Attempt, Partition: d.Partition, InputHash: d.InputHash, Reduce: d.Reduce}
+		s = events.StageState{State: StageQueued, Attempt: m.Attempt, Partition: d.Partition, InputHash: d.InputHash, Reduce: d.Reduce, Misplaced: s.Misplaced}
 	case events.StageStarted:
 		j.State = JobRunning
 		s.State, s.DeadlineMS, s.LeaseMS = StageRunning, d.DeadlineMS, d.LeaseMS
@@ -176,8 +177,11 @@ func evolveStage(j Job, m events.Message, fact events.JobFact) Job { //nolint:go
 		s = events.StageState{State: StageReused, Attempt: m.Attempt, InputHash: d.From.InputHash}
 		j = j.keep(i, d.Outputs)
 	case events.StageFailed:
-		if m.ErrorClass == events.ClassOOM {
+		switch m.ErrorClass {
+		case events.ClassOOM:
 			s.Reduce++
+		case events.ClassMisplaced:
+			s.Misplaced++
 		}
 		s = unsuccessful(s, d.RetryAtMS)
 	case events.StageAttemptExpired:
@@ -210,7 +214,7 @@ func evolveStage(j Job, m events.Message, fact events.JobFact) Job { //nolint:go
 
 // unsuccessful is the stage after an attempt that made nothing.
 func unsuccessful(s events.StageState, retryAtMS int64) events.StageState {
-	s = events.StageState{State: StageFailed, Attempt: s.Attempt, InputHash: s.InputHash, Reduce: s.Reduce}
+	s = events.StageState{State: StageFailed, Attempt: s.Attempt, InputHash: s.InputHash, Reduce: s.Reduce, Misplaced: s.Misplaced}
 	if retryAtMS > 0 {
 		s.State, s.DeadlineMS = StageWaiting, retryAtMS
 	}

@@ -31,7 +31,7 @@ type script struct {
 func newScript(t *testing.T) *script {
 	t.Helper()
 	return &script{t: t, at: start, env: aggregates.Surroundings{
-		Policy: aggregates.DefaultPolicy(), Engines: everyTask(), Profile: snapshot, Place: func(string, string, string, bool) int32 { return 1 },
+		Policy: aggregates.DefaultPolicy(), Engines: everyTask(), Profile: snapshot, Place: func(string, string, string, bool, func(int32) aggregates.Suit) int32 { return 1 },
 	}}
 }
 
@@ -338,7 +338,7 @@ func TestPlacementIsToldOfTheVariant(t *testing.T) {
 	asked := map[string]string{}
 	s := newScript(t)
 	s.env.Engines = aggregates.EnginesOf(realTasks()...)
-	s.env.Place = func(lane, model, _ string, _ bool) int32 {
+	s.env.Place = func(lane, model, _ string, _ bool, _ func(int32) aggregates.Suit) int32 {
 		asked[lane] = model
 		return 0
 	}

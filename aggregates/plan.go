@@ -9,7 +9,8 @@
 //  5. Training without samples and upscaling by 1 are planned as skipped, with a reason.
 //  6. Every task that will run is announced by some worker, by an engine that the job
 //     allows and that works with the inputs that there are.
-//  7. Every task that will run fits the memory of some worker's card.
+//  7. Every task that will run fits the memory of some worker's card, by an engine that
+//     the job allows.
 //  8. The graph is a DAG with one entry, and its weights add up to 1.
 //  9. With several takes, every stage that a seed decides is there once for each.
 //
@@ -37,7 +38,7 @@ type PlanInput struct {
 	Barred  *events.Reason              // why no new job may use the profile; see Profile.Barred
 	Engines Engines                     // announced by workers; zero: not asked about
 	Gaps    map[string][]events.TaskGap // by task: why an engine cannot work
-	Rooms   map[string]Room             // by task: what no card has the memory for
+	Rooms   Rooms                       // what no card has the memory for
 	Limits  Limits
 }
 
@@ -92,7 +93,7 @@ func Plan(in PlanInput) (events.Graph, []events.Reason) {
 		scaleWeights(g.Nodes)
 		reasons = append(reasons, CheckGraph(g, given)...)
 		reasons = append(reasons, checkCapabilities(g, in, given)...)
-		reasons = append(reasons, checkRooms(g, in.Rooms)...)
+		reasons = append(reasons, checkRooms(pipe, g, in, given)...)
 	}
 	if len(reasons) > 0 {
 		return events.Graph{}, reasons

@@ -22,7 +22,7 @@ import (
 func TestAnyOrderIsLegal(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		env := aggregates.Surroundings{At: start, Policy: aggregates.DefaultPolicy(), Engines: everyTask(), Profile: snapshot, Place: func(string, string, string, bool) int32 { return 0 }}
+		env := aggregates.Surroundings{At: start, Policy: aggregates.DefaultPolicy(), Engines: everyTask(), Profile: snapshot, Place: func(string, string, string, bool, func(int32) aggregates.Suit) int32 { return 0 }}
 		r := trainRequest()
 		r.Variant = rapid.SampledFrom(aggregates.Variants()).Draw(t, "variant")
 		r.Approval = rapid.Bool().Draw(t, "approval")

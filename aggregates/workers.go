@@ -54,56 +54,6 @@ func (w *Workers) Engines(now time.Time) Engines {
 	return EnginesOf(all...)
 }
 
-// Room says of a task's attempts, by resolution, which can never run, because what they
-// take is more than any card has. A resolution that is missing fits somewhere, or is not
-// counted.
-type Room map[string]Excess
-
-// Excess is what an attempt takes of a card's memory at least, and the most that a card
-// has of it, both in MiB.
-type Excess struct{ Needs, Has int }
-
-// Rooms are the tasks of which not all attempts fit, of the workers at work. An attempt
-// fits if any engine of any worker can do it.
-func (w *Workers) Rooms(now time.Time) map[string]Room {
-	out, fits := map[string]Room{}, map[string]map[string]bool{}
-	for _, m := range w.Alive(now) {
-		d := m.Data.(events.WorkerManifest)
-		has := int(d.VRAMBytes >> 20)
-		for _, t := range d.Tasks {
-			if fits[t.Task] == nil {
-				fits[t.Task], out[t.Task] = map[string]bool{}, Room{}
-			}
-			for _, r := range resolution.Enum {
-				needs := needOf(d.Needs, t, r)
-				if has == 0 || needs <= has {
-					fits[t.Task][r] = true
-					continue
-				}
-				e, known := out[t.Task][r]
-				if !known || needs-has < e.Needs-e.Has {
-					out[t.Task][r] = Excess{needs, has}
-				}
-			}
-		}
-	}
-	for task, room := range out {
-		maps.DeleteFunc(room, func(r string, _ Excess) bool { return fits[task][r] })
-	}
-	maps.DeleteFunc(out, func(_ string, room Room) bool { return len(room) == 0 })
-	return out
-}
-
-// needOf is what the engine takes at the resolution, in MiB.
-func needOf(needs []events.TaskNeed, t events.TaskCapability, resolution string) int {
-	for _, n := range needs {
-		if n.Task == t.Task && n.Engine == t.Engine && (n.Resolution == "" || n.Resolution == resolution) {
-			return n.MiB
-		}
-	}
-	return 0
-}
-
 // Gaps are by task, those of configured engines first: they say what somebody wanted.
 func (w *Workers) Gaps(now time.Time) map[string][]events.TaskGap {
 	gaps := map[string][]events.TaskGap{}
@@ -175,9 +125,11 @@ func named(of []events.TaskCapability) string {
 // serve says whether some engine may do the node's work; has says which of the node's
 // inputs there will be.
 func (e Engines) serve(n events.Node, engines string, has func(input string) bool) bool {
-	return slices.ContainsFunc(e.byTask[n.Task], func(c events.TaskCapability) bool {
-		return c.Serves(engines, n.Engine) && (c.Takes == "" || has(c.Takes))
-	})
+	return slices.ContainsFunc(e.byTask[n.Task], func(c events.TaskCapability) bool { return serves(c, n, engines, has) })
+}
+
+func serves(c events.TaskCapability, n events.Node, engines string, has func(input string) bool) bool {
+	return c.Task == n.Task && c.Serves(engines, n.Engine) && (c.Takes == "" || has(c.Takes))
 }
 
 // allow says whether a result is one that a job with that choice of engines takes.

@@ -707,7 +707,7 @@ type Worker struct {
 	Alive bool    `json:"alive"`
 	GPU   *string `json:"gpu"`
 
-	// Needs what attempts take of it: task, engine, resolution (missing: any) and mib
+	// Needs what attempts take of it: task, engine, resolution (missing: any), mib, and measured_mib, the most that one was seen to take (missing: none was measured)
 	Needs []events.TaskNeed `json:"needs"`
 
 	// Running by lane

@@ -70,7 +70,7 @@ func (d *decider) decide(m events.Message) []events.Message {
 	}
 	d.last = at
 	j := d.jobs[m.AggregateID]
-	s := aggregates.Surroundings{At: at, Policy: aggregates.DefaultPolicy(), Place: func(string, string, string, bool) int32 { return 0 }}
+	s := aggregates.Surroundings{At: at, Policy: aggregates.DefaultPolicy(), Place: func(string, string, string, bool, func(int32) aggregates.Suit) int32 { return 0 }}
 	var caps []events.TaskCapability
 	for _, t := range allTasks() {
 		caps = append(caps, events.TaskCapability{Task: t, Engine: "test", Fidelity: events.FidelityPreview, Builtin: true})

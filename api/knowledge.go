@@ -40,7 +40,7 @@ type knowledge struct {
 type able struct {
 	engines aggregates.Engines
 	gaps    map[string][]events.TaskGap // why others cannot work
-	rooms   map[string]aggregates.Room  // tasks of which not all attempts fit a card
+	rooms   aggregates.Rooms            // engines of tasks of which not all attempts fit a card
 	alive   int                         // how many there are
 	until   time.Time
 }

@@ -1,7 +1,6 @@
 package main
 
-// This file measures the lanes alone, without a handler: how soon an idle lane takes a command, and
-// how much of a slot's time is work while commands wait.
+// This file measures the lanes alone, without a handler: how soon an idle lane takes a command.
 
 import (
 	"context"
@@ -18,9 +17,9 @@ import (
 )
 
 // laneCommand is a task.run as the handler writes it, for a partition of the script lane.
-func laneCommand(name string, n, partitions, workMS int) (eventlog.Record, error) {
+func laneCommand(name string, n, partitions int, params map[string]any) (eventlog.Record, error) {
 	id := events.JobID("bench", name, strconv.Itoa(n))
-	task := events.TaskRun{Params: map[string]any{"work_ms": workMS}, Plane: events.PlaneGPU, Mode: "diagnostic", Workflow: "diagnostic_v1",
+	task := events.TaskRun{Params: params, Plane: events.PlaneGPU, Mode: "diagnostic", Workflow: "diagnostic_v1",
 		Subject: "default/-/" + id, TimeoutMS: 600_000}
 	r, err := record(events.LaneTopic(events.LaneScript), events.Message{
 		ID: events.AttemptID(id, events.LaneScript, 1), AggregateType: events.AggregateJob, AggregateID: id, OccurredAt: time.Now().UTC(),
@@ -77,7 +76,7 @@ func (b *laneBench) stop() error {
 }
 
 // answers passes every event of the kind on until the context ends or take says that it is enough.
-func (b *laneBench) answers(ctx context.Context, kind string, take func(job string, at time.Time) (enough bool)) error {
+func (b *laneBench) answers(ctx context.Context, kind string, take func(r *kgo.Record, at time.Time) (enough bool)) error {
 	for {
 		fetches := b.reader.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
@@ -86,7 +85,7 @@ func (b *laneBench) answers(ctx context.Context, kind string, take func(job stri
 		now := time.Now()
 		enough := false
 		fetches.EachRecord(func(r *kgo.Record) {
-			if typeOf(r) == kind && take(string(r.Key), now) {
+			if typeOf(r) == kind && take(r, now) {
 				enough = true
 			}
 		})
@@ -183,7 +182,7 @@ func (p pickup) ours(ctx context.Context, services *services, root string, round
 	numbers := map[string]int{}
 	records := make([]eventlog.Record, p.warm+p.count)
 	for n := range records {
-		if records[n], err = laneCommand(name, n, partitions, 0); err != nil {
+		if records[n], err = laneCommand(name, n, partitions, nil); err != nil {
 			return nil, err
 		}
 		numbers[records[n].Key] = n
@@ -191,8 +190,8 @@ func (p pickup) ours(ctx context.Context, services *services, root string, round
 	seen := map[int]time.Time{}
 	read := make(chan error, 1)
 	go func() {
-		read <- b.answers(ctx, events.TaskAccepted{}.EventType(), func(job string, at time.Time) bool {
-			if n, ok := numbers[job]; ok {
+		read <- b.answers(ctx, events.TaskAccepted{}.EventType(), func(r *kgo.Record, at time.Time) bool {
+			if n, ok := numbers[string(r.Key)]; ok {
 				seen[n] = at
 			}
 			return len(seen) == len(records)
@@ -223,7 +222,7 @@ func (p pickup) ours(ctx context.Context, services *services, root string, round
 func (b *laneBench) awaitAccepting(ctx context.Context, name string, partitions int) error {
 	missing := map[string]bool{}
 	for n := range partitions {
-		r, err := laneCommand(name+"/probe", n, partitions, 0)
+		r, err := laneCommand(name+"/probe", n, partitions, nil)
 		if err != nil {
 			return err
 		}
@@ -232,8 +231,8 @@ func (b *laneBench) awaitAccepting(ctx context.Context, name string, partitions 
 			return err
 		}
 	}
-	return b.answers(ctx, events.TaskAccepted{}.EventType(), func(job string, _ time.Time) bool {
-		delete(missing, job)
+	return b.answers(ctx, events.TaskAccepted{}.EventType(), func(r *kgo.Record, _ time.Time) bool {
+		delete(missing, string(r.Key))
 		return len(missing) == 0
 	})
 }
@@ -276,64 +275,4 @@ func (p pickup) river(ctx context.Context, url string) (_ []time.Duration, err e
 		}
 	}
 	return p.took(due, seen)
-}
-
-// measureSlotBusy fills one slot with tasks of a second each.
-func measureSlotBusy(ctx context.Context, s setting) (_ []Result, err error) {
-	services := &services{}
-	defer func() { err = errors.Join(err, services.stop()) }()
-	if err := services.start(ctx, s.dir); err != nil {
-		return nil, err
-	}
-	var shares []float64
-	for i := range s.rounds {
-		share, err := slotBusy(ctx, services, s.root, i)
-		if err != nil {
-			return nil, err
-		}
-		shares = append(shares, 100*share)
-		fmt.Fprintf(s.progress, "  round %d: the slot worked %.2f %% of the time\n", i+1, 100*share)
-	}
-	limit := make([]float64, len(shares))
-	for i := range limit {
-		limit[i] = 100
-	}
-	return []Result{newResult("slot_busy", "%", shares).against("the whole time", limit)}, nil
-}
-
-// slotBusy is the share of the time between the first task's end and the last one's that was work.
-func slotBusy(ctx context.Context, services *services, root string, round int) (_ float64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	const partitions = 4
-	workMS, count := size("SLOT_WORK_MS", 1000), size("SLOT_TASKS", 30)
-	b, err := services.startLane(ctx, root, "slot", partitions, 1)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, b.stop()) }()
-	ours := map[string]bool{}
-	for n := range count {
-		r, err := laneCommand(fmt.Sprint("slot-", round), n, partitions, workMS)
-		if err != nil {
-			return 0, err
-		}
-		ours[r.Key] = true
-		if err := b.log.Produce(ctx, r); err != nil {
-			return 0, err
-		}
-	}
-	var first, last time.Time
-	err = b.answers(ctx, events.TaskSucceeded{}.EventType(), func(job string, at time.Time) bool {
-		if !ours[job] {
-			return false
-		}
-		delete(ours, job)
-		if first.IsZero() {
-			first = at
-		}
-		last = at
-		return len(ours) == 0
-	})
-	return float64((count-1)*workMS) / milliseconds(last.Sub(first)), err
 }

@@ -43,7 +43,7 @@ func TestCommandsAreOfferedAtTheirTimeWhateverBecameOfThoseBefore(t *testing.T) 
 
 func TestALaneCommandIsWhatALaneTakes(t *testing.T) {
 	t.Parallel()
-	r, err := laneCommand("x", 9, 4, 250)
+	r, err := laneCommand("x", 9, 4, map[string]any{"work_ms": 250})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,4 +100,5 @@ type StageState struct {
 	InputHash  string `json:"input_hash,omitempty"`  // of the current attempt
 	Expired    bool   `json:"expired,omitempty"`     // the current attempt's lease ran out, its back-off runs
 	Reduce     int    `json:"reduce,omitempty"`      // attempts that ran out of memory
+	Misplaced  int    `json:"misplaced,omitempty"`   // attempts that came to workers who cannot do them
 }

@@ -86,7 +86,7 @@ func (JobCancelled) EventType() string { return "job.cancelled" }
 // JobCarriedForward repeats the whole state of a job that waits, so that a fold may
 // start here. It changes nothing.
 type JobCarriedForward struct {
-	jobFactV2
+	jobFactV3
 	State JobState `json:"state"`
 }
 

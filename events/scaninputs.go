@@ -41,7 +41,7 @@ func (s *scanner) jobInput(zero JobInput) Payload {
 		d.Result = s.result(member{"reused_from", &d.ReusedFrom})
 		return d
 	case TaskFailed:
-		s.fields(member{"message", &d.Message}, member{"hint", &d.Hint}, member{"log_tail", &d.LogTail})
+		s.fields(member{"message", &d.Message}, member{"hint", &d.Hint}, member{"log_tail", &d.LogTail}, member{"misplaced", &d.Misplaced})
 		return d
 	case JobCancel, ClockArchiveDue, TaskCancelled:
 		s.fields()

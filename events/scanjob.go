@@ -93,7 +93,8 @@ func (s *scanner) state() (j JobState) {
 
 func (s *scanner) stage() (v StageState) {
 	s.fields(member{"state", &v.State}, member{"attempt", &v.Attempt}, member{"deadline_ms", &v.DeadlineMS}, member{"lease_ms", &v.LeaseMS},
-		member{"partition", &v.Partition}, member{"input_hash", &v.InputHash}, member{"expired", &v.Expired}, member{"reduce", &v.Reduce})
+		member{"partition", &v.Partition}, member{"input_hash", &v.InputHash}, member{"expired", &v.Expired}, member{"reduce", &v.Reduce},
+		member{"misplaced", &v.Misplaced})
 	return v
 }
 

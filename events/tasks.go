@@ -13,6 +13,9 @@ const (
 	ClassArtifactMissing   = "artifact_missing"
 	ClassPolicy            = "policy"
 	ClassInternal          = "internal"
+	// ClassMisplaced is the job handler's own: the attempt came to a worker that cannot do
+	// it, and another can.
+	ClassMisplaced = "misplaced"
 )
 
 // TaskRun asks a lane to run one attempt of one stage. The columns hold job,
@@ -60,10 +63,12 @@ func (TaskSucceeded) EventType() string { return "task.succeeded" }
 
 // TaskFailed reports why an attempt failed; the class is in the columns.
 type TaskFailed struct {
-	jobInputV1
+	jobInputV2
 	Message string  `json:"message"` // our own sentence, without user text
 	Hint    string  `json:"hint,omitempty"`
 	LogTail *Sealed `json:"log_tail,omitempty"`
+	// Misplaced says that nothing ran, since this worker cannot do it: another may.
+	Misplaced bool `json:"misplaced,omitempty"`
 }
 
 // EventType implements Payload.
@@ -121,7 +126,7 @@ func (TaskProgress) EventType() string { return "task.progress" }
 
 // WorkerManifest says what a worker process can run now. The aggregate id is the worker's.
 type WorkerManifest struct {
-	v2
+	v3
 	Tasks       []TaskCapability `json:"tasks"`
 	Unavailable []TaskGap        `json:"unavailable,omitempty"`
 	Slots       map[string]int   `json:"slots"`   // by lane
@@ -130,6 +135,8 @@ type WorkerManifest struct {
 	VRAMBytes   int64            `json:"vram_bytes,omitempty"` // that all workers on the card may take; 0: not counted
 	Needs       []TaskNeed       `json:"needs,omitempty"`      // of the tasks above, where the card's memory is counted
 	Stopped     bool             `json:"stopped,omitempty"`    // said once, at a clean stop
+	// Partitions of the lanes whose commands come to this worker, by lane.
+	Partitions map[string][]int32 `json:"partitions,omitempty"`
 }
 
 // EventType implements Payload.
@@ -168,6 +175,7 @@ type TaskNeed struct {
 	Engine     string `json:"engine"`
 	Resolution string `json:"resolution,omitempty"` // empty: whatever the resolution
 	MiB        int    `json:"mib"`
+	Measured   int    `json:"measured_mib,omitempty"` // the most that one was seen to take; 0: none was measured
 }
 
 // TaskGap is a task that the worker could run if something were mended.

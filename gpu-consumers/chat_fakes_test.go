@@ -114,16 +114,23 @@ type fakeChat struct {
 	mu       sync.Mutex
 	requests []map[string]any
 	open     int
+	ps       exchange // of /api/ps
 }
 
 func (w chatWire) serve(t *testing.T, answers ...exchange) *fakeChat {
 	t.Helper()
 	all := recorded(t)
-	f := &fakeChat{}
+	f := &fakeChat{ps: all["ps_loaded"]}
 	mux := http.NewServeMux()
 	list := func(rw http.ResponseWriter, r *http.Request) { play(rw, r, all[w.models]) }
 	mux.HandleFunc("GET /api/tags", list)
 	mux.HandleFunc("GET /v1/models", list)
+	mux.HandleFunc("GET /api/ps", func(rw http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		ps := f.ps
+		f.mu.Unlock()
+		play(rw, r, ps)
+	})
 	mux.HandleFunc("POST "+w.path, func(rw http.ResponseWriter, r *http.Request) {
 		var request map[string]any
 		if err := json.NewDecoder(r.Body).Decode(&request); err != nil {

@@ -97,6 +97,7 @@ type fakeComfy struct {
 	stopped []string // by /interrupt
 	forgot  []string
 	freed   int
+	read    int // how often /system_stats was
 	changed chan struct{}
 }
 
@@ -108,7 +109,12 @@ func serveComfy(t *testing.T, play func(*fakeComfy, string)) *fakeComfy {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ws", f.ws)
-	mux.HandleFunc("GET /system_stats", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(f.stats) })
+	mux.HandleFunc("GET /system_stats", func(w http.ResponseWriter, _ *http.Request) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.read++
+		_, _ = w.Write(f.stats)
+	})
 	mux.HandleFunc("GET /object_info/{class}", func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		defer f.mu.Unlock()

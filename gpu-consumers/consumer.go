@@ -168,7 +168,7 @@ func (r *run) perform(ctx context.Context, _ eventlog.Record) (_ []eventlog.Reco
 	if err != nil {
 		return nil, err
 	}
-	gauge := r.worker.memory.watch(ctx, claim, r.can, a)
+	gauge := r.worker.memory.watch(ctx, claim, engine, r.can, a)
 	r.worked = true
 	out, err := engine.Run(ctx, a)
 	gauge.settle()

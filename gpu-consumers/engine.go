@@ -73,6 +73,8 @@ type TaskError struct {
 	Hint    string // what to do
 	LogTail string // last lines of the child's output
 	Err     error
+	// Misplaced says that no engine of this worker can do the attempt, so that nothing ran.
+	Misplaced bool
 }
 
 func (e *TaskError) Error() string {

@@ -48,9 +48,10 @@ type roster struct {
 	states  []engineState // one per engine
 	known   int           // how many of them have answered since the start
 	running map[string]int
-	asked   chan struct{} // closed and replaced after each answer
-	changed chan struct{} // holds one when the manifest is out of date
-	recheck chan struct{} // holds one when an engine should be looked at early
+	owned   map[string][]int32 // partitions of the lanes
+	asked   chan struct{}      // closed and replaced after each answer
+	changed chan struct{}      // holds one when the manifest is out of date
+	recheck chan struct{}      // holds one when an engine should be looked at early
 }
 
 type engineState struct {
@@ -64,7 +65,7 @@ const capabilityTime = 10 * time.Second
 
 func newRoster(engines []engine, slots map[string]int) *roster {
 	return &roster{
-		engines: engines, slots: maps.Clone(slots), states: make([]engineState, len(engines)), running: map[string]int{}, memory: &memory{},
+		engines: engines, slots: maps.Clone(slots), states: make([]engineState, len(engines)), running: map[string]int{}, owned: map[string][]int32{}, memory: &memory{},
 		asked: make(chan struct{}), changed: make(chan struct{}, 1), recheck: make(chan struct{}, 1),
 	}
 }
@@ -216,10 +217,10 @@ func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapab
 	}
 	if served && len(reasons) == 0 {
 		return nil, events.TaskCapability{}, &TaskError{
-			Class: events.ClassInvalidInput, Message: "no engine for " + a.Task + " takes these inputs", Hint: "is a required input empty?",
+			Class: events.ClassInvalidInput, Message: "no engine for " + a.Task + " takes these inputs", Hint: "is a required input empty?", Misplaced: true,
 		}
 	}
-	e := &TaskError{Class: events.ClassEngineUnavailable, Message: "this worker has no engine for " + a.Task, Hint: "configure one, or leave its lane to other workers"}
+	e := &TaskError{Class: events.ClassEngineUnavailable, Message: "this worker has no engine for " + a.Task, Hint: "configure one, or leave its lane to other workers", Misplaced: true}
 	if barred {
 		e.Message = "this worker has no engine for " + a.Task + " that the job allows"
 		e.Hint = "configure " + cmp.Or(a.Wants, "one") + ", or ask with engines " + events.EnginesAuto

@@ -48,6 +48,7 @@ func (w *Worker) look(ctx context.Context) {
 	defer again.Stop()
 	for {
 		w.roster.refresh(ctx)
+		w.seats.renew()
 		select {
 		case <-ctx.Done():
 			return
@@ -91,6 +92,9 @@ func (w *Worker) manifest(stopped bool) events.WorkerManifest {
 	}
 	for lane := range r.slots {
 		m.Running[lane] = r.running[lane]
+	}
+	if len(r.owned) > 0 {
+		m.Partitions = maps.Clone(r.owned)
 	}
 	for i, s := range r.states {
 		switch {

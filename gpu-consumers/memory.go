@@ -71,7 +71,7 @@ type memory struct {
 	mu    sync.Mutex
 	card  *vram.Card // nil: nothing is counted
 	gpu   string     // name of the card
-	peaks map[peakOf]int
+	peaks map[peakOf]peak
 	set   map[string]vram.Claim  // what attempts of this worker have, by attempt
 	waits map[string]bool        // attempts that were refused
 	lanes interface{ Recheck() } // nil: none run yet
@@ -80,7 +80,7 @@ type memory struct {
 
 func newMemory(cfg MemoryConfig, owner string, engines []engine, log *slog.Logger, metrics *memoryMetrics, changed chan struct{}) (*memory, error) {
 	m := &memory{cfg: cfg, owner: owner, log: log, keepers: map[string]keeper{}, readings: time.Second, metrics: metrics, changed: changed,
-		peaks: map[peakOf]int{}, set: map[string]vram.Claim{}, waits: map[string]bool{}, later: map[string]time.Time{}}
+		peaks: map[peakOf]peak{}, set: map[string]vram.Claim{}, waits: map[string]bool{}, later: map[string]time.Time{}}
 	if m.cfg.Device == "" {
 		m.cfg.Device = "0"
 	}
@@ -133,6 +133,9 @@ func (m *memory) open(ctx context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.card, m.gpu = card, name
+	if m.peaks, err = readPeaks(m.cfg.Folder); err != nil {
+		m.log.Warn("what attempts took of the card before is not known, and is measured anew", "error", err)
+	}
 	signal(m.changed)
 }
 
@@ -340,7 +343,7 @@ func (m *memory) empty(ctx context.Context, unit string) error {
 
 // tooLarge is the failure of an attempt that no engine can do on this card.
 func (m *memory) tooLarge(e engine, can events.TaskCapability, a *Attempt) *TaskError {
-	t := &TaskError{Class: events.ClassInvalidInput, Message: fmt.Sprintf("%s by %s takes %d MiB of the graphics card, and there are %d", a.Task, can.Engine, m.need(e, can, a), m.budget()),
+	t := &TaskError{Class: events.ClassInvalidInput, Misplaced: true, Message: fmt.Sprintf("%s by %s takes %d MiB of the graphics card, and there are %d", a.Task, can.Engine, m.need(e, can, a), m.budget()),
 		Hint: "use a larger card or a smaller model; gpu.vram_mb is the budget, and gpu.needs holds what attempts take"}
 	smaller := *a
 	for _, r := range slices.Backward(resolutions) {

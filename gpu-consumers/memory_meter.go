@@ -70,34 +70,50 @@ func parseSMI(line string) (reading, error) {
 	return reading{}, fmt.Errorf("nvidia-smi says %q, which is no card's memory", line)
 }
 
-// gauge watches the card while one attempt works alone on it.
+// teller is an engine whose server tells what its model has of the card's memory, whatever
+// else is going on there.
+type teller interface {
+	// holds is what it has now, in MiB; loaded is false while the model is not in memory.
+	holds(ctx context.Context) (mib int, loaded bool, err error)
+}
+
+// gauge watches the card while one attempt works alone on it, and what its engine's server
+// tells of its own.
 type gauge struct {
 	memory *memory
 	card   *vram.Card
 	claim  vram.Claim
 	of     peakOf
+	read   func(ctx context.Context) (reading, error)
+	teller teller // nil: none
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 
 	first, most int
 	had         int // of the attempt's own model, loaded before
 	spoilt      bool
+	own         int // that the teller told at most; 0: nothing
 }
 
 // watch measures the attempt until settle; nil where nothing is counted or can be read.
-func (m *memory) watch(ctx context.Context, claim vram.Claim, can events.TaskCapability, a *Attempt) *gauge {
+func (m *memory) watch(ctx context.Context, claim vram.Claim, e engine, can events.TaskCapability, a *Attempt) *gauge {
 	card := m.account()
 	if card == nil || claim.MiB == 0 {
 		return nil
 	}
-	first, err := m.read(ctx)
-	if err != nil {
+	g := &gauge{memory: m, card: card, claim: claim, of: peakOf{can.Task, can.Engine, can.Model, a.resolution()}, read: m.read}
+	g.teller, _ = e.(teller)
+	if server, ok := e.(meter); ok { // its card may be on another machine than this process
+		g.read = server.readMemory
+	}
+	first, err := g.read(ctx)
+	if err != nil && g.teller == nil {
 		return nil
 	}
-	g := &gauge{memory: m, card: card, claim: claim, of: peakOf{can.Task, can.Engine, can.Model, a.resolution()}, first: first.used, most: first.used}
+	g.first, g.most, g.spoilt = first.used, first.used, err != nil
 	g.had = card.Loaded(claim.Unit, claim.Model)
 	ctx, g.stop = context.WithCancel(ctx)
-	g.look(first)
+	g.look(ctx, first)
 	g.done.Go(func() {
 		again := time.NewTicker(m.readings)
 		defer again.Stop()
@@ -107,8 +123,10 @@ func (m *memory) watch(ctx context.Context, claim vram.Claim, can events.TaskCap
 				return
 			case <-again.C:
 			}
-			if r, err := m.read(ctx); err == nil {
-				g.look(r)
+			if r, err := g.read(ctx); err == nil {
+				g.look(ctx, r)
+			} else {
+				g.ask(ctx)
 			}
 		}
 	})
@@ -116,37 +134,70 @@ func (m *memory) watch(ctx context.Context, claim vram.Claim, can events.TaskCap
 }
 
 // look takes one reading. What others do at the same time makes it of no use.
-func (g *gauge) look(r reading) {
+func (g *gauge) look(ctx context.Context, r reading) {
 	u, err := g.card.Usage()
 	g.spoilt = g.spoilt || err != nil || !u.Alone
 	g.most = max(g.most, r.used)
+	g.ask(ctx)
 }
 
-// settle ends the watch, and raises what the next attempt of the kind needs where this
-// one took more.
+// ask has the engine's server tell.
+func (g *gauge) ask(ctx context.Context) {
+	if g.teller == nil {
+		return
+	}
+	if mib, loaded, err := g.teller.holds(ctx); err == nil && loaded {
+		g.own = max(g.own, mib, 1)
+	}
+}
+
+// gaugeLast bounds the last question, after the attempt.
+const gaugeLast = 2 * time.Second
+
+// settle ends the watch. What was measured counts for the next attempt of the kind.
 func (g *gauge) settle() {
 	if g == nil {
 		return
 	}
 	g.stop()
 	g.done.Wait()
-	if !g.spoilt {
-		g.memory.learn(g.of, g.claim.MiB, g.most-g.first+g.had)
+	ctx, cancel := context.WithTimeout(context.Background(), gaugeLast)
+	defer cancel()
+	g.ask(ctx) // a short attempt may have had its model only after the last look
+	switch {
+	case g.own > 0:
+		g.of.resolution = ""
+		g.memory.learn(g.of, g.claim.MiB, peak{MiB: g.own, Own: true})
+	case !g.spoilt:
+		g.memory.learn(g.of, g.claim.MiB, peak{MiB: g.most - g.first + g.had})
 	}
 }
 
-// learn takes a measured peak in MiB.
-func (m *memory) learn(of peakOf, needed, peak int) {
+// learn takes a measured peak. What a server told of its own takes the place of what was
+// told before; of what the whole card showed the highest counts.
+func (m *memory) learn(of peakOf, needed int, p peak) {
 	const step = 64
-	peak = (peak + step - 1) / step * step
-	if peak <= needed {
-		return
+	p.MiB = (p.MiB + step - 1) / step * step
+	if p.MiB < step && !p.Own {
+		return // nothing was seen of it
 	}
 	m.mu.Lock()
-	m.peaks[of] = max(m.peaks[of], peak)
+	before := m.peaks[of]
+	if !p.Own && before.MiB >= p.MiB {
+		p = before
+	}
+	m.peaks[of] = p
 	m.mu.Unlock()
-	m.metrics.peak(of, peak)
-	m.log.Warn("an attempt took more of the card than was set aside; later ones are given what it took",
-		"task", of.task, "engine", of.engine, "model", of.model, "resolution", of.resolution, "set_aside_mib", needed, "peak_mib", peak)
+	if p == before {
+		return
+	}
+	if err := keepPeak(m.cfg.Folder, of, p); err != nil {
+		m.log.Warn("what an attempt took of the card is not kept for later processes", "error", err)
+	}
+	if p.MiB > needed {
+		m.metrics.peak(of, p.MiB)
+		m.log.Warn("an attempt took more of the card than was set aside; later ones are given what it took",
+			"task", of.task, "engine", of.engine, "model", of.model, "resolution", of.resolution, "set_aside_mib", needed, "peak_mib", p.MiB)
+	}
 	signal(m.changed)
 }

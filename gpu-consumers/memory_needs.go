@@ -45,15 +45,36 @@ func parseNeeds(lines []string) ([]need, error) {
 // peakOf is what a measured peak is of.
 type peakOf struct{ task, engine, model, resolution string }
 
+// peak is the most of the card's memory that an attempt was seen to take.
+type peak struct {
+	MiB int
+	Own bool // its server told so; otherwise the whole card showed it
+}
+
+// measured is what was measured of such an attempt; zero: nothing was.
+func (m *memory) measured(can events.TaskCapability, resolution string) peak {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, told := m.peaks[peakOf{can.Task, can.Engine, can.Model, ""}]
+	if !told {
+		p = m.peaks[peakOf{can.Task, can.Engine, can.Model, resolution}]
+	}
+	return p
+}
+
 // need is what the engine takes for the attempt in MiB: what the configuration says, of
-// its lines the one that says most about it, or what the engine says; and no less than
-// was measured, as far as the card has that much.
+// its lines the one that says most about it, or what the engine's server has told, or else
+// what the engine guesses; and no less than was measured, as far as the card has that much.
 func (m *memory) need(e engine, can events.TaskCapability, a *Attempt) int {
 	mib, exact := 0, -1
 	if w, ok := e.(weighty); ok {
 		mib = w.weighs()
 	}
 	resolution := a.resolution()
+	measured := m.measured(can, resolution)
+	if measured.Own {
+		mib = measured.MiB
+	}
 	for _, n := range m.needs {
 		if n.task != can.Task || n.engine != "" && n.engine != can.Engine || n.resolution != "" && n.resolution != resolution {
 			continue
@@ -69,13 +90,10 @@ func (m *memory) need(e engine, can events.TaskCapability, a *Attempt) int {
 			mib, exact = n.mib, says
 		}
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	measured := m.peaks[peakOf{can.Task, can.Engine, can.Model, resolution}]
-	if m.card != nil {
-		measured = min(measured, m.card.Budget())
+	if card := m.account(); card != nil {
+		measured.MiB = min(measured.MiB, card.Budget())
 	}
-	return max(mib, measured)
+	return max(mib, measured.MiB)
 }
 
 // announced are the needs of an engine as the manifest tells them: one for all
@@ -84,9 +102,9 @@ func (m *memory) announced(e engine, can events.TaskCapability) []events.TaskNee
 	var out []events.TaskNeed
 	for _, r := range resolutions {
 		a := &Attempt{Task: can.Task, Params: map[string]any{"resolution": r.name}}
-		out = append(out, events.TaskNeed{Task: can.Task, Engine: can.Engine, Resolution: r.name, MiB: m.need(e, can, a)})
+		out = append(out, events.TaskNeed{Task: can.Task, Engine: can.Engine, Resolution: r.name, MiB: m.need(e, can, a), Measured: m.measured(can, r.name).MiB})
 	}
-	if !slices.ContainsFunc(out, func(n events.TaskNeed) bool { return n.MiB != out[0].MiB }) {
+	if !slices.ContainsFunc(out, func(n events.TaskNeed) bool { return n.MiB != out[0].MiB || n.Measured != out[0].Measured }) {
 		out[0].Resolution = ""
 		out = out[:1]
 	}

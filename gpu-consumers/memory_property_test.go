@@ -8,10 +8,16 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"runtime/pprof"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
@@ -44,6 +50,7 @@ type crowd struct {
 	memory  map[*Attempt]crowdEngine
 	loaded  map[string]map[string]int // by unit and model
 	faults  []string
+	sent    map[string]string // where each command lies, by stage
 }
 
 type crowdMember struct {
@@ -243,11 +250,16 @@ func (c *crowd) load(n int) {
 		if err := c.b.log.Produce(c.t.Context(), r); err != nil {
 			c.t.Fatal(err)
 		}
+		c.sent[m.Stage] = r.At().String()
 	}
 }
 
 // over says whether every command has ended, or was accepted by somebody who was killed.
-func (c *crowd) over(sent int) bool {
+func (c *crowd) over() bool { return len(c.ended()) == len(c.sent) }
+
+// ended are the commands, by stage, that are over so. What a killed member had accepted
+// counts: nobody here tries it again, and it may be more than one load.
+func (c *crowd) ended() map[string]bool {
 	done := map[string]bool{}
 	for _, kind := range []string{"task.succeeded", "task.failed"} {
 		for _, m := range c.b.of(kind, "") {
@@ -259,14 +271,87 @@ func (c *crowd) over(sent int) bool {
 			done[m.Stage] = true
 		}
 	}
-	return len(done) == sent
+	return done
+}
+
+// await waits until ok holds, for as long as anything goes on: it fails when nothing has
+// ended for a minute in which this process ran. The time for which the machine stopped it
+// is no time of its own.
+func (c *crowd) await(what string, ok func() bool) {
+	c.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	idle, before, seen := time.Duration(0), time.Now(), len(c.ended())
+	for !ok() {
+		now := <-tick.C
+		idle, before = idle+min(now.Sub(before), 100*time.Millisecond), now
+		if n := len(c.ended()); n != seen {
+			idle, seen = 0, n
+		}
+		if idle > 3*patience {
+			c.t.Fatalf("seed %d: nothing has ended for %v, waiting until %s; %d of %d have", c.seed, idle, what, seen, len(c.sent))
+		}
+	}
+}
+
+// diagnose tells what has not ended, who accepted it, and who holds or wants the card.
+func (c *crowd) diagnose() {
+	done := c.ended()
+	for stage, at := range c.sent {
+		if !done[stage] {
+			by := "nobody"
+			for _, m := range c.b.of("task.accepted", stage) {
+				by = m.Worker
+			}
+			c.t.Logf("seed %d: %s at %s has not ended; accepted by %s", c.seed, stage, at, by)
+		}
+	}
+	for _, m := range c.members {
+		c.t.Logf("seed %d: %s is there, with slots %v", c.seed, m.name, m.slots)
+	}
+	shares, _ := filepath.Glob(filepath.Join(c.card, "*"))
+	for _, path := range shares {
+		text, err := os.ReadFile(path)
+		c.t.Logf("seed %d: the card's account holds %s (%v)", c.seed, text, err)
+	}
+	offsets, metas, err := c.b.log.FetchCommitted(context.WithoutCancel(c.t.Context()), eventlog.GroupLanes)
+	c.t.Logf("seed %d: committed are %v %v (%v)", c.seed, offsets, metas, err)
+	c.describe()
+}
+
+// describe tells who the group's members are, as the broker knows them.
+func (c *crowd) describe() {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.b.broker.Brokers...))
+	if err != nil {
+		c.t.Log(err)
+		return
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.t.Context()), patience)
+	defer cancel()
+	groups, err := kadm.NewClient(cl).DescribeGroups(ctx)
+	for _, g := range groups {
+		c.t.Logf("seed %d: group %s is %s, by protocol %s (%v)", c.seed, g.Group, g.State, g.Protocol, g.Err)
+		for _, m := range g.Members {
+			instance := "nobody"
+			if m.InstanceID != nil {
+				instance = *m.InstanceID
+			}
+			assigned, _ := m.Assigned.AsConsumer()
+			c.t.Logf("seed %d: member %s has %+v", c.seed, instance, assigned)
+		}
+	}
+	c.t.Logf("seed %d: described with %v", c.seed, err)
+	var dump strings.Builder
+	_ = pprof.Lookup("goroutine").WriteTo(&dump, 1)
+	c.t.Log(dump.String())
 }
 
 func crowdRound(t *testing.T, seed uint64) {
 	b := newBench(t, engineOf(nil))
 	c := &crowd{
 		t: t, b: b, rand: rand.New(rand.NewPCG(seed, 1)), seed: seed, card: t.TempDir(), killed: map[string]bool{}, running: map[string]int{}, most: map[string]int{}, //nolint:gosec // a seed
-		bound: map[string]int{}, memory: map[*Attempt]crowdEngine{}, loaded: map[string]map[string]int{},
+		bound: map[string]int{}, memory: map[*Attempt]crowdEngine{}, loaded: map[string]map[string]int{}, sent: map[string]string{},
 	}
 	for _, task := range crowdTasks {
 		c.bound[taskLanes[task]] = b.log.Partitions(events.LaneTopic(taskLanes[task]))
@@ -274,18 +359,20 @@ func crowdRound(t *testing.T, seed uint64) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() { _ = b.log.Tail(ctx, b.log.Whole(events.TopicTaskEvents), b.collect, nil) }()
-	sent := 0
+	defer func() {
+		if t.Failed() {
+			c.diagnose()
+		}
+	}()
 	for range 4 {
-		n := crowdLoad / 4
 		c.start()
-		c.load(n)
-		sent += n
-		eventlogtest.Eventually(t, 3*patience, "some more has ended", func() bool { return len(b.of("task.succeeded", "")) > sent-n })
+		c.load(crowdLoad / 4)
+		c.await("some more has ended", func() bool { return len(c.ended()) > len(c.sent)-crowdLoad/4 })
 		if len(c.members) > 1 {
 			c.leave(c.some(len(c.members)), c.some(2) == 0)
 		}
 	}
-	eventlogtest.Eventually(t, 3*patience, "every command has ended", func() bool { return c.over(sent) })
+	c.await("every command has ended", c.over)
 	for len(c.members) > 0 {
 		c.leave(0, false)
 	}

@@ -268,7 +268,7 @@ func TestAMeasuredPeakRaisesWhatIsSetAside(t *testing.T) {
 	b.await("task.succeeded", "one")
 	want := []events.TaskNeed{
 		{Task: "render_video", Engine: "test-render_video", Resolution: "576p", MiB: 500},
-		{Task: "render_video", Engine: "test-render_video", Resolution: "720p", MiB: 960},
+		{Task: "render_video", Engine: "test-render_video", Resolution: "720p", MiB: 960, Measured: 960},
 		{Task: "render_video", Engine: "test-render_video", Resolution: "1080p", MiB: 500},
 	}
 	eventlogtest.Eventually(t, patience, "the manifest tells of what was measured", func() bool {

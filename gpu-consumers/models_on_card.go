@@ -9,6 +9,7 @@ type onCard interface {
 	weighs() int
 	unit() string
 	unload(ctx context.Context) error
+	holds(ctx context.Context) (mib int, loaded bool, err error)
 }
 
 type scriptOnCard struct {

@@ -36,7 +36,8 @@ const noopStep = 50 * time.Millisecond
 
 // Run implements engine. The parameters: work_ms (0 to 60000) is how long it takes,
 // fail_attempts (0 to 5) how many attempts fail, the first ones, as if the engine
-// were away.
+// were away. With clock (0 or 1) the result's notes are the times at which the work
+// began and ended, by which a bench sees what lies between two of them.
 func (n noop) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	work, err := a.span("work_ms", 0, 60_000, 0)
 	if err != nil {
@@ -46,6 +47,11 @@ func (n noop) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	if err != nil {
 		return nil, err
 	}
+	clock, err := a.span("clock", 0, 1, 0)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
 	if err := n.wait(ctx, time.Duration(work)*time.Millisecond, a); err != nil {
 		return nil, err
 	}
@@ -53,7 +59,11 @@ func (n noop) Run(ctx context.Context, a *Attempt) (*Output, error) {
 		return nil, &TaskError{Class: events.ClassEngineUnavailable, Hint: "another attempt follows",
 			Message: fmt.Sprintf("attempt %d of the first %d, which are to fail", a.Number, int(failing))}
 	}
-	return &Output{Engine: "noop", Version: "1", Fidelity: events.FidelitySimulated}, nil
+	out := &Output{Engine: "noop", Version: "1", Fidelity: events.FidelitySimulated}
+	if clock > 0 {
+		out.Notes = []string{began.Format(time.RFC3339Nano), time.Now().Format(time.RFC3339Nano)}
+	}
+	return out, nil
 }
 
 // wait lets the time pass, reporting progress.

@@ -31,6 +31,20 @@ func TestNoopFailsAsOftenAsItIsTold(t *testing.T) {
 	}
 }
 
+func TestNoopTellsWhenItWorked(t *testing.T) {
+	t.Parallel()
+	before := time.Now()
+	out, err := NoopEngines()[0].Run(t.Context(), &Attempt{Number: 1, Params: map[string]any{"work_ms": 30.0, "clock": 1.0}})
+	if err != nil || len(out.Notes) != 2 {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	began, err := time.Parse(time.RFC3339Nano, out.Notes[0])
+	ended, err2 := time.Parse(time.RFC3339Nano, out.Notes[1])
+	if err != nil || err2 != nil || began.Before(before.Round(0)) || ended.After(time.Now()) || ended.Sub(began) < 30*time.Millisecond {
+		t.Errorf("it worked from %v to %v", out.Notes[0], out.Notes[1])
+	}
+}
+
 func TestNoopWorksAndStops(t *testing.T) {
 	t.Parallel()
 	var last float64

@@ -69,6 +69,32 @@ func (o *ollama) weighs() int {
 	return 0
 }
 
+// holds implements teller.
+func (o *ollama) holds(ctx context.Context) (mib int, loaded bool, err error) {
+	r, err := o.server.get(ctx, "/api/ps")
+	if err == nil && r.status != http.StatusOK {
+		err = o.server.refusal(r)
+	}
+	var list struct {
+		Models []struct {
+			Name string
+			VRAM int64 `json:"size_vram"`
+		}
+	}
+	if err == nil {
+		err = json.Unmarshal(r.body, &list)
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	for _, m := range list.Models {
+		if m.Name == o.Model || m.Name == o.Model+":latest" {
+			return int(m.VRAM >> 20), true, nil
+		}
+	}
+	return 0, false, nil
+}
+
 // unit implements keeper: each model is unloaded by itself.
 func (o *ollama) unit() string { return "ollama " + o.URL + " " + o.Model }
 

@@ -42,7 +42,7 @@ func (r *run) failed(ctx context.Context, err error) []eventlog.Record {
 	if e.Class == events.ClassEngineUnavailable {
 		signal(r.worker.roster.recheck)
 	}
-	rec, err := r.result(events.TaskFailed{Message: e.Message, Hint: e.Hint, LogTail: r.sealedTail(ctx, e)}, events.Columns{ErrorClass: e.Class})
+	rec, err := r.result(events.TaskFailed{Message: e.Message, Hint: e.Hint, LogTail: r.sealedTail(ctx, e), Misplaced: e.Misplaced}, events.Columns{ErrorClass: e.Class})
 	if err != nil { // strings and numbers always encode
 		r.tell(slog.LevelError, "a failure cannot be written down", "error", err)
 		return nil

@@ -92,6 +92,7 @@ type Worker struct {
 	memory  *memory
 	pauses  pauses
 	turns   turns
+	seats   seats
 	metrics *taskMetrics
 
 	accepting accepting
@@ -152,6 +153,7 @@ func New(cfg Config) (*Worker, error) {
 	}
 	w.memory = w.roster.memory
 	w.turns.roster = w.roster
+	w.seats.roster = w.roster
 	w.pauses.known = make(chan struct{})
 	w.settler = settler{log: cfg.Log, lease: w.pace.lease, warn: w.log.Warn}
 	return w, nil
@@ -201,6 +203,7 @@ func (w *Worker) runLanes(ctx context.Context) error {
 	w.memory.serves(lanes)
 	w.pauses.serve(lanes)
 	w.turns.serve(lanes)
+	w.seats.serve(lanes)
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return lanes.Run(running) })
 	g.Go(func() error { return w.openLanes(running, lanes) })
@@ -227,6 +230,8 @@ func (w *Worker) openLanes(ctx context.Context, lanes *eventlog.Lanes) error {
 			opened = append(opened, eventlog.LaneConfig{
 				Lane: lane, Slots: w.cfg.Slots[lane], Admit: w.admit, Withdraw: w.withdraw, Accept: w.accept, Run: w.run, Settled: w.settler.settled,
 				Soon: w.turns.soon, Grace: w.cfg.Grace,
+				Able:     func() []string { return w.seats.tell(lane) },
+				Assigned: func(partitions []int32) { w.roster.assigned(lane, partitions) },
 			})
 		}
 		if err := w.pauses.add(lanes, opened); err != nil {

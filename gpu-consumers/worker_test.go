@@ -95,7 +95,9 @@ func newBench(t *testing.T, engines ...engine) *bench {
 		t.Fatal(err)
 	}
 	_, cfg := eventlogtest.Fake(t)
-	b.log, b.broker = eventlogtest.Open(t, cfg), cfg
+	b.broker = cfg
+	cfg.ProduceTimeout = patience // of the test's own, which must not fail where the machine is slow
+	b.log = eventlogtest.Open(t, cfg)
 	cfg.Dial, cfg.ProduceTimeout, cfg.SessionTimeout = b.net.Dial, 300*time.Millisecond, time.Second
 	theirs, err := eventlog.Open(cfg)
 	if err != nil {

@@ -105,11 +105,9 @@ func (c *Core) Live() int {
 
 // surroundings gathers what a decision depends on beside the state.
 func (c *Core) surroundings(p *partition, m events.Message) aggregates.Surroundings {
-	s := aggregates.Surroundings{At: p.at(m), Policy: c.cfg.Policy, Place: func(lane, model, attemptID string, batch bool) int32 {
-		return c.places.place(lane, model, attemptID, batch)
-	}}
+	s := aggregates.Surroundings{At: p.at(m), Policy: c.cfg.Policy, Place: c.places.place}
 	known := c.dir.workersNow()
-	s.Engines = known.engines
+	s.Engines, s.Fleet = known.engines, known.fleet
 	if cmd, ok := m.Data.(events.JobSubmit); ok {
 		s.Gaps, s.Rooms = known.gaps, known.rooms
 		profile := c.dir.profile(m.Tenant, cmd.Request.ProfileID)

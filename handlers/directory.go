@@ -61,7 +61,8 @@ func (d *directory) profile(tenant, id string) aggregates.Profile {
 type workersKnown struct {
 	engines aggregates.Engines
 	gaps    map[string][]events.TaskGap
-	rooms   map[string]aggregates.Room
+	rooms   aggregates.Rooms
+	fleet   *aggregates.Fleet
 	until   time.Time // when a worker that says nothing more no longer counts
 }
 
@@ -75,7 +76,7 @@ func (d *directory) workersNow() *workersKnown {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	k = &workersKnown{engines: d.workers.Engines(now), gaps: d.workers.Gaps(now), rooms: d.workers.Rooms(now), until: now.Add(aggregates.WorkerSilence)}
+	k = &workersKnown{engines: d.workers.Engines(now), gaps: d.workers.Gaps(now), rooms: d.workers.Rooms(now), fleet: d.workers.Fleet(now), until: now.Add(aggregates.WorkerSilence)}
 	for _, m := range d.workers.Alive(now) {
 		if end := m.OccurredAt.Add(aggregates.WorkerSilence); end.Before(k.until) {
 			k.until = end

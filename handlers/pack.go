@@ -140,6 +140,7 @@ func (p *packer) job(j *aggregates.Job) {
 		p.text(s.InputHash)
 		p.bool(s.Expired)
 		p.int(int64(s.Reduce))
+		p.int(int64(s.Misplaced))
 	}
 	p.values(j.Values)
 	p.bool(j.Cancelling)

@@ -5,6 +5,8 @@
 package handlers
 
 import (
+	"math"
+
 	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
@@ -39,9 +41,9 @@ func newPlaces(lanes map[string]int) places {
 	return ps
 }
 
-// place picks a partition and remembers the model that it was given. An attempt that
-// waits for nobody counts only what goes before it.
-func (ps *places) place(lane, model, attemptID string, batch bool) int32 {
+// place picks a partition, among those that suit best, and remembers the model that it
+// was given. An attempt that waits for nobody counts only what goes before it.
+func (ps *places) place(lane, model, attemptID string, batch bool, suits func(int32) aggregates.Suit) int32 {
 	l := ps.lanes[lane]
 	if l == nil {
 		return 0
@@ -54,6 +56,9 @@ func (ps *places) place(lane, model, attemptID string, batch bool) int32 {
 		}
 		l.ahead = append(l.ahead, n)
 	}
+	if suits != nil {
+		bar(l.ahead, suits)
+	}
 	// Handlers that do not know of one another spread.
 	best := placement.Pick(l.ahead, l.model, model, int(eventlog.PartitionFor(attemptID, len(l.queued))))
 	l.model[best] = model
@@ -64,6 +69,20 @@ func (ps *places) place(lane, model, attemptID string, batch bool) int32 {
 	l.queued[best][n]++
 	ps.tentative = append(ps.tentative, &l.queued[best][n])
 	return int32(best) //nolint:gosec // partitions are few
+}
+
+// bar makes the queues of partitions that suit less well than others too long to be
+// chosen.
+func bar(ahead []int, suits func(int32) aggregates.Suit) {
+	best := aggregates.SuitsNot
+	for p := range ahead {
+		best = min(best, suits(int32(p))) //nolint:gosec // partitions are few
+	}
+	for p := range ahead {
+		if suits(int32(p)) > best { //nolint:gosec // partitions are few
+			ahead[p] = math.MaxInt / 2
+		}
+	}
 }
 
 // settle takes back what place has counted: the job's state after the decision says

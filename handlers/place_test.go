@@ -38,11 +38,11 @@ func TestPlacement(t *testing.T) {
 		"batch does not hold up interactive":  {given(queues{{0, 9}, {1, 0}}), "", false, []int32{0}},
 		"interactive and batch hold up batch": {given(queues{{0, 9}, {1, 0}}), "", true, []int32{1}},
 	} {
-		if got := c.places.place(lane, c.model, "attempt", c.batch); !slices.Contains(c.want, got) {
+		if got := c.places.place(lane, c.model, "attempt", c.batch, nil); !slices.Contains(c.want, got) {
 			t.Errorf("%s: partition %d, want one of %v", name, got, c.want)
 		}
 	}
-	if got := given(queues{{0, 0}}).place("no lane", "", "attempt", false); got != 0 || len(own) != 0 {
+	if got := given(queues{{0, 0}}).place("no lane", "", "attempt", false, nil); got != 0 || len(own) != 0 {
 		t.Errorf("an unknown lane: partition %d", got)
 	}
 }
@@ -54,7 +54,7 @@ func TestAffinityNeverStarves(t *testing.T) {
 		ps := newPlaces(map[string]int{"lane": rapid.IntRange(1, 4).Draw(t, "partitions")})
 		q := ps.lanes["lane"].queued
 		for i := range rapid.IntRange(1, 60).Draw(t, "attempts") {
-			ps.place("lane", rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "model"), fmt.Sprint(i), false)
+			ps.place("lane", rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "model"), fmt.Sprint(i), false, nil)
 			least, most := q[0][0], q[0][0]
 			for _, n := range q {
 				least, most = min(least, n[0]), max(most, n[0])

@@ -104,7 +104,7 @@ func (u *unpacker) job() *aggregates.Job {
 		s.DeadlineMS, s.LeaseMS = u.int(), u.int()
 		s.Partition = int32(u.int()) //nolint:gosec // it was one
 		s.InputHash, s.Expired = u.text(), u.bool()
-		s.Reduce = int(u.int())
+		s.Reduce, s.Misplaced = int(u.int()), int(u.int())
 	}
 	j.Values = u.values()
 	j.Cancelling = u.bool()

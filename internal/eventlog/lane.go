@@ -66,6 +66,13 @@ type LaneConfig struct {
 	Grace time.Duration
 	// Paused keeps the lane from accepting until Lanes.Pause says otherwise.
 	Paused bool
+	// Able names what this process can do of the lane's work. Where the lane has more
+	// processes than partitions, those get them who together can do most; nil: nothing is
+	// named. It may be called at any time, in any goroutine. See Lanes.Reseat.
+	Able func() []string
+	// Assigned is told which of the lane's partitions are this process's, after every
+	// rebalance. It must not wait.
+	Assigned func(partitions []int32)
 	// BatchPatience is how long a command of the batch topic waits at most behind
 	// interactive ones of its partition before one is let through. Default 10 min.
 	BatchPatience time.Duration
@@ -164,6 +171,7 @@ func (n *lane) reassign(assigned map[int32]*committed, ranges map[TopicPartition
 	}
 	n.unknown = nil
 	n.settle(assigned)
+	n.assign(assigned)
 }
 
 // offer takes what can be accepted now and adds to the transaction what accepts it.

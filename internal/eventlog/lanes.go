@@ -171,12 +171,12 @@ func (s *Lanes) begin(ctx context.Context) error {
 		n.held = nil
 	}
 	topics := laneTopicsOf(lanes)
-	if err := s.log.resubscribe(ctx, GroupLanes, topics); err != nil {
+	if err := s.log.resubscribe(ctx, GroupLanes, topics, s.skills()); err != nil {
 		return err
 	}
 	var err error
 	if s.member, err = s.log.join(ctx, GroupLanes, topics, s.laneOf, &s.waker, nil,
-		kgo.FetchMaxPartitionBytes(64<<10)); err != nil { // a fetch brings about what is held
+		kgo.FetchMaxPartitionBytes(64<<10), s.balancers(), s.log.laneRebalances()); err != nil { // a fetch brings about what is held
 		return err
 	}
 	s.member.seen = make(Offsets)
@@ -258,10 +258,10 @@ func (s *Lanes) accept(lanes []*lane) (started *burst, err error) {
 	return started, err
 }
 
-// resubscribe takes this instance out of the group where it is known with other topics.
+// resubscribe takes this instance out of the group where it is known with other topics or skills.
 // A static member that comes back is given what it had, whatever it asks for now
 // (KIP-345): no partition of a lane that is new to it would ever be its own.
-func (l *Log) resubscribe(ctx context.Context, group string, topics []string) error {
+func (l *Log) resubscribe(ctx context.Context, group string, topics []string, skills []byte) error {
 	group = l.cfg.Prefix + group
 	described, err := l.admin.DescribeGroups(ctx, group)
 	if err == nil {
@@ -278,7 +278,7 @@ func (l *Log) resubscribe(ctx context.Context, group string, topics []string) er
 		if m.InstanceID == nil || *m.InstanceID != l.cfg.Instance {
 			continue
 		}
-		if had, ok := m.Join.AsConsumer(); ok && slices.Equal(slices.Sorted(slices.Values(had.Topics)), want) {
+		if had, ok := m.Join.AsConsumer(); ok && slices.Equal(slices.Sorted(slices.Values(had.Topics)), want) && string(had.UserData) == string(skills) {
 			return nil
 		}
 		left, err := l.admin.LeaveGroup(ctx, kadm.LeaveGroup(group).InstanceIDs(l.cfg.Instance))

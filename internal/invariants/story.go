@@ -28,7 +28,12 @@ type stage struct {
 	attempt int
 	retryAt int64
 	counted map[int]string // by attempt: the result that counted
+
+	misplaced int // attempts that came to a worker that cannot do them
 }
+
+// mostMisplaced is how often that may be before it counts as a failure.
+const mostMisplaced = 20
 
 // story is what the checker knows of a job after some of its facts.
 type story struct {
@@ -242,7 +247,7 @@ func (s *story) schedule(st *stage, m events.Message) {
 	if m.Attempt != st.attempt+1 {
 		s.bad("L7", "attempt %d of %s follows attempt %d", m.Attempt, m.Stage, st.attempt)
 	}
-	if most := s.r.h.Limits.MaxAttempts; most > 0 && m.Attempt > most {
+	if most := s.r.h.Limits.MaxAttempts; most > 0 && m.Attempt-st.misplaced > most {
 		s.bad("L7", "attempt %d of %s, where %d are allowed", m.Attempt, m.Stage, most)
 	}
 	switch st.state {
@@ -328,7 +333,11 @@ func (s *story) retry(st *stage, m events.Message, state string, at int64) {
 		}
 		return
 	}
-	if most := s.r.h.Limits.MaxAttempts; most > 0 && m.Attempt >= most {
+	if m.ErrorClass == events.ClassMisplaced {
+		if st.misplaced++; st.misplaced > mostMisplaced {
+			s.bad("L7", "attempt %d of %s came to a worker that cannot do it, after %d others", m.Attempt, m.Stage, mostMisplaced)
+		}
+	} else if most := s.r.h.Limits.MaxAttempts; most > 0 && m.Attempt-st.misplaced >= most {
 		s.bad("L7", "attempt %d of %s is to be followed by another, where %d are allowed", m.Attempt, m.Stage, most)
 	}
 	if pause := time.UnixMilli(at).Sub(m.OccurredAt); pause <= 0 || pause < s.r.h.Limits.BackOff-time.Millisecond {

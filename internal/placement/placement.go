@@ -1,7 +1,8 @@
-// Package placement chooses the partition of a lane that an attempt goes to.
+// Package placement chooses the partition of a lane that an attempt goes to, and the
+// workers that get partitions.
 //
-// What belongs here: the choice, by the lengths of queues and the models in memory. What
-// may not: counting queues (package handlers), lanes, engines.
+// What belongs here: the choices, by the lengths of queues and the models in memory, and
+// by what workers can do. What may not: counting queues (package handlers), lanes, engines.
 package placement
 
 // Affinity is how many more attempts than the shortest queue's the one with the right

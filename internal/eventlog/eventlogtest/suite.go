@@ -65,6 +65,8 @@ func Conformance(t *testing.T, reach func(t *testing.T) eventlog.Config) {
 		{"LaneGivesUpImpossibleReports", laneGivesUpImpossibleReports},
 		{"LanesShareAProcess", lanesShareAProcess},
 		{"LanesChangeWithTheProcess", lanesChangeWithTheProcess},
+		{"LaneSeatsGoByWhatMembersCan", laneSeatsGoByWhatMembersCan},
+		{"LaneSeatsAreForOldMembersToo", laneSeatsAreForOldMembersToo},
 		{"DeadLettersAreResolvedOnce", deadLettersAreResolvedOnce},
 		{"RestoredRecordsLieWhereTheyLay", restoredRecordsLieWhereTheyLay},
 		{"ConsumerRetriesInOrder", consumerRetriesInOrder},

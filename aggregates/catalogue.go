@@ -102,7 +102,7 @@ var (
 	resolution = Param{Name: "resolution", Kind: "string", Enum: []string{"576p", "720p", "1080p"}, Default: "720p", Doc: "short side of the picture"}
 	aspect     = Param{Name: "aspect", Kind: "string", Enum: []string{"1:1", "16:9", "9:16"}, Default: "1:1", Doc: "shape of the picture, width to height"}
 	fps        = Param{Name: "fps", Kind: "integer", Min: 10, Max: 60, Default: 25.0, Doc: "frames per second"}
-	language   = Param{Name: "language", Kind: "string", Enum: []string{"en"}, Default: "en", Doc: "language of script and voice"}
+	language   = Param{Name: "language", Kind: kindLanguage, Default: "en", Doc: "language of script and voice by its code of ISO 639-1, with or without a region: en, de, pt-BR"}
 	fit        = Param{Name: "fit", Kind: "string", Enum: []string{"cover", "contain", "blur"}, Default: "cover",
 		Doc: "how a picture of another shape fills the frame: cut around the face, whole between black bars, or whole over a blurred copy of itself"}
 	draft = Param{Name: "draft", Kind: "boolean", Default: false, Doc: "small and fast, to see what it will be: 360 pixels, at most 15 frames per second, not enlarged, labelled as a draft"}

@@ -22,9 +22,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/myspinbot/myspinbot/events"
 )
@@ -37,8 +39,12 @@ type SoVITSConfig struct {
 	SharedAs string // that folder as the server names it; empty: as here
 	// GPTWeights and SoVITSWeights are paths on the server; empty: what it has loaded.
 	GPTWeights, SoVITSWeights string
-	Language                  string // of the reference; empty: that of the job
-	Note                      string // added to the notes of each result
+	// Language is that of the references, as the server names it; empty: as their
+	// transcript is written, else that of the job.
+	Language string
+	// Languages are those that the weights speak; none: all that the server knows.
+	Languages []string
+	Note      string // added to the notes of each result
 	Patience
 }
 
@@ -47,8 +53,16 @@ const (
 	soVITSLongest  = 9.5 // a little below the server's own limit
 )
 
+// soVITSLanguages are those of its version 2 and later; version 1 lacks ko and yue.
+var soVITSLanguages = []string{"en", "ja", "ko", "yue", "zh"}
+
+// soVITSNames are how the server calls what may be spoken in a reference: the languages, each
+// also without foreign words in it (all_), and what it shall find out itself.
+var soVITSNames = []string{"all_ja", "all_ko", "all_yue", "all_zh", "auto", "auto_yue", "en", "ja", "ko", "yue", "zh"}
+
 type soVITS struct {
 	SoVITSConfig
+	speaks events.Languages
 	server *modelServer
 	media  *mediaTool
 	lock   machineLock // for servers whose weights we set
@@ -62,6 +76,11 @@ func newSoVITS(c SoVITSConfig, media *mediaTool) (*soVITS, error) {
 	if (c.GPTWeights == "") != (c.SoVITSWeights == "") {
 		return nil, errors.New("cannot set one half of GPT-SoVITS' weights: name both, or neither")
 	}
+	speaks, err := c.spoken()
+	if err != nil {
+		return nil, err
+	}
+	c.Language = strings.ToLower(c.Language)
 	if c.Shared == "" {
 		if u, err := url.Parse(server.base); err != nil || !loopback(u.Hostname()) {
 			return nil, fmt.Errorf("cannot hand voice references to GPT-SoVITS at %s: name a folder that it shares with this machine", c.URL)
@@ -69,7 +88,23 @@ func newSoVITS(c SoVITSConfig, media *mediaTool) (*soVITS, error) {
 	} else if !filepath.IsAbs(c.Shared) {
 		return nil, fmt.Errorf("cannot use the shared folder %q of GPT-SoVITS: give an absolute path", c.Shared)
 	}
-	return &soVITS{SoVITSConfig: c, server: server, media: media, lock: lockFor("GPT-SoVITS " + sameHost(server.base))}, nil
+	return &soVITS{SoVITSConfig: c, speaks: speaks, server: server, media: media, lock: lockFor("GPT-SoVITS " + sameHost(server.base))}, nil
+}
+
+// spoken are the languages that it speaks.
+func (c SoVITSConfig) spoken() (events.Languages, error) {
+	if of := strings.ToLower(c.Language); of != "" && !slices.Contains(soVITSNames, of) {
+		return "", fmt.Errorf("cannot have GPT-SoVITS imitate references in %q: it knows %s", of, strings.Join(soVITSNames, ", "))
+	}
+	for _, of := range c.Languages {
+		if !slices.Contains(soVITSLanguages, of) {
+			return "", fmt.Errorf("cannot have GPT-SoVITS speak %q: it knows %s", of, strings.Join(soVITSLanguages, ", "))
+		}
+	}
+	if len(c.Languages) == 0 {
+		return languagesOf(soVITSLanguages)
+	}
+	return languagesOf(c.Languages)
 }
 
 // sameHost is the address's host and port, alike for all names of this machine itself.
@@ -95,7 +130,7 @@ func (v *soVITS) about() events.TaskCapability {
 	if v.SoVITSWeights != "" {
 		model = path.Base(v.GPTWeights) + "+" + path.Base(v.SoVITSWeights)
 	}
-	return events.TaskCapability{Engine: "gpt-sovits", Model: model, Version: settingsVersion("1", v.GPTWeights, v.SoVITSWeights, v.Language), Fidelity: events.FidelityFull, Takes: "voice_reference"}
+	return events.TaskCapability{Engine: "gpt-sovits", Model: model, Version: settingsVersion("1", v.GPTWeights, v.SoVITSWeights, v.Language), Fidelity: events.FidelityFull, Takes: "voice_reference", Languages: v.speaks}
 }
 
 // announce looks whether the server has the routes that are used here.
@@ -144,9 +179,10 @@ func (v *soVITS) open(ctx context.Context, a *Attempt, speed float64) (_ speaker
 	if err != nil {
 		return nil, err
 	}
-	s := &soVITSSpeaker{v: v, dir: a.Dir, speed: speed, language: strings.ToLower(a.text("language", "en"))}
-	s.promptLanguage = strings.ToLower(cmp.Or(v.Language, s.language))
-	if err := s.shareReference(ctx, ref.Path, plainText(a.Texts["voice_transcript"])); err != nil {
+	s := &soVITSSpeaker{v: v, dir: a.Dir, speed: speed, language: baseLanguage(a.language())}
+	transcript := plainText(a.Texts["voice_transcript"])
+	s.promptLanguage = cmp.Or(v.Language, writtenIn(transcript, s.language))
+	if err := s.shareReference(ctx, ref.Path, transcript); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	if v.Note != "" {
@@ -158,6 +194,28 @@ func (v *soVITS) open(ctx context.Context, a *Attempt, speed float64) (_ speaker
 		}
 	}
 	return s, nil
+}
+
+// writtenIn is the language that a reference's transcript is in, told by its letters: a
+// voice may have been recorded in another language than the job's. Without a transcript it
+// does not matter.
+func writtenIn(transcript, job string) string {
+	in := func(scripts ...*unicode.RangeTable) bool {
+		return strings.ContainsFunc(transcript, func(r rune) bool { return unicode.In(r, scripts...) })
+	}
+	switch {
+	case in(unicode.Hiragana, unicode.Katakana):
+		return "ja"
+	case in(unicode.Hangul):
+		return "ko"
+	case in(unicode.Han) && (job == "ja" || job == "yue"): // written alike
+		return job
+	case in(unicode.Han):
+		return "zh"
+	case in(unicode.Latin):
+		return "en"
+	}
+	return job
 }
 
 // soVITSSpeaker speaks one attempt.
@@ -271,7 +329,7 @@ func (s *soVITSSpeaker) say(ctx context.Context, u utterance) (*take, error) {
 // failed inside, Chinese among them.
 var soVITSRules = []refusalRule{
 	outOfMemory,
-	{words: []string{"is not supported in version"}, class: events.ClassInvalidInput, message: "does not speak the language", hint: "choose another language, or another version of its weights"},
+	{words: []string{"is not supported in version"}, class: events.ClassInvalidInput, message: "does not speak the language", hint: "set engines.speech.sovits.languages to those of its weights: version 1 has en, ja and zh"},
 	{words: []string{"3-10", "3~10", "3 to 10", "3-10秒"}, class: events.ClassInvalidInput, message: "does not take the voice reference", hint: "give a reference of 3 to 10 seconds"},
 	{words: []string{"change gpt weight failed", "change sovits weight failed", "weight path is required"}, class: events.ClassEngineUnavailable,
 		message: "cannot load the weights", hint: "set engines.speech.sovits.gpt_weights and sovits_weights to paths on its machine"},

@@ -53,7 +53,7 @@ func serveSoVITS(t *testing.T, behaviour string) *fakeSoVITS {
 	mux.HandleFunc("GET /set_sovits_weights", set)
 	mux.HandleFunc("POST /tts", f.counted(t, func(w http.ResponseWriter, r *http.Request, body map[string]any) {
 		for _, lang := range []string{"text_lang", "prompt_lang"} {
-			if body[lang] != "en" {
+			if body[lang] == "ko" || !slices.Contains(soVITSNames, body[lang].(string)) {
 				refuse(w, fmt.Sprintf(`{"message":"%s: %v is not supported in version v2"}`, lang, body[lang]))
 				return
 			}
@@ -147,7 +147,7 @@ func soVITSTrial(t *testing.T) trial {
 			if behaviour == lost {
 				f.Close()
 			}
-			return trialVoice{speech: soVITSSpeech(t, f.config()), asked: f.asked, gone: f.idle, files: func() []string {
+			return trialVoice{speech: soVITSSpeech(t, f.config()), asked: f.asked, gone: f.idle, heard: f.last, files: func() []string {
 				left, err := filepath.Glob(filepath.Join(f.real, "*"))
 				if err != nil {
 					t.Fatal(err)
@@ -155,6 +155,10 @@ func soVITSTrial(t *testing.T) trial {
 				return left
 			}}
 		},
+		told: func(_ *testing.T, v trialVoice, _ *Attempt) string {
+			return v.heard()["text_lang"].(string) + " after " + v.heard()["prompt_lang"].(string)
+		},
+		abroad: map[string]string{"en-GB": "en after en", "zh-CN": "zh after zh", "ja": "ja after ja", "yue": "yue after yue"}, unspoken: []string{"fr", "de", "pt-BR"},
 		classes: map[string]string{
 			stalls: events.ClassStalled, garbles: events.ClassEngineRejected, halves: events.ClassEngineUnavailable, cuts: events.ClassEngineRejected,
 			lost: events.ClassEngineUnavailable, starves: events.ClassOOM, mute: events.ClassEngineRejected, silent: events.ClassEngineRejected,
@@ -193,20 +197,20 @@ func TestSoVITSRefusalsHaveClasses(t *testing.T) {
 	elsewhere.SharedAs = "/nowhere"
 	absent := f.config()
 	absent.GPTWeights, absent.SoVITSWeights = "absent.ckpt", "a.pth"
-	foreign := f.config()
-	foreign.Language = "XX"
 	for name, c := range map[string]struct {
-		config  SoVITSConfig
-		seconds float64
-		class   string
-		hint    string
+		config   SoVITSConfig
+		seconds  float64
+		language string
+		class    string
+		hint     string
 	}{
-		"too short":      {f.config(), 2, events.ClassInvalidInput, "3 seconds"},
-		"another folder": {elsewhere, 5, events.ClassEngineUnavailable, "shared_as"},
-		"weights":        {absent, 5, events.ClassEngineUnavailable, "sovits_weights"},
-		"language":       {foreign, 5, events.ClassInvalidInput, "another language"},
+		"too short":      {f.config(), 2, "en", events.ClassInvalidInput, "3 seconds"},
+		"another folder": {elsewhere, 5, "en", events.ClassEngineUnavailable, "shared_as"},
+		"weights":        {absent, 5, "en", events.ClassEngineUnavailable, "sovits_weights"},
+		"language":       {f.config(), 5, "ko", events.ClassInvalidInput, "engines.speech.sovits.languages"}, // of weights of version 1
 	} {
 		a := narrated("Green tea.")
+		a.Params = map[string]any{"language": c.language}
 		a.Files = voiceReferenceFile(t, c.seconds)
 		_, _, err := runSpeech(t, soVITSSpeech(t, c.config), a)
 		if te := wantTaskError(t, err, c.class); !strings.Contains(te.Hint, c.hint) {
@@ -272,7 +276,7 @@ func TestSoVITSGapsAndConfiguration(t *testing.T) {
 	if soVITSSpeech(t, f.config()).takes(narrated("Green tea.")) {
 		t.Error("an attempt without a reference was taken")
 	}
-	for _, bad := range []SoVITSConfig{{URL: "http://gpu.internal:9880"}, {URL: f.URL, Shared: "relative"}, {URL: f.URL, GPTWeights: "a"}} {
+	for _, bad := range []SoVITSConfig{{URL: "http://gpu.internal:9880"}, {URL: f.URL, Shared: "relative"}, {URL: f.URL, GPTWeights: "a"}, {URL: f.URL, Languages: []string{"de"}}, {URL: f.URL, Language: "de"}} {
 		if _, err := SpeechEngines(VoicesConfig{SoVITS: bad}, EngineConfig{}); err == nil {
 			t.Errorf("%+v was accepted", bad)
 		}

@@ -1,7 +1,8 @@
 // The profile: rules, state, Decide and Evolve.
 //
 //  1. A profile is created once; nothing can be attached to one that does not exist.
-//  2. An attachment with the digest that is attached already changes nothing.
+//  2. An attachment with the digest that is attached already changes nothing. A voice's
+//     weights count with it, and go when another voice comes.
 //  3. Every recorded consent is kept; the latest is the one in force.
 //  4. A command is heeded once, however often and late it comes again.
 
@@ -23,6 +24,7 @@ type Profile struct {
 	Portrait   *events.Artifact
 	Voice      *events.Artifact
 	Transcript *events.Sealed
+	Weights    []events.Artifact // trained on the voice
 	Lora       *events.Artifact
 	// Heeded are the ids of the commands that led to its facts, in their order.
 	Heeded []string
@@ -53,7 +55,7 @@ func EvolveProfile(p Profile, m events.Message) Profile {
 	case events.ProfileConsentRecorded:
 		p.Consent = &d.Consent
 	case events.ProfileVoiceAttached:
-		p.Voice, p.Transcript = &d.Artifact, d.Transcript
+		p.Voice, p.Transcript, p.Weights = &d.Artifact, d.Transcript, d.Weights
 	case events.ProfileLoraAttached:
 		p.Lora = &d.Artifact
 	case events.ProfilePortraitAttached:
@@ -68,7 +70,7 @@ func (p Profile) Snapshot() *events.ProfileSnapshot {
 		return nil
 	}
 	return &events.ProfileSnapshot{ID: p.ID, Version: p.Chain.Version, Portrait: p.Portrait, Voice: p.Voice,
-		Transcript: p.Transcript, Lora: p.Lora, Consented: p.Consent != nil}
+		Transcript: p.Transcript, VoiceWeights: p.Weights, Lora: p.Lora, Consented: p.Consent != nil}
 }
 
 // DecideProfile gives the facts that follow from a command to a profile.
@@ -89,8 +91,8 @@ func DecideProfile(p Profile, m events.Message, at time.Time) []events.Message {
 			fact = events.ProfileConsentRecorded{Consent: c.Consent}
 		}
 	case events.ProfileAttachVoice:
-		if exists && !same(p.Voice, c.Artifact) {
-			fact = events.ProfileVoiceAttached{Attachment: c.Attachment, Transcript: c.Transcript}
+		if exists && !(same(p.Voice, c.Artifact) && slices.EqualFunc(p.Weights, c.Weights, func(a, b events.Artifact) bool { return a.SHA256 == b.SHA256 })) {
+			fact = events.ProfileVoiceAttached{Attachment: c.Attachment, Transcript: c.Transcript, Weights: c.Weights}
 		}
 	case events.ProfileAttachLora:
 		if exists && !same(p.Lora, c.Artifact) {

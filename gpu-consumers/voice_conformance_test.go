@@ -6,6 +6,7 @@ package gpu
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -35,8 +36,10 @@ type trialVoice struct {
 	speech *speech
 	asked  func() int // how often it was asked to speak
 	heard  func() map[string]any
-	gone   func() bool     // whether nothing of what it ran for us is left
-	files  func() []string // what it left on shared disk
+	// weights are those that each sentence was spoken with; nil: the voice is never trained.
+	weights func() []string
+	gone    func() bool     // whether nothing of what it ran for us is left
+	files   func() []string // what it left on shared disk
 }
 
 // trial is one kind of voice.
@@ -71,6 +74,7 @@ func (tr trial) conforms(t *testing.T) {
 	t.Run("ends when asked", tr.endsWhenAsked)
 	t.Run("is chosen by its languages", tr.isChosenByLanguage)
 	t.Run("speaks its languages", tr.speaksLanguages)
+	t.Run("speaks as it was trained", tr.speaksAsTrained)
 	for behaviour, class := range tr.classes {
 		t.Run(behaviour, func(t *testing.T) {
 			t.Parallel()
@@ -221,6 +225,46 @@ func (tr trial) speaksLanguages(t *testing.T) {
 		if n := v.asked(); n != 3 {
 			t.Errorf("%s: three sentences were spoken in %d calls", language, n)
 		}
+	}
+}
+
+// speaksAsTrained gives the voice weights: a kind of voice that is trained speaks with them
+// and says so, for that attempt alone, and any other does not even fetch them.
+func (tr trial) speaksAsTrained(t *testing.T) {
+	t.Parallel()
+	v := tr.begin(t, speaks)
+	own, fetched := trainedVoice("anna")
+	var models []string
+	for i, weights := range [][]File{own, nil, own} {
+		a := tr.attempt(t, "Green tea is picked in spring.")
+		a.Files = maps.Clone(a.Files)
+		if weights != nil {
+			if a.Files == nil {
+				a.Files = map[string][]File{}
+			}
+			a.Files["voice_weights"] = weights
+		}
+		a.Fetch = fetched.fetch
+		out, err := v.speech.Run(context.Background(), a)
+		if err != nil {
+			t.Fatalf("attempt %d: %v", i, err)
+		}
+		models = append(models, out.Model)
+	}
+	if v.weights == nil {
+		if n := fetched.count(); n != 0 || models[0] != models[1] {
+			t.Errorf("weights were fetched %d times, models %q", n, models)
+		}
+		return
+	}
+	if want := []string{"gpt of anna+sovits of anna", "base.ckpt+base.pth", "gpt of anna+sovits of anna"}; !slices.Equal(v.weights(), want) {
+		t.Errorf("spoken with %q, want %q", v.weights(), want)
+	}
+	if n := fetched.count(); n != 2 || models[0] == models[1] || models[0] != models[2] || !strings.HasPrefix(models[0], "trained ") {
+		t.Errorf("weights were fetched %d times, models %q", n, models)
+	}
+	if left := v.files(); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }
 

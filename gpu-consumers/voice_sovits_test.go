@@ -36,6 +36,9 @@ func serveSoVITS(t *testing.T, behaviour string) *fakeSoVITS {
 	}
 	set := func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Query().Get("weights_path")
+		if content, err := os.ReadFile(strings.Replace(path, f.seen, f.real, 1)); err == nil {
+			path = string(content) // what is loaded, whatever it is called
+		}
 		if strings.Contains(path, "absent") {
 			refuse(w, `{"message":"change gpt weight failed","Exception":"[Errno 2] No such file or directory: 'absent.ckpt'"}`)
 			return
@@ -136,6 +139,13 @@ func soVITSSpeech(t *testing.T, c SoVITSConfig) *speech {
 	return s
 }
 
+// spokenWith are the weights that each sentence was spoken with.
+func (f *fakeSoVITS) spokenWith() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.spoken)
+}
+
 func (f *fakeSoVITS) config() SoVITSConfig {
 	return SoVITSConfig{URL: f.URL, Shared: f.real, SharedAs: f.seen, Patience: testPatience(f.behaviour)}
 }
@@ -147,8 +157,10 @@ func soVITSTrial(t *testing.T) trial {
 			if behaviour == lost {
 				f.Close()
 			}
-			return trialVoice{speech: soVITSSpeech(t, f.config()), asked: f.asked, gone: f.idle, heard: f.last, files: func() []string {
-				left, err := filepath.Glob(filepath.Join(f.real, "*"))
+			c := f.config()
+			c.GPTWeights, c.SoVITSWeights, c.CacheBytes = "base.ckpt", "base.pth", 1<<20
+			return trialVoice{speech: soVITSSpeech(t, c), asked: f.asked, gone: f.idle, heard: f.last, weights: f.spokenWith, files: func() []string {
+				left, err := filepath.Glob(filepath.Join(f.real, "*.wav"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -219,45 +231,6 @@ func TestSoVITSRefusalsHaveClasses(t *testing.T) {
 	}
 	if left, err := os.ReadDir(f.real); err != nil || len(left) > 0 {
 		t.Errorf("left in the shared folder: %v, %v", left, err)
-	}
-}
-
-// TestWeightsAreSetAndUsedUnderOneLock has two workers' attempts speak at once, which
-// share nothing but the machine; a server that was told other weights in between would
-// have spoken with those.
-func TestWeightsAreSetAndUsedUnderOneLock(t *testing.T) {
-	t.Parallel()
-	f := serveSoVITS(t, speaks)
-	c := f.config()
-	c.GPTWeights, c.SoVITSWeights = "a.ckpt", "a.pth"
-	s := soVITSSpeech(t, c)
-	c.URL = strings.Replace(c.URL, "127.0.0.1", "localhost", 1)
-	c.GPTWeights, c.SoVITSWeights = "b.ckpt", "b.pth"
-	second := soVITSSpeech(t, c)
-	files := voiceReferenceFile(t, 4)
-	done := make(chan error, 4)
-	for i := range 4 {
-		a := narrated("Green tea is picked. It tastes fresh. People drink it hot.")
-		a.Files, a.Dir = files, t.TempDir()
-		go func() {
-			_, err := []*speech{s, second}[i%2].Run(context.Background(), a)
-			done <- err
-		}()
-	}
-	for range 4 {
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.weights) != 8 || len(f.spoken) != 12 {
-		t.Fatalf("weights %v, spoken with %v", f.weights, f.spoken)
-	}
-	for turn := range slices.Chunk(f.spoken, 3) {
-		if turn[0] != "a.ckpt+a.pth" && turn[0] != "b.ckpt+b.pth" || turn[1] != turn[0] || turn[2] != turn[0] {
-			t.Errorf("one attempt was spoken with %v", turn)
-		}
 	}
 }
 

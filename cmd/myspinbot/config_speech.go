@@ -31,8 +31,10 @@ type SoVITSConfig struct {
 	SharedAs string `key:"shared_as"`
 	// GPT weights to load before each job, by their path on the server. Empty, with the other: whatever is loaded. With weights, let the processes of one machine alone use the server: they take turns.
 	GPTWeights string `key:"gpt_weights"`
-	// SoVITS weights to load before each job, by their path on the server.
+	// SoVITS weights to load before each job, by their path on the server. A voice that was trained brings its own.
 	SoVITSWeights string `key:"sovits_weights"`
+	// MiB of trained voices' weights that are kept for the server: below shared, or in a folder beside the work files. What nobody uses for a day goes. 0: voices are imitated from their references although they were trained. They are used where gpt_weights and sovits_weights are set, which speak for everybody else.
+	CacheMiB int `key:"cache_mib" default:"4096" min:"0" max:"1048576"`
 	// Language that is spoken in the references, as GPT-SoVITS names it: en, ja, ko, yue, zh, all_zh, auto and others. Empty: told by the letters of a reference's transcript, else that of the job.
 	Language string `key:"language"`
 	// Languages that its weights speak. Empty: en, ja, ko, yue and zh, those of version 2 and later. Set it for weights of version 1, which lack ko and yue.
@@ -85,12 +87,12 @@ type OpenAISpeechConfig struct {
 	Note string `key:"note"`
 }
 
-// voices is the configuration as the engines take it.
-func (c SpeechConfig) voices() gpu.VoicesConfig {
+// voices is the configuration as the engines take it; temp is the folder of temporary files.
+func (c SpeechConfig) voices(temp string) gpu.VoicesConfig {
 	o, s, p := c.OpenAI, c.SoVITS, c.Command
 	return gpu.VoicesConfig{
 		SoVITS: gpu.SoVITSConfig{URL: s.URL, Shared: s.Shared, SharedAs: s.SharedAs, GPTWeights: s.GPTWeights, SoVITSWeights: s.SoVITSWeights,
-			Language: s.Language, Languages: s.Languages, Note: s.Note},
+			Language: s.Language, Languages: s.Languages, CacheBytes: int64(s.CacheMiB) << 20, Work: temp, Note: s.Note},
 		Command: gpu.CommandVoiceConfig{Preset: p.Preset, Argv: p.Argv, Env: p.Env, Model: p.Model, Words: p.Words, Languages: p.Languages, Timeout: p.Timeout,
 			Preview: p.Fidelity == "preview", Note: p.Note},
 		OpenAI: gpu.OpenAIVoiceConfig{URL: o.URL, Key: o.Key.Reveal(), Model: o.Model, Voice: o.Voice, Voices: o.Voices, Languages: o.Languages,

@@ -196,7 +196,7 @@ func sentenceEnd(spoken, next string) rune {
 	if mark == 0 || next == "" {
 		return mark
 	}
-	if unicode.IsLower(firstLetter(next)) || mark == '.' && abbreviated(strings.Trim(spoken, `."'([“‘«`+quotesBehind)) {
+	if unicode.IsLower(firstLetter(next)) || mark == '.' && abbreviated(strings.Trim(spoken, `.([“‘«`+quotesBehind)) {
 		return 0
 	}
 	return mark

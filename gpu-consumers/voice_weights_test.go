@@ -71,13 +71,12 @@ func TestWeightsAreSetAndUsedUnderOneLock(t *testing.T) {
 	second := soVITSSpeech(t, c)
 	files := voiceReferenceFile(t, 4)
 	done := make(chan error, 6)
-	var fetches []*fetchedWeights
 	for i, whose := range []string{"anna", "bert", "", "anna", "bert", ""} {
 		a := narrated("Green tea is picked. It tastes fresh. People drink it hot.")
 		a.Files, a.Dir = maps.Clone(files), t.TempDir()
 		if whose != "" {
 			own, fetched := trainedVoice(whose)
-			a.Files["voice_weights"], a.Fetch, fetches = own, fetched.fetch, append(fetches, fetched)
+			a.Files["voice_weights"], a.Fetch = own, fetched.fetch
 		}
 		go func() {
 			_, err := []*speech{s, second}[i%2].Run(context.Background(), a)

@@ -49,6 +49,9 @@ func present(g events.Graph, given map[string]bool) map[string]bool {
 // lacking says why nobody does the node's work.
 func lacking(n events.Node, in PlanInput, has func(input string) bool) events.Reason {
 	choice := in.Request.Engines
+	if in.Engines.serve(withoutLanguage(n), choice, has) {
+		return speechless(n, in, has)
+	}
 	r := events.Reason{Code: "capability_missing", Field: "/variant", Detail: "no worker runs " + n.Task + " now"}
 	able := in.Engines.serve(n, "", has)
 	switch {
@@ -60,15 +63,9 @@ func lacking(n events.Node, in PlanInput, has func(input string) bool) events.Re
 	case choice == events.EnginesPreview && able:
 		r.Field, r.Detail = "/engines", "no worker has a built-in engine for "+n.Task+" now"
 	}
-	told := false
-	for _, gap := range in.Gaps[n.Task] {
-		of := events.TaskCapability{Engine: gap.Engine, Builtin: gap.Builtin, Fidelity: events.FidelityFull}
-		if choice == events.EnginesReal && gap.Builtin || !of.Serves(choice, n.Engine) {
-			continue
-		}
+	gap, told := gapOf(n, in)
+	if told {
 		r.Detail += ": " + gap.Reason + "; " + gap.Hint
-		told = true
-		break
 	}
 	if r.Field != "/engines" {
 		return r
@@ -81,6 +78,40 @@ func lacking(n events.Node, in PlanInput, has func(input string) bool) events.Re
 		}
 	}
 	r.Detail += "; or ask with engines " + events.EnginesAuto
+	return r
+}
+
+// gapOf is the first gap of an engine that might do the node's work.
+func gapOf(n events.Node, in PlanInput) (events.TaskGap, bool) {
+	for _, gap := range in.Gaps[n.Task] {
+		of := events.TaskCapability{Engine: gap.Engine, Builtin: gap.Builtin, Fidelity: events.FidelityFull}
+		if (in.Request.Engines != events.EnginesReal || !gap.Builtin) && of.Serves(in.Request.Engines, n.Engine) {
+			return gap, true
+		}
+	}
+	return events.TaskGap{}, false
+}
+
+func withoutLanguage(n events.Node) events.Node {
+	n.Params = nil // of them engines are chosen by the language alone
+	return n
+}
+
+// speechless says why nobody does the node's work in its language, though somebody does in
+// another. It is refused whatever engines the job allows: a text that is read with the
+// sounds of another language is no preview of anything.
+func speechless(n events.Node, in PlanInput, has func(input string) bool) events.Reason {
+	r := events.Reason{Code: "language_unavailable", Field: "/options/" + language.Name,
+		Detail: "no worker has an engine for " + n.Task + " in the language " + languageOf(n) + " now; there are " + in.Engines.spoken(n, in.Request.Engines, has)}
+	if gap, ok := gapOf(n, in); ok && !gap.Builtin {
+		r.Detail += "; " + gap.Engine + " might, but " + gap.Reason + ": " + gap.Hint
+		return r
+	}
+	if n.Task == TaskScript {
+		r.Detail += "; give a script of your own in that language, or configure a language model (docs/engines.md)"
+		return r
+	}
+	r.Detail += "; configure a voice that speaks it (docs/engines-voices.md)"
 	return r
 }
 

@@ -102,7 +102,7 @@ var (
 	resolution = Param{Name: "resolution", Kind: "string", Enum: []string{"576p", "720p", "1080p"}, Default: "720p", Doc: "short side of the picture"}
 	aspect     = Param{Name: "aspect", Kind: "string", Enum: []string{"1:1", "16:9", "9:16"}, Default: "1:1", Doc: "shape of the picture, width to height"}
 	fps        = Param{Name: "fps", Kind: "integer", Min: 10, Max: 60, Default: 25.0, Doc: "frames per second"}
-	language   = Param{Name: "language", Kind: "string", Enum: []string{"en"}, Default: "en", Doc: "language of script and voice"}
+	language   = Param{Name: "language", Kind: kindLanguage, Default: "en", Doc: "language of script and voice by its code of ISO 639-1, with or without a region: en, de, pt-BR"}
 	fit        = Param{Name: "fit", Kind: "string", Enum: []string{"cover", "contain", "blur"}, Default: "cover",
 		Doc: "how a picture of another shape fills the frame: cut around the face, whole between black bars, or whole over a blurred copy of itself"}
 	draft = Param{Name: "draft", Kind: "boolean", Default: false, Doc: "small and fast, to see what it will be: 360 pixels, at most 15 frames per second, not enlarged, labelled as a draft"}
@@ -205,11 +205,11 @@ var (
 	resolveProfile = PipelineNode{ID: "profile", Task: TaskProfileResolve, After: []string{"safety"}, In: map[string]string{"portrait": "portrait"}}
 	// What is said in a profile's voice comes from the profile, unless the request says it.
 	loadProfile = PipelineNode{ID: "profile", Task: TaskProfileLoad, After: []string{"safety"}, In: map[string]string{transcriptValue: "voice_transcript?"},
-		Out: map[string]string{"portrait": "portrait", "voice_reference": "voice_reference", transcriptValue: "reference_transcript", "lora": "lora"}}
+		Out: map[string]string{"portrait": "portrait", "voice_reference": "voice_reference", transcriptValue: "reference_transcript", weightsValue: weightsValue, "lora": "lora"}}
 	trainLora = PipelineNode{ID: "train_lora", Task: TaskTrainLora, After: []string{"profile"}, In: map[string]string{"images": "images"}, Out: map[string]string{"lora": "lora"}}
 	// A run without a voice sample passes no reference on, and the built-in voice speaks.
 	trainVoice = PipelineNode{ID: "train_voice", Task: TaskTrainVoice, After: []string{"profile"},
-		In: map[string]string{"voice": "voice", "voice_transcript": "voice_transcript?"}, Out: map[string]string{"voice_reference": "voice_reference"}}
+		In: map[string]string{"voice": "voice", "voice_transcript": "voice_transcript?"}, Out: map[string]string{"voice_reference": "voice_reference", weightsValue: weightsValue}}
 	lipsyncOnClip = PipelineNode{ID: "lipsync", Task: TaskLipsync,
 		In: map[string]string{"clip": "clip", "speech": "speech", "timing": "timing?"}, Out: map[string]string{"talking": "talking"}}
 	lipsyncOnPortrait = PipelineNode{ID: "lipsync", Task: TaskLipsync,
@@ -244,9 +244,12 @@ func renderNode(portrait, lora, after string) PipelineNode {
 // transcriptValue is what is said in a voice reference, where it is known.
 const transcriptValue = "voice_transcript"
 
+// weightsValue are what was trained on a voice, where somebody trained.
+const weightsValue = "voice_weights"
+
 func speechNode(after, transcript string) PipelineNode {
 	return PipelineNode{ID: "tts", Task: TaskSpeech, After: []string{after},
-		In: map[string]string{"narration": "narration", "voice_reference": "voice_reference?", transcriptValue: transcript}, Out: map[string]string{"speech": "speech", "timing": "timing"}}
+		In: map[string]string{"narration": "narration", "voice_reference": "voice_reference?", transcriptValue: transcript, weightsValue: weightsValue + "?"}, Out: map[string]string{"speech": "speech", "timing": "timing"}}
 }
 
 // Pipelines lists what is offered to users.

@@ -283,7 +283,7 @@ func (d *definition) readNode(v any, i int) {
 }
 
 // readParams reads the options that the pipeline offers, each a JSON Schema of a number,
-// a truth or one of several words.
+// a truth, one of several words, or a language.
 func (d *definition) readParams(v any) {
 	d.pipe.Params = []Param{}
 	o, ok := v.(map[string]any)
@@ -296,7 +296,7 @@ func (d *definition) readParams(v any) {
 		if !ownName.MatchString(name) {
 			d.fault(at, "value_wrong", "a parameter's name must be of the form "+ownName.String())
 		}
-		s := d.object(o[name], at, "*type", "minimum", "maximum", "enum", "default", "*description")
+		s := d.object(o[name], at, "*type", "minimum", "maximum", "enum", "format", "default", "*description")
 		p := Param{Name: name, Kind: d.text(s, at, "type", regexp.MustCompile(`^(integer|number|string|boolean)$`)), Doc: d.text(s, at, "description", ownTitle)}
 		number := p.Kind == "integer" || p.Kind == "number"
 		for member, into := range map[string]*float64{"minimum": &p.Min, "maximum": &p.Max} {
@@ -308,6 +308,11 @@ func (d *definition) readParams(v any) {
 		}
 		if p.Min > p.Max {
 			d.fault(at+"/minimum", "value_wrong", "minimum is above maximum")
+		}
+		if format, there := s["format"]; there && (p.Kind != "string" || format != kindLanguage) {
+			d.fault(at+"/format", "value_wrong", "a string may have the format "+kindLanguage+", which takes the place of enum")
+		} else if there {
+			p.Kind = kindLanguage
 		}
 		d.readEnum(&p, s, at)
 		if v, there := s["default"]; there {
@@ -325,7 +330,7 @@ func (d *definition) readEnum(p *Param, s map[string]any, at string) {
 	v, there := s["enum"]
 	list, ok := v.([]any)
 	if there != (p.Kind == "string") && p.Kind != "integer" || there && (!ok || len(list) == 0 || len(list) > maxOwnParams) {
-		d.fault(at+"/enum", "value_wrong", "a string needs enum, the list of its words; a whole number may have it")
+		d.fault(at+"/enum", "value_wrong", "a string without a format needs enum, the list of its words; a whole number may have it")
 		return
 	}
 	for i, v := range list {

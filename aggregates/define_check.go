@@ -147,6 +147,10 @@ func (d *definition) checkWithin(own, of Param, task string) {
 	}
 	numbers := own.Kind == "number" || own.Kind == "integer"
 	switch {
+	case own.Kind == "string" && of.Kind == kindLanguage:
+		if slices.ContainsFunc(own.Enum, func(word string) bool { code, ok := events.Language(word); return !ok || code != word }) {
+			wrong("enum")
+		}
 	case own.Kind != of.Kind && !(own.Kind == "integer" && of.Kind == "number"):
 		wrong("type")
 	case own.Kind == "string":

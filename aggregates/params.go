@@ -15,13 +15,16 @@ import (
 // Param describes one parameter of a task.
 type Param struct {
 	Name    string
-	Kind    string   // "integer", "number", "string" (one of Enum) or "boolean"
+	Kind    string   // "integer", "number", "string" (one of Enum), "boolean" or "language"
 	Min     float64  // for numbers, inclusive
 	Max     float64  // for numbers, inclusive
 	Enum    []string // allowed strings, or whole numbers written out
 	Default any      // nil: no value unless given
 	Doc     string
 }
+
+// kindLanguage is the kind of a parameter that is a language.
+const kindLanguage = "language"
 
 // Check gives the value in its canonical Go type (float64, string, bool, which
 // are also what a fact read back from the log holds), or the reason why it is
@@ -41,6 +44,11 @@ func (p Param) Check(v any) (any, *events.Reason) {
 		if s, ok := v.(string); ok && slices.Contains(p.Enum, s) {
 			return s, nil
 		}
+	case kindLanguage:
+		s, _ := v.(string)
+		if l, ok := events.Language(s); ok {
+			return l, nil
+		}
 	}
 	return nil, p.refuse()
 }
@@ -59,6 +67,8 @@ func (p Param) refuse() *events.Reason {
 // Allowed says in words which values the parameter takes.
 func (p Param) Allowed() string {
 	switch {
+	case p.Kind == kindLanguage:
+		return "a language by its code of ISO 639-1, with or without a region, such as de or pt-BR"
 	case len(p.Enum) > 0:
 		return "one of " + strings.Join(p.Enum, ", ")
 	case p.Kind == "integer":
@@ -83,6 +93,8 @@ func (p Param) Schema() map[string]any {
 		}
 	case "string":
 		s["enum"] = p.Enum
+	case kindLanguage:
+		s["type"], s["format"], s["pattern"] = "string", kindLanguage, events.LanguagePattern
 	}
 	if p.Default != nil {
 		s["default"] = p.Default

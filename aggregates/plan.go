@@ -188,6 +188,9 @@ func ProfileValues(p *events.ProfileSnapshot) map[string]events.Value {
 			vals[name] = events.Value{Artifacts: []events.Artifact{*a}}
 		}
 	}
+	if len(p.VoiceWeights) > 0 {
+		vals[weightsValue] = events.Value{Artifacts: p.VoiceWeights}
+	}
 	if p.Transcript != nil {
 		// The profile keeps one seal for all its jobs, which names the text as well as a
 		// digest of the text itself does.

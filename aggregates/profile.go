@@ -1,7 +1,8 @@
 // The profile: rules, state, Decide and Evolve.
 //
 //  1. A profile is created once; nothing can be attached to one that does not exist.
-//  2. An attachment with the digest that is attached already changes nothing.
+//  2. An attachment with the digest that is attached already changes nothing. A voice's
+//     weights count with it, and go when another voice comes.
 //  3. Every recorded consent is kept; the latest is the one in force, until it is withdrawn.
 //  4. A command is heeded once, however often and late it comes again.
 //  5. An archived profile can be changed, erased and restored; no new job uses it. Jobs
@@ -37,6 +38,7 @@ type Profile struct {
 	Portrait   *events.Artifact
 	Voice      *events.Artifact
 	Transcript *events.Sealed
+	Weights    []events.Artifact // trained on the voice
 	Lora       *events.Artifact
 	// Heeded are the ids of the commands that led to its facts, in their order.
 	Heeded []string
@@ -73,7 +75,7 @@ func EvolveProfile(p Profile, m events.Message) Profile {
 	case events.ProfileConsentWithdrawn:
 		p.Consent, p.Withdrawn = nil, true
 	case events.ProfileVoiceAttached:
-		p.Voice, p.Transcript = &d.Artifact, d.Transcript
+		p.Voice, p.Transcript, p.Weights = &d.Artifact, d.Transcript, d.Weights
 	case events.ProfileLoraAttached:
 		p.Lora = &d.Artifact
 	case events.ProfilePortraitAttached:
@@ -84,7 +86,7 @@ func EvolveProfile(p Profile, m events.Message) Profile {
 		p.Status = events.ProfileStatusActive
 	case events.ProfileErased:
 		p.Status, p.Name, p.Consent = events.ProfileStatusErasing, events.Sealed{}, nil
-		p.Portrait, p.Voice, p.Transcript, p.Lora = nil, nil, nil, nil
+		p.Portrait, p.Voice, p.Transcript, p.Weights, p.Lora = nil, nil, nil, nil, nil
 	case events.ProfileErasureCompleted:
 		p.Status = events.ProfileStatusErased
 	}
@@ -123,7 +125,7 @@ func (p Profile) Snapshot() *events.ProfileSnapshot {
 		return nil
 	}
 	return &events.ProfileSnapshot{ID: p.ID, Version: p.Chain.Version, Portrait: p.Portrait, Voice: p.Voice,
-		Transcript: p.Transcript, Lora: p.Lora, Consented: p.Consent != nil}
+		Transcript: p.Transcript, VoiceWeights: p.Weights, Lora: p.Lora, Consented: p.Consent != nil}
 }
 
 // DecideProfile gives the facts that follow from a command to a profile, or the reason
@@ -210,8 +212,8 @@ func (p Profile) change(command events.ProfileCommand) events.Payload {
 			return events.ProfileConsentWithdrawn{}
 		}
 	case events.ProfileAttachVoice:
-		if !same(p.Voice, c.Artifact) {
-			return events.ProfileVoiceAttached{Attachment: c.Attachment, Transcript: c.Transcript}
+		if !same(p.Voice, c.Artifact) || !slices.EqualFunc(p.Weights, c.Weights, func(a, b events.Artifact) bool { return a.SHA256 == b.SHA256 }) {
+			return events.ProfileVoiceAttached{Attachment: c.Attachment, Transcript: c.Transcript, Weights: c.Weights}
 		}
 	case events.ProfileAttachLora:
 		if !same(p.Lora, c.Artifact) {

@@ -18,6 +18,9 @@ func TestProfile(t *testing.T) {
 	t.Parallel()
 	voice := events.ProfileAttachVoice{Attachment: events.Attachment{Artifact: events.Artifact{ID: "v", SHA256: "1"}}}
 	better := events.ProfileAttachVoice{Attachment: events.Attachment{Artifact: events.Artifact{ID: "w", SHA256: "2"}}}
+	trained, retrained := better, better
+	trained.Weights = []events.Artifact{{ID: "g", SHA256: "5"}, {ID: "s", SHA256: "6"}}
+	retrained.Weights = []events.Artifact{{ID: "g", SHA256: "5"}, {ID: "s", SHA256: "7"}}
 	face := events.ProfileAttachPortrait{Attachment: events.Attachment{Artifact: events.Artifact{ID: "p", SHA256: "3"}}}
 	lora := events.ProfileAttachLora{Attachment: events.Attachment{Artifact: events.Artifact{ID: "l", SHA256: "4"}}}
 	var p aggregates.Profile
@@ -33,7 +36,12 @@ func TestProfile(t *testing.T) {
 		{events.ProfileRecordConsent{}, "profile.consent_recorded"},
 		{voice, "profile.voice_attached"},
 		{voice, ""},
+		{trained, "profile.voice_attached"},
+		{voice, "profile.voice_attached"},
 		{better, "profile.voice_attached"},
+		{trained, "profile.voice_attached"},
+		{trained, ""},
+		{retrained, "profile.voice_attached"},
 		{face, "profile.portrait_attached"},
 		{face, ""},
 		{lora, "profile.lora_attached"},
@@ -52,12 +60,15 @@ func TestProfile(t *testing.T) {
 			}
 			p = next
 		}
+		if c, is := step.when.(events.ProfileAttachVoice); is && got != "" && len(p.Snapshot().VoiceWeights) != len(c.Weights) {
+			t.Errorf("step %d: the profile has the weights %v of %v", i, p.Snapshot().VoiceWeights, c.Weights)
+		}
 		if got != step.then {
 			t.Errorf("step %d, %s: got %q, want %q", i, step.when.EventType(), got, step.then)
 		}
 	}
 	s := p.Snapshot()
-	if s.Voice.ID != "w" || s.Portrait.ID != "p" || s.Lora.ID != "l" || !s.Consented || s.Version != p.Chain.Version {
+	if s.Voice.ID != "w" || s.Portrait.ID != "p" || s.Lora.ID != "l" || s.VoiceWeights[1].SHA256 != "7" || !s.Consented || s.Version != p.Chain.Version {
 		t.Errorf("the snapshot is %+v", s)
 	}
 	if (aggregates.Profile{}).Snapshot() != nil {

@@ -105,13 +105,15 @@ func (e Engines) Asked() bool { return e.byTask != nil }
 func (e Engines) Tasks() []string { return slices.Sorted(maps.Keys(e.byTask)) }
 
 // Name says what would make a result of the node now: engine, version and model of
-// each that may. It is part of the name of a result, so that another engine or model
+// each that may, in the node's language. It is part of the name of a result, so that another engine or model
 // never passes for the one that made it.
 func (e Engines) Name(n events.Node, engines string) string {
-	if engines == "" && n.Engine == "" {
+	of, in := e.byTask[n.Task], languageOf(n)
+	barred := func(c events.TaskCapability) bool { return !c.Serves(engines, n.Engine) || !c.Speaks(in) }
+	if !slices.ContainsFunc(of, barred) {
 		return e.all[n.Task]
 	}
-	return named(slices.DeleteFunc(slices.Clone(e.byTask[n.Task]), func(c events.TaskCapability) bool { return !c.Serves(engines, n.Engine) }))
+	return named(slices.DeleteFunc(slices.Clone(of), barred))
 }
 
 func named(of []events.TaskCapability) string {
@@ -122,6 +124,12 @@ func named(of []events.TaskCapability) string {
 	return strings.Join(slices.Sorted(maps.Keys(names)), " ")
 }
 
+// languageOf is the language that the node works in; empty where its task has none.
+func languageOf(n events.Node) string {
+	l, _ := n.Params[language.Name].(string)
+	return l
+}
+
 // serve says whether some engine may do the node's work; has says which of the node's
 // inputs there will be.
 func (e Engines) serve(n events.Node, engines string, has func(input string) bool) bool {
@@ -129,7 +137,37 @@ func (e Engines) serve(n events.Node, engines string, has func(input string) boo
 }
 
 func serves(c events.TaskCapability, n events.Node, engines string, has func(input string) bool) bool {
-	return c.Task == n.Task && c.Serves(engines, n.Engine) && (c.Takes == "" || has(c.Takes))
+	return c.Task == n.Task && c.Serves(engines, n.Engine) && c.Speaks(languageOf(n)) && (c.Takes == "" || has(c.Takes))
+}
+
+// spoken names the languages of the engines that may do the node's work, those first that
+// work with the inputs there will be, then those that miss one, and which.
+func (e Engines) spoken(n events.Node, engines string, has func(input string) bool) string {
+	by := map[string]map[string]bool{}
+	for _, c := range e.byTask[n.Task] {
+		if !c.Serves(engines, n.Engine) || c.Languages == "" {
+			continue
+		}
+		missing := ""
+		if c.Takes != "" && !has(c.Takes) {
+			missing = c.Takes
+		}
+		if by[missing] == nil {
+			by[missing] = map[string]bool{}
+		}
+		for _, code := range c.Languages.List() {
+			by[missing][code] = true
+		}
+	}
+	var parts []string
+	for _, missing := range slices.Sorted(maps.Keys(by)) {
+		part := strings.Join(slices.Sorted(maps.Keys(by[missing])), ", ")
+		if missing != "" {
+			part = "with " + missing + " " + part
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // allow says whether a result is one that a job with that choice of engines takes.

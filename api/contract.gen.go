@@ -154,10 +154,13 @@ type BulkRequestAction = string
 
 // Engine defines model for Capabilities.items.engines.
 type Engine struct {
-	Builtin  bool    `json:"builtin"`
-	Engine   string  `json:"engine"`
-	Fidelity string  `json:"fidelity"`
-	Model    *string `json:"model"`
+	Builtin  bool   `json:"builtin"`
+	Engine   string `json:"engine"`
+	Fidelity string `json:"fidelity"`
+
+	// Languages those that it works in, such as en or pt-BR; none: any, or its work has none
+	Languages []string `json:"languages"`
+	Model     *string  `json:"model"`
 
 	// Takes input without which the engine does not work
 	Takes   *string `json:"takes"`

@@ -63,7 +63,7 @@ func TestTheContractNamesWhatTheCatalogueHas(t *testing.T) {
 		}
 		required, optional := p.Inputs()
 		for _, input := range append(required, optional...) {
-			if !strings.Contains(string(contractYAML), "        "+input+": {") && input != "voice_reference" && input != "lora" {
+			if !strings.Contains(string(contractYAML), "        "+input+": {") && input != "voice_reference" && input != "voice_weights" && input != "lora" {
 				t.Errorf("the contract has no field for input %s", input)
 			}
 		}

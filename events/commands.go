@@ -191,11 +191,13 @@ type ProfileRecordConsent struct {
 // EventType implements Payload.
 func (ProfileRecordConsent) EventType() string { return "profile.record_consent" }
 
-// ProfileAttachVoice links a voice reference to a profile.
+// ProfileAttachVoice links a voice reference to a profile, and the weights that were
+// trained on the same voice, which take the place of earlier ones: none where none were.
 type ProfileAttachVoice struct {
 	profileCommandV1
 	Attachment
-	Transcript *Sealed `json:"transcript,omitempty"`
+	Transcript *Sealed    `json:"transcript,omitempty"`
+	Weights    []Artifact `json:"weights,omitempty"`
 }
 
 // EventType implements Payload.

@@ -33,6 +33,8 @@ type ProfileSnapshot struct {
 	Transcript *Sealed   `json:"transcript,omitempty"`
 	Lora       *Artifact `json:"lora,omitempty"`
 	Consented  bool      `json:"consented"`
+	// VoiceWeights were trained on the voice.
+	VoiceWeights []Artifact `json:"voice_weights,omitempty"`
 }
 
 // JobRejected ends a job that cannot be planned or is not allowed.

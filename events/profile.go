@@ -28,11 +28,12 @@ type ProfileConsentRecorded struct {
 // EventType implements Payload.
 func (ProfileConsentRecorded) EventType() string { return "profile.consent_recorded" }
 
-// ProfileVoiceAttached links a voice reference.
+// ProfileVoiceAttached links a voice reference, and what was trained on the same voice.
 type ProfileVoiceAttached struct {
 	profileFactV1
 	Attachment
-	Transcript *Sealed `json:"transcript,omitempty"`
+	Transcript *Sealed    `json:"transcript,omitempty"`
+	Weights    []Artifact `json:"weights,omitempty"`
 }
 
 // EventType implements Payload.

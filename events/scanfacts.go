@@ -77,13 +77,13 @@ func (s *scanner) profileFact(zero ProfileFact) Payload {
 		s.fields(member{"consent", &d.Consent})
 		return d
 	case ProfileVoiceAttached:
-		d.Attachment = s.attachment(member{"transcript", &d.Transcript})
+		d.Attachment = s.attachment(member{"transcript", &d.Transcript}, member{"weights", &d.Weights})
 		return d
 	case ProfileLoraAttached:
-		d.Attachment = s.attachment(member{})
+		d.Attachment = s.attachment()
 		return d
 	case ProfilePortraitAttached:
-		d.Attachment = s.attachment(member{})
+		d.Attachment = s.attachment()
 		return d
 	case ProfileConsentWithdrawn, ProfileArchived, ProfileRestored, ProfileErased, ProfileErasureCompleted:
 		s.fields()

@@ -63,13 +63,13 @@ func (s *scanner) profileCommand(zero ProfileCommand) Payload {
 		s.fields(member{"consent", &d.Consent})
 		return d
 	case ProfileAttachVoice:
-		d.Attachment = s.attachment(member{"transcript", &d.Transcript})
+		d.Attachment = s.attachment(member{"transcript", &d.Transcript}, member{"weights", &d.Weights})
 		return d
 	case ProfileAttachLora:
-		d.Attachment = s.attachment(member{})
+		d.Attachment = s.attachment()
 		return d
 	case ProfileAttachPortrait:
-		d.Attachment = s.attachment(member{})
+		d.Attachment = s.attachment()
 		return d
 	case ProfileWithdrawConsent, ProfileArchive, ProfileRestore, ProfileErase, ProfileCompleteErasure:
 		s.fields()

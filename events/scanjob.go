@@ -74,13 +74,13 @@ func (s *scanner) reused() (r ReusedFrom) {
 
 func (s *scanner) profile() (p ProfileSnapshot) {
 	s.fields(member{"id", &p.ID}, member{"version", &p.Version}, member{"portrait", &p.Portrait}, member{"voice", &p.Voice},
-		member{"transcript", &p.Transcript}, member{"lora", &p.Lora}, member{"consented", &p.Consented})
+		member{"transcript", &p.Transcript}, member{"lora", &p.Lora}, member{"consented", &p.Consented}, member{"voice_weights", &p.VoiceWeights})
 	return p
 }
 
 // attachment reads an object that begins with its members.
-func (s *scanner) attachment(more member) (a Attachment) {
-	s.fields(member{"artifact", &a.Artifact}, member{"fidelity", &a.Fidelity}, member{"engine", &a.Engine}, member{"from_job", &a.FromJob}, more)
+func (s *scanner) attachment(more ...member) (a Attachment) {
+	s.fields(append([]member{{"artifact", &a.Artifact}, {"fidelity", &a.Fidelity}, {"engine", &a.Engine}, {"from_job", &a.FromJob}}, more...)...)
 	return a
 }
 

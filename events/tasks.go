@@ -152,6 +152,13 @@ type TaskCapability struct {
 	Fidelity string `json:"fidelity"`
 	Builtin  bool   `json:"builtin,omitempty"` // part of this program: no server, no model that somebody chose
 	Takes    string `json:"takes,omitempty"`   // input without which it does not work, though its task does; empty: none
+	// Languages are those that it works in; empty: any, or its work has none.
+	Languages Languages `json:"languages,omitempty"`
+}
+
+// Speaks says whether the engine works in the language; an empty one is none in particular.
+func (c TaskCapability) Speaks(language string) bool {
+	return c.Languages == "" || language == "" || c.Languages.Has(language)
 }
 
 // Serves says whether the engine may work where a job allows engines of that choice

@@ -85,11 +85,11 @@ func (al *aligner) compare(ctx context.Context, dir string, s utterance, speed f
 	at := t.from
 	for i, j := range shown {
 		if j < 0 { // unreadable: no time of its own
-			words[i] = timedWord{s.words[i].shown, at, at}
+			words[i] = timedWord{s.words[i].shown, at, at, s.words[i].glued}
 			continue
 		}
 		start, end := outOfPauses(when(ref.words[j].Start), when(ref.words[j].End), said)
-		words[i] = timedWord{s.words[i].shown, start, end}
+		words[i] = timedWord{s.words[i].shown, start, end, s.words[i].glued}
 		at = end
 	}
 	return words, phones, nil
@@ -104,7 +104,7 @@ func inPlainLetters(s utterance) (utterance, []int) {
 		places[i] = -1
 		if spoken := speakable(w.spoken); sayable(spoken) {
 			places[i] = len(plain.words)
-			plain.words = append(plain.words, spokenWord{w.shown, spoken})
+			plain.words = append(plain.words, spokenWord{w.shown, spoken, false})
 		}
 	}
 	if 2*len(plain.words) < len(s.words) {

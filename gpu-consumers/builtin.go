@@ -85,6 +85,9 @@ func (a *Attempt) text(name, def string) string {
 	return def
 }
 
+// language is what the attempt is spoken or written in, English unless it says otherwise.
+func (a *Attempt) language() string { return a.text("language", "en") }
+
 // number is a parameter that is a number; a missing one is def. JSON gives
 // float64, tests and defaults give int.
 func (a *Attempt) number(name string, def float64) float64 {

@@ -11,7 +11,7 @@ import (
 
 // Limits of a caption, after the usual guides for subtitles.
 const (
-	captionLine  = 42  // characters, in files and in wide pictures
+	captionLine  = 42  // columns, in files and in wide pictures; a character of full width takes two
 	captionLines = 2   // lines
 	captionLong  = 6.0 // seconds
 	captionShort = 0.9 // seconds, where the next caption leaves room
@@ -24,26 +24,26 @@ type caption struct {
 	lines      []string
 }
 
-// captionsOf groups timed words into lines of at most so many characters. A caption ends
+// captionsOf groups timed words into lines of at most so many columns. A caption ends
 // at a sentence's end, at a silence, or when it is full.
 func captionsOf(words []timedWord, duration float64, line int) []caption {
 	var out []caption
 	var open []timedWord
 	flush := func() {
 		if len(open) > 0 {
-			out = append(out, caption{open[0].Start, open[len(open)-1].End, wrap(joined(open), line)})
+			out = append(out, caption{open[0].Start, open[len(open)-1].End, wrap(open, line)})
 		}
 		open = nil
 	}
 	for _, w := range splitLong(words, line) {
 		if n := len(open); n > 0 {
-			full := len(wrap(joined(append(open[:n:n], w)), line)) > captionLines
+			full := len(wrap(append(open[:n:n], w), line)) > captionLines
 			if full || w.Start-open[n-1].End > captionPause || w.End-open[0].Start > captionLong {
 				flush()
 			}
 		}
 		open = append(open, w)
-		if strings.HasSuffix(strings.TrimRight(w.Word, `"'”’)»`), ".") || strings.ContainsAny(w.Word, "!?…") {
+		if stopAt(w.Word) != 0 || strings.ContainsAny(w.Word, loudStops+"…") {
 			flush()
 		}
 	}
@@ -58,62 +58,67 @@ func captionsOf(words []timedWord, duration float64, line int) []caption {
 	return out
 }
 
-func joined(words []timedWord) string {
-	parts := make([]string, len(words))
-	for i, w := range words {
-		parts[i] = w.Word
-	}
-	return strings.Join(parts, " ")
-}
-
 // splitLong cuts words that are longer than a line, and makes of entries with
 // spaces one word each, sharing their time.
 func splitLong(words []timedWord, line int) []timedWord {
 	var out []timedWord
 	for _, w := range words {
-		var parts []string
-		for _, field := range strings.Fields(cleanCaption(w.Word)) {
-			runes := []rune(field)
-			for len(runes) > line {
-				parts = append(parts, string(runes[:line]))
-				runes = runes[line:]
-			}
-			parts = append(parts, string(runes))
+		var parts []shownWord
+		for _, p := range wordsOf(cleanCaption(w.Word)) {
+			parts = append(parts, cutLong(p, line)...)
 		}
 		step := (w.End - w.Start) / float64(max(1, len(parts)))
 		for i, p := range parts {
-			out = append(out, timedWord{p, w.Start + float64(i)*step, w.Start + float64(i+1)*step})
+			out = append(out, timedWord{p.text, w.Start + float64(i)*step, w.Start + float64(i+1)*step, p.glued || i == 0 && w.Glued})
 		}
 	}
 	return out
 }
 
-// wrap breaks a text into lines of at most so many characters; two lines are balanced.
-func wrap(text string, line int) []string {
-	lines := fill(text, line)
+// cutLong cuts a word at so many columns.
+func cutLong(w shownWord, line int) []shownWord {
+	var parts []shownWord
+	start, width := 0, 0
+	for at, r := range w.text {
+		of := columns(string(r))
+		if width += of; width > line {
+			parts = append(parts, shownWord{w.text[start:at], w.glued || start > 0})
+			start, width = at, of
+		}
+	}
+	return append(parts, shownWord{w.text[start:], w.glued || start > 0})
+}
+
+// wrap breaks words into lines of at most so many columns; two lines are balanced.
+func wrap(words []timedWord, line int) []string {
+	lines := fill(words, line)
 	if len(lines) != 2 {
 		return lines
 	}
-	for width := utf8.RuneCountInString(text) / 2; width < line; width++ {
-		if even := fill(text, width); len(even) == 2 {
+	for width := (columns(lines[0]) + columns(lines[1])) / 2; width < line; width++ {
+		if even := fill(words, width); len(even) == 2 {
 			return even
 		}
 	}
 	return lines
 }
 
-func fill(text string, width int) []string {
+func fill(words []timedWord, width int) []string {
 	var lines []string
 	line := ""
-	for _, word := range strings.Fields(text) {
+	for _, w := range words {
+		gap := " "
+		if w.Glued {
+			gap = ""
+		}
 		switch {
 		case line == "":
-			line = word
-		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
-			line += " " + word
+			line = w.Word
+		case columns(line)+len(gap)+columns(w.Word) <= width:
+			line += gap + w.Word
 		default:
 			lines = append(lines, line)
-			line = word
+			line = w.Word
 		}
 	}
 	if line != "" {
@@ -125,16 +130,17 @@ func fill(text string, width int) []string {
 // spreadWords gives the words of a text equal shares by length of the time
 // between from and to, for speech whose timing nobody told.
 func spreadWords(text string, from, to float64) []timedWord {
-	fields := strings.Fields(text)
-	total := 0
-	for _, f := range fields {
-		total += utf8.RuneCountInString(f) + 1
+	words := wordsOf(text)
+	length := func(w shownWord) float64 { return spokenWord{spoken: w.text, glued: w.glued}.letters() }
+	total := 0.0
+	for _, w := range words {
+		total += length(w)
 	}
 	var out []timedWord
 	at := from
-	for _, f := range fields {
-		end := at + (to-from)*float64(utf8.RuneCountInString(f)+1)/float64(total)
-		out = append(out, timedWord{f, at, end})
+	for _, w := range words {
+		end := at + (to-from)*length(w)/total
+		out = append(out, timedWord{w.text, at, end, w.glued})
 		at = end
 	}
 	return out

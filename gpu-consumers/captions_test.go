@@ -14,7 +14,7 @@ import (
 
 func TestCaptionsEndAtSentencesAndSilence(t *testing.T) {
 	t.Parallel()
-	words := []timedWord{{"Hello", 0.1, 0.4}, {"there.", 0.4, 0.7}, {"We", 1, 1.2}, {"wait", 1.2, 1.5}, {"and", 2.5, 2.7}, {"go", 2.7, 2.9}}
+	words := []timedWord{{"Hello", 0.1, 0.4, false}, {"there.", 0.4, 0.7, false}, {"We", 1, 1.2, false}, {"wait", 1.2, 1.5, false}, {"and", 2.5, 2.7, false}, {"go", 2.7, 2.9, false}}
 	got := captionsOf(words, 3, captionLine)
 	want := "Hello there.@0.1-1.0|We wait@1.0-1.9|and go@2.5-3.0"
 	var parts []string
@@ -32,7 +32,7 @@ func trimZero(seconds float64) string { // 1.0 for 00:00:01.000
 
 func TestCaptionFiles(t *testing.T) {
 	t.Parallel()
-	captions := captionsOf([]timedWord{{`<font>{\an8}A&B`, 3599.5, 3601.25}, {"-->", 3601.3, 3602}}, 3700, captionLine)
+	captions := captionsOf([]timedWord{{`<font>{\an8}A&B`, 3599.5, 3601.25, false}, {"-->", 3601.3, 3602, false}}, 3700, captionLine)
 	text := "‹font›(/an8)A&B --›"
 	if got, want := srt(captions), "1\n00:59:59,500 --> 01:00:02,000\n"+text+"\n\n"; got != want {
 		t.Errorf("SRT\n got %q\nwant %q", got, want)

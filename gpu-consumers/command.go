@@ -46,7 +46,11 @@ func Inspect(ctx context.Context, engines []engine) (string, error) {
 		if can, gap := e.Capability(ctx); gap != nil {
 			unable = append(unable, fmt.Sprintf("%s: %s (%s)", gap.Engine, gap.Reason, gap.Hint))
 		} else {
-			able = append(able, can.Engine+" is ready, model "+cmp.Or(can.Model, can.Version))
+			ready := can.Engine + " is ready, model " + cmp.Or(can.Model, can.Version)
+			if can.Languages != "" {
+				ready += ", languages " + string(can.Languages)
+			}
+			able = append(able, ready)
 		}
 	}
 	if len(unable) > 0 {

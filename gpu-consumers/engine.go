@@ -34,7 +34,7 @@ type Attempt struct {
 	Profile                         string // its id; empty: the job has none
 	Params                          map[string]any
 	Texts                           map[string]string // clear text by input name
-	Files                           map[string][]File // local files by input name
+	Files                           map[string][]File // local files by input name; those of lateInputs have no path yet
 	Dir                             string            // absolute, empty, removed afterwards
 	// Engines are those that the job allows, and Wants the one that the node wants; see
 	// events.TaskCapability.Serves.
@@ -42,6 +42,9 @@ type Attempt struct {
 	// Reduce is how many attempts of the stage ran out of memory before this one: ask for
 	// less each time, and say so in the notes. An engine that cannot ignores it.
 	Reduce int
+	// Fetch brings the file of a late input to a new file at path, and checks its digest. Its
+	// errors are *TaskError.
+	Fetch func(ctx context.Context, f events.Artifact, path string) error
 	// Progress reports percent (0-100) and fixed wording; it is also the lease's beat.
 	Progress func(percent float64, message string)
 }

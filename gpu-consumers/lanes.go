@@ -186,7 +186,7 @@ func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapab
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var reasons, hints []string
-	served, barred, large := false, false, (*TaskError)(nil)
+	served, barred, foreign, large := false, false, false, (*TaskError)(nil)
 	for i, s := range r.states {
 		if s.gap != nil {
 			// Of an engine that cannot work only the name is known, not what it would make.
@@ -201,6 +201,10 @@ func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapab
 		}
 		if !s.can.Serves(a.Engines, a.Wants) {
 			barred = true
+			continue
+		}
+		if !s.can.Speaks(a.language()) {
+			foreign = true
 			continue
 		}
 		served = true
@@ -221,7 +225,9 @@ func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapab
 		}
 	}
 	e := &TaskError{Class: events.ClassEngineUnavailable, Message: "this worker has no engine for " + a.Task, Hint: "configure one, or leave its lane to other workers", Misplaced: true}
-	if barred {
+	if foreign {
+		e.Message, e.Hint = "this worker has no engine for "+a.Task+" in the language "+a.language(), "configure one that works in it, see docs/engines-voices.md"
+	} else if barred {
 		e.Message = "this worker has no engine for " + a.Task + " that the job allows"
 		e.Hint = "configure " + cmp.Or(a.Wants, "one") + ", or ask with engines " + events.EnginesAuto
 		if a.Engines != "" {
@@ -241,7 +247,7 @@ func (r *roster) expect(a *Attempt) (engine, events.TaskCapability) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, s := range r.states {
-		if !s.known || s.gap != nil || s.can.Task != a.Task || !s.can.Serves(a.Engines, a.Wants) {
+		if !s.known || s.gap != nil || s.can.Task != a.Task || !s.can.Serves(a.Engines, a.Wants) || !s.can.Speaks(a.language()) {
 			continue
 		}
 		c, picky := r.engines[i].(chooser)

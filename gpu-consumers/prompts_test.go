@@ -24,13 +24,14 @@ func folderOf(t *testing.T, files map[string]string) string {
 func TestTheTemplateThatSaysMostIsUsed(t *testing.T) {
 	t.Parallel()
 	p, err := loadPrompts(folderOf(t, map[string]string{
-		"script.txt": "plain {topic}", "script.formal.txt": "formal {topic}", "script.de.txt": "deutsch {topic} {words}", "script.formal.de.txt": "förmlich {topic}", "README.md": "{no}",
+		"script.txt": "plain {topic}", "script.formal.txt": "formal {topic}", "script.de.txt": "deutsch {topic} {words}", "script.formal.de.txt": "förmlich {topic}", "script.pt-BR.txt": "brasileiro {topic}", "script.pt.txt": "português {topic}", "README.md": "{no}",
 	}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ tone, language, want string }{
 		{"formal", "de", "förmlich {}"}, {"formal", "en", "formal {}"}, {"casual", "de", "deutsch {} 7"}, {"casual", "en", "plain {}"},
+		{"casual", "pt-BR", "brasileiro {}"}, {"casual", "pt-PT", "português {}"}, {"casual", "de-AT", "deutsch {} 7"}, {"formal", "de-CH", "förmlich {}"},
 	} {
 		got := p.find(c.tone, c.language).fill(map[string]string{"topic": "{}", "words": "7"})
 		if !strings.HasPrefix(got, c.want+"\n") || !strings.Contains(got, "JSON object") {
@@ -41,8 +42,10 @@ func TestTheTemplateThatSaysMostIsUsed(t *testing.T) {
 	if err != nil || none.digest() == p.digest() || !strings.Contains(string(none.find("casual", "en")), "{topic}") {
 		t.Errorf("without a folder: %v", err)
 	}
-	if err := promptTemplate(promptForm).check(); err != nil {
-		t.Errorf("the built-in template: %v", err)
+	for language, want := range map[string]string{"de": "{words} words, at most {most_words},", "ko": "{words} words,", "zh-TW": "{characters} characters, at most {most_characters},", "ja": "{characters} characters,"} {
+		if err := none.find("casual", language).check(); err != nil || !strings.Contains(string(none.find("casual", language)), want) {
+			t.Errorf("the built-in template of %s: %v", language, err)
+		}
 	}
 }
 

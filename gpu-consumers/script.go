@@ -18,8 +18,6 @@ import (
 const (
 	taskScript = "script.generate_script"
 
-	// wordsPerSecond is an unhurried speaking rate (about 145 words a minute).
-	wordsPerSecond = 2.4
 	// maxScriptRunes is the longest narration in characters: a minute at twice the usual rate.
 	maxScriptRunes = 2000
 	maxSceneRunes  = 600
@@ -114,7 +112,7 @@ func (userText) Run(_ context.Context, a *Attempt) (*Output, error) {
 		Texts:    map[string]string{"narration": narration, "scene": sceneOf(a.Texts["prompt"])},
 		Fidelity: events.FidelityFull, Engine: "user-text", Version: "1",
 	}
-	if spoken := float64(len(strings.Fields(narration))) / wordsPerSecond; spoken > seconds*1.2+1 {
+	if spoken := spokenWords(narration) / speakingRate(a.language()); spoken > seconds*1.2+1 {
 		out.Notes = []string{fmt.Sprintf("The script takes about %.0f seconds to speak, the job asked for %.0f.", math.Ceil(spoken), seconds)}
 	}
 	a.report(100, "script taken as written")
@@ -127,7 +125,7 @@ type templateScript struct{}
 
 func (templateScript) Capability(context.Context) (events.TaskCapability, *events.TaskGap) {
 	return events.TaskCapability{
-		Task: taskScript, Lane: events.LaneScript, Engine: "template", Version: "1", Fidelity: events.FidelityPreview, Builtin: true, Takes: "prompt",
+		Task: taskScript, Lane: events.LaneScript, Engine: "template", Version: "1", Fidelity: events.FidelityPreview, Builtin: true, Takes: "prompt", Languages: "en",
 	}, nil
 }
 
@@ -147,12 +145,6 @@ func (templateScript) Run(_ context.Context, a *Attempt) (*Output, error) {
 	if !known {
 		return nil, &TaskError{
 			Class: events.ClassInvalidInput, Message: "the tone is unknown", Hint: "choose casual, formal, playful or dramatic",
-		}
-	}
-	if language := a.text("language", "en"); language != "en" {
-		return nil, &TaskError{
-			Class: events.ClassInvalidInput, Message: "the built-in templates speak English only",
-			Hint: "give your own script in the language, or configure a language model (Ollama)",
 		}
 	}
 	narration := words.fill(topicOf(prompt), int(seconds*wordsPerSecond))

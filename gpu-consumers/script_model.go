@@ -55,14 +55,15 @@ func (m *modelScript) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	if topic == "" {
 		return nil, noScript()
 	}
-	words := max(4, int(seconds*wordsPerSecond))
-	tone, language := a.text("tone", "casual"), a.text("language", "en")
+	tone, language := a.text("tone", "casual"), a.language()
+	rate := speakingRate(language)
+	words := max(4, int(seconds*rate))
 	q := question{
 		name: "script", schema: scriptSchema, temperature: m.temperature, seed: scriptSeed(a),
 		tokens: words*4 + 300, // JSON and the scene need some
 		text: m.prompts.find(tone, language).fill(map[string]string{
 			"topic": fmt.Sprintf("%q", topic), "tone": tone, "language": language, "seconds": fmt.Sprintf("%g", seconds),
-			"words": fmt.Sprint(words), "most_words": fmt.Sprint(words * 3 / 2),
+			"words": fmt.Sprint(words), "most_words": fmt.Sprint(words * 3 / 2), "characters": fmt.Sprint(2 * words), "most_characters": fmt.Sprint(3 * words),
 		}),
 	}
 	var script struct{ Narration, Scene string }
@@ -72,7 +73,7 @@ func (m *modelScript) Run(ctx context.Context, a *Attempt) (*Output, error) {
 			return fault
 		}
 		script.Narration, script.Scene = plainText(strings.Map(speakableRune, script.Narration)), plainText(script.Scene)
-		return scriptFault(script.Narration, script.Scene, seconds)
+		return scriptFault(script.Narration, script.Scene, seconds, rate)
 	})
 	if err != nil {
 		return nil, err
@@ -89,16 +90,16 @@ func (m *modelScript) Run(ctx context.Context, a *Attempt) (*Output, error) {
 // end the same way.
 func scriptSeed(a *Attempt) int { return int(seedOf(a.JobID)%1_000_000) + chatTries*max(0, a.Number-1) }
 
-// scriptFault is why a script cannot be spoken, or empty.
-func scriptFault(narration, scene string, seconds float64) string {
+// scriptFault is why a script cannot be spoken, or empty. rate is in words per second.
+func scriptFault(narration, scene string, seconds, rate float64) string {
 	n, spoken := utf8.RuneCountInString(narration), spokenWords(narration)
 	switch {
 	case n < 10 || utf8.RuneCountInString(scene) < 5:
 		return "narration or scene is too short"
-	case spoken < seconds*wordsPerSecond/6:
-		return fmt.Sprintf("the narration is far too short: it takes %.0f seconds to speak, and %.0f are wanted", spoken/wordsPerSecond, seconds)
-	case n > maxScriptRunes || spoken > seconds*wordsPerSecond*2+20:
-		return fmt.Sprintf("the narration is far too long: it takes %.0f seconds to speak, and %.0f are wanted", spoken/wordsPerSecond, seconds)
+	case spoken < seconds*rate/6:
+		return fmt.Sprintf("the narration is far too short: it takes %.0f seconds to speak, and %.0f are wanted", spoken/rate, seconds)
+	case n > maxScriptRunes || spoken > seconds*rate*2+20:
+		return fmt.Sprintf("the narration is far too long: it takes %.0f seconds to speak, and %.0f are wanted", spoken/rate, seconds)
 	case utf8.RuneCountInString(scene) > maxSceneRunes:
 		return "the scene is too long"
 	case strings.ContainsAny(narration, "{}<>") || repeats(narration):
@@ -113,40 +114,6 @@ func speakableRune(r rune) rune {
 		return -1
 	}
 	return r
-}
-
-// wide says that a character of its writing takes about as long to say as half a word,
-// and that words are not parted by spaces there.
-func wide(r rune) bool {
-	return unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer)
-}
-
-// speechUnits are a text's words, or its characters where words are not parted.
-func speechUnits(text string) []string {
-	var units []string
-	for _, word := range strings.Fields(text) {
-		rest := strings.FieldsFunc(word, wide)
-		units = append(units, rest...)
-		for _, r := range word {
-			if wide(r) {
-				units = append(units, string(r))
-			}
-		}
-	}
-	return units
-}
-
-// spokenWords is how long a text takes to say, in words.
-func spokenWords(text string) float64 {
-	n := 0.0
-	for _, u := range speechUnits(text) {
-		if r, _ := utf8.DecodeRuneInString(u); wide(r) {
-			n += 0.5
-		} else {
-			n++
-		}
-	}
-	return n
 }
 
 // repeats says that text loops: a long run of one character, or few different words.

@@ -83,7 +83,6 @@ func TestTemplatesRefuseWhatTheyCannotDo(t *testing.T) {
 	t.Parallel()
 	for name, a := range map[string]*Attempt{
 		"no prompt": {Texts: map[string]string{"prompt": " \n"}},
-		"language":  {Texts: map[string]string{"prompt": "tea"}, Params: map[string]any{"language": "de"}},
 		"tone":      {Texts: map[string]string{"prompt": "tea"}, Params: map[string]any{"tone": "sad"}},
 		"seconds":   {Texts: map[string]string{"prompt": "tea"}, Params: map[string]any{"seconds": 61.0}},
 	} {

@@ -17,7 +17,7 @@ func (t *timing) join(all *wave, part *take, pause float64) {
 		t.WordSource = part.wordSource
 	}
 	for _, w := range part.words {
-		t.Words = append(t.Words, timedWord{w.Word, w.Start + shift, w.End + shift})
+		t.Words = append(t.Words, timedWord{w.Word, w.Start + shift, w.End + shift, w.Glued})
 	}
 	first, last := sounding(part.phones)
 	if first < 0 {

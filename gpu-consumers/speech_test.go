@@ -79,10 +79,10 @@ func TestParsePhones(t *testing.T) {
 func TestAlignWordsFollowsReducedSounds(t *testing.T) {
 	t.Parallel()
 	// "and him": alone "ae n d" and "hh ih m", in the sentence "ax n ih m".
-	words := []spokenWord{{"and", "and"}, {"him", "him"}, {"now", "now"}}
+	words := []spokenWord{{"and", "and", false}, {"him", "him", false}, {"now", "now", false}}
 	said := [][]string{{"ae", "n", "d"}, {"hh", "ih", "m"}, {"n", "aw"}}
 	phones := []phone{{"pau", 0, 1}, {"ax", 1, 2}, {"n", 2, 3}, {"ih", 3, 4}, {"m", 4, 5}, {"pau", 5, 6}, {"n", 6, 7}, {"aw", 7, 8}, {"pau", 8, 9}}
-	want := []timedWord{{"and", 1, 3}, {"him", 3, 5}, {"now", 6, 8}}
+	want := []timedWord{{"and", 1, 3, false}, {"him", 3, 5, false}, {"now", 6, 8, false}}
 	if got := alignWords(words, said, phones); !slices.Equal(got, want) {
 		t.Errorf("aligned %v, want %v", got, want)
 	}

@@ -21,6 +21,7 @@ const (
 type spokenWord struct {
 	shown  string // as the user wrote it, for captions
 	spoken string // in the letters that the voice knows; empty: it cannot be said
+	glued  bool   // it follows the one before without a space
 }
 
 // utterance is a run of words that is spoken in one breath.
@@ -32,11 +33,30 @@ type utterance struct {
 
 // text is the utterance as it is spoken.
 func (u utterance) text() string {
-	words := make([]string, len(u.words))
+	var b strings.Builder
 	for i, w := range u.words {
-		words[i] = w.spoken
+		if i > 0 && !w.glued {
+			b.WriteByte(' ')
+		}
+		b.WriteString(w.spoken)
 	}
-	return strings.Join(words, " ")
+	return b.String()
+}
+
+// length is how long the utterance takes to say, in words.
+func (u utterance) length() float64 {
+	n := 0.0
+	for _, w := range u.words {
+		n += w.length()
+	}
+	return n
+}
+
+func (w spokenWord) length() float64 {
+	if strings.ContainsFunc(w.spoken, wide) {
+		return spokenWords(w.spoken)
+	}
+	return 1
 }
 
 // Pauses after a sentence in seconds.
@@ -75,7 +95,7 @@ func sayable(spoken string) bool {
 func gather(sentences []utterance, longest int) []utterance {
 	var out []utterance
 	for _, s := range sentences {
-		if n := len(out); n > 0 && !out[n-1].ends && len(out[n-1].words)+len(s.words) <= longest {
+		if n := len(out); n > 0 && !out[n-1].ends && out[n-1].length()+s.length() <= float64(longest) {
 			s.words = append(slices.Clip(out[n-1].words), s.words...)
 			out[n-1] = s
 			continue
@@ -98,26 +118,31 @@ func splitNarration(text string, spell func(string) string) (sentences []utteran
 			}
 			current = utterance{}
 		}
-		fields := strings.Fields(paragraph)
-		for i, shown := range fields {
-			spoken := spell(shown)
+		words, length, left := append(wordsOf(paragraph), shownWord{}), 0.0, false
+		for i, w := range words[:len(words)-1] {
+			spoken := spell(w.text)
 			if !sayable(spoken) {
-				if strings.ContainsFunc(shown, unicode.IsLetter) {
+				if strings.ContainsFunc(w.text, unicode.IsLetter) {
 					unsaid++
 				}
 				if n := len(current.words); n > 0 {
-					current.words[n-1].shown += " " + shown
+					current.words[n-1].show(w)
 				}
+				left = true
 				continue
 			}
-			current.words = append(current.words, spokenWord{shown: shown, spoken: spoken})
-			switch mark := sentenceEnd(spoken, fields[i+1:]); {
+			next := spokenWord{shown: w.text, spoken: spoken, glued: w.glued && !left}
+			current.words, length, left = append(current.words, next), length+next.length(), false
+			switch mark := sentenceEnd(spoken, words[i+1].text); {
 			case mark != 0 && mark != '.':
 				flush(pauseQuestion)
 			case mark == '.':
 				flush(pauseSentence)
-			case len(current.words) >= maxSentenceWords, len(current.words) >= maxSentenceWords/2 && strings.HasSuffix(spoken, ","):
+			case length >= maxSentenceWords, length >= maxSentenceWords/2 && strings.ContainsRune(commas, lastRune(spoken)):
 				flush(pauseShort)
+			}
+			if len(current.words) == 0 {
+				length = 0
 			}
 		}
 		flush(pauseSentence)
@@ -126,6 +151,19 @@ func splitNarration(text string, spell func(string) string) (sentences []utteran
 		}
 	}
 	return sentences, unsaid
+}
+
+// show adds to a word what follows it and is not said.
+func (w *spokenWord) show(more shownWord) {
+	if !more.glued {
+		w.shown += " "
+	}
+	w.shown += more.text
+}
+
+func lastRune(s string) rune {
+	r, _ := utf8.DecodeLastRuneInString(s)
+	return r
 }
 
 // paragraphs are the parts between blank lines.
@@ -153,19 +191,13 @@ var abbreviations = map[string]bool{"dr": true, "mr": true, "mrs": true, "ms": t
 // sentenceEnd is the mark that ends a sentence at this word, or 0. What follows
 // decides about full stops: an abbreviation or an initial goes on, and so does
 // a word in lower case.
-func sentenceEnd(spoken string, next []string) rune {
-	bare := strings.TrimRight(spoken, `"')]”’»`)
-	mark, _ := utf8.DecodeLastRuneInString(bare)
-	if mark == '…' {
-		mark = '.'
+func sentenceEnd(spoken, next string) rune {
+	mark := stopAt(spoken)
+	if mark == 0 || next == "" {
+		return mark
 	}
-	if !strings.ContainsRune(".!?", mark) {
+	if unicode.IsLower(firstLetter(next)) || mark == '.' && abbreviated(strings.Trim(spoken, `.([“‘«`+quotesBehind)) {
 		return 0
-	}
-	if len(next) > 0 {
-		if unicode.IsLower(firstLetter(next[0])) || mark == '.' && abbreviated(strings.Trim(bare, `."'([“‘«`)) {
-			return 0
-		}
 	}
 	return mark
 }

@@ -33,6 +33,7 @@ type timedWord struct {
 	Word  string  `json:"word"`
 	Start float64 `json:"start"`
 	End   float64 `json:"end"`
+	Glued bool    `json:"glued,omitempty"` // no space stands before it
 }
 
 // phone is one sound; symbols are those of the CMU dictionary in lower case,
@@ -183,7 +184,7 @@ func unlike(a, b string) float64 {
 func wordTimes(words []spokenWord, heard []phone, owner []int) []timedWord {
 	out := make([]timedWord, len(words))
 	for i, w := range words {
-		out[i] = timedWord{Word: w.shown, Start: math.Inf(1)}
+		out[i] = timedWord{Word: w.shown, Start: math.Inf(1), Glued: w.glued}
 	}
 	last := 0
 	for j, p := range heard {
@@ -207,6 +208,26 @@ func wordTimes(words []spokenWord, heard []phone, owner []int) []timedWord {
 	return out
 }
 
+// lettersOfHalfAWord is how many Latin letters take as long to say as one character of a
+// writing that parts no words.
+const lettersOfHalfAWord = 3
+
+// letters is how long a word takes to say, in Latin letters.
+func (w spokenWord) letters() float64 {
+	n := 0
+	for _, r := range w.spoken {
+		if wide(r) {
+			n += lettersOfHalfAWord
+		} else {
+			n++
+		}
+	}
+	if !w.glued {
+		n++
+	}
+	return float64(n)
+}
+
 // estimateWords spreads words over the sounding part of a sentence by their
 // length in letters.
 func estimateWords(words []spokenWord, phones []phone) []timedWord {
@@ -217,7 +238,7 @@ func estimateWords(words []spokenWord, phones []phone) []timedWord {
 		}
 	}
 	for _, w := range words {
-		letters += float64(len(w.spoken) + 1)
+		letters += w.letters()
 	}
 	// place maps seconds of sound to seconds of the sentence, across its pauses.
 	place := func(sound float64) float64 {
@@ -239,8 +260,8 @@ func estimateWords(words []spokenWord, phones []phone) []timedWord {
 	at := 0.0
 	for i, w := range words {
 		start := at
-		at += sounding * float64(len(w.spoken)+1) / letters
-		out[i] = timedWord{w.shown, place(start + 1e-6), place(at)}
+		at += sounding * w.letters() / letters
+		out[i] = timedWord{w.shown, place(start + 1e-6), place(at), w.glued}
 	}
 	return out
 }

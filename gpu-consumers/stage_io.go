@@ -19,13 +19,17 @@ import (
 	"github.com/myspinbot/myspinbot/internal/objects"
 )
 
+// lateInputs are brought when an engine asks for them: hundreds of megabytes of which most
+// engines make no use, and those that do keep their own copy.
+var lateInputs = map[string]bool{"voice_weights": true}
+
 // openInputs gives the attempt its texts in clear and its files in dir/in.
 func (r *run) openInputs(ctx context.Context, a *Attempt, dir string) error {
 	in := filepath.Join(dir, "in")
 	if err := os.Mkdir(in, 0o700); err != nil {
 		return fmt.Errorf("cannot make the folder of the inputs: %w", err)
 	}
-	a.Texts, a.Files = map[string]string{}, map[string][]File{}
+	a.Texts, a.Files, a.Fetch = map[string]string{}, map[string][]File{}, r.fetch
 	for _, name := range slices.Sorted(maps.Keys(r.task.Inputs)) {
 		v := r.task.Inputs[name]
 		if v.Text != nil {
@@ -38,14 +42,26 @@ func (r *run) openInputs(ctx context.Context, a *Attempt, dir string) error {
 			}
 		}
 		for i, artifact := range v.Artifacts {
+			if lateInputs[name] {
+				a.Files[name] = append(a.Files[name], File{Artifact: artifact})
+				continue
+			}
 			// Names of our own making: artifacts' names come over the log.
 			file := filepath.Join(in, fmt.Sprintf("%d-%d%s", len(a.Files), i, path.Ext(artifact.URI)))
-			err := r.patiently(ctx, func() error { return r.worker.cfg.Objects.Fetch(ctx, artifact, file) })
-			if err != nil {
-				return storeError(err, "a file of input "+name)
+			if err := r.fetch(ctx, artifact, file); err != nil {
+				return err
 			}
 			a.Files[name] = append(a.Files[name], File{Path: file, Artifact: artifact})
 		}
+	}
+	return nil
+}
+
+// fetch brings an input's file to a new file at path.
+func (r *run) fetch(ctx context.Context, f events.Artifact, path string) error {
+	err := r.patiently(ctx, func() error { return r.worker.cfg.Objects.Fetch(ctx, f, path) })
+	if err != nil {
+		return storeError(err, "the input's file "+f.Name)
 	}
 	return nil
 }

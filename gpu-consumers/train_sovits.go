@@ -117,7 +117,8 @@ func (t *soVITSTrainer) Capability(ctx context.Context) (events.TaskCapability, 
 	if reason, hint := lacks(t.needs()); reason != "" {
 		return events.TaskCapability{}, gap(reason, hint)
 	}
-	return events.TaskCapability{Task: "train_voice", Lane: events.LaneTrain, Engine: "gpt-sovits", Model: "gpt-sovits-" + t.Version, Version: t.version(), Fidelity: events.FidelityFull}, nil
+	return events.TaskCapability{Task: "train_voice", Lane: events.LaneTrain, Engine: "gpt-sovits", Model: "gpt-sovits-" + t.Version, Version: t.version(), Fidelity: events.FidelityFull,
+		Languages: events.Languages(strings.Join(soVITSLanguages, " "))}, nil
 }
 
 func (t *soVITSTrainer) version() string {
@@ -240,7 +241,7 @@ func (j *soVITSJob) listen(ctx context.Context) error {
 		}
 		heard := filepath.Join(j.cwd, "heard")
 		err := j.run(ctx, soVITSStep{name: "the recogniser", script: filepath.Join(j.t.Folder, "tools", "asr", "fasterwhisper_asr.py"),
-			args: []string{"-i", wavs, "-o", heard, "-s", j.t.Recogniser, "-l", j.a.text("language", "en"), "-p", precision}, makes: filepath.Join(heard, "wavs.list"), from: 12, to: 20})
+			args: []string{"-i", wavs, "-o", heard, "-s", j.t.Recogniser, "-l", baseLanguage(j.a.language()), "-p", precision}, makes: filepath.Join(heard, "wavs.list"), from: 12, to: 20})
 		if err != nil {
 			return err
 		}

@@ -189,7 +189,7 @@ func (j *soVITSJob) collect(files map[string][]File) error {
 		what   string
 		ending string
 		epochs int
-	}{{gptWeights, "gpt", ".ckpt", j.t.GPTEpochs}, {soVITSWeights, "sovits", ".pth", j.t.SoVITSEpochs}} {
+	}{{gptWeights, "gpt", gptEnding, j.t.GPTEpochs}, {soVITSWeights, "sovits", soVITSEnding, j.t.SoVITSEpochs}} {
 		found := j.weights(kind.names)
 		if found[kind.epochs] == "" {
 			return &TaskError{Class: events.ClassEngineRejected, Message: "GPT-SoVITS ended well but left no " + kind.what + " weights of its last epoch", Hint: "the end of its log says why", LogTail: j.log.String()}

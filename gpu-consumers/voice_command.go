@@ -38,6 +38,9 @@ type CommandVoiceConfig struct {
 	Timeout time.Duration // of one call; default 10 min
 	Preview bool          // results are previews: a small voice without a GPU
 	Note    string        // added to the notes of each result
+	// Languages are those that it speaks. None: any where the template has {language}, else
+	// English alone.
+	Languages []string
 }
 
 // commandPresets are programs whose command line is known.
@@ -49,6 +52,7 @@ var commandPresets = map[string]CommandVoiceConfig{
 			"--output_dir", "{out_dir}", "--output_file", "{out_name}", "--speed", "{speed}"},
 		Env:   []string{"HF_HOME", "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "LD_LIBRARY_PATH"},
 		Model: "F5TTS_v1_Base", Words: 100, Note: "spoken with the weights of F5-TTS, which are licensed for non-commercial use alone",
+		Languages: []string{"en", "zh"}, // of that model
 	},
 }
 
@@ -62,8 +66,9 @@ var placeholders = map[string]*regexp.Regexp{
 
 type commandVoice struct {
 	CommandVoiceConfig
-	name  string // of the program
-	media *mediaTool
+	name   string // of the program
+	speaks events.Languages
+	media  *mediaTool
 }
 
 func newCommandVoice(c CommandVoiceConfig, media *mediaTool) (*commandVoice, error) {
@@ -75,6 +80,9 @@ func newCommandVoice(c CommandVoiceConfig, media *mediaTool) (*commandVoice, err
 		if len(c.Argv) == 0 {
 			c.Argv = preset.Argv
 		}
+		if len(c.Languages) == 0 {
+			c.Languages = preset.Languages
+		}
 		c.Env = slices.Concat(preset.Env, c.Env)
 		c.Model, c.Words, c.Note = cmp.Or(c.Model, preset.Model), cmp.Or(c.Words, preset.Words), strings.TrimSpace(preset.Note+" "+c.Note)
 	}
@@ -85,8 +93,15 @@ func newCommandVoice(c CommandVoiceConfig, media *mediaTool) (*commandVoice, err
 	if !used["text_file"] || !used["out"] && (!used["out_dir"] || !used["out_name"]) {
 		return nil, errors.New("cannot use the voice's command: it needs {text_file}, and {out} or both of {out_dir} and {out_name}")
 	}
+	if len(c.Languages) == 0 && !used["language"] {
+		c.Languages = []string{"en"}
+	}
+	speaks, err := languagesOf(c.Languages)
+	if err != nil {
+		return nil, err
+	}
 	c.Timeout = cmp.Or(c.Timeout, 10*time.Minute)
-	return &commandVoice{CommandVoiceConfig: c, name: filepath.Base(c.Argv[0]), media: media}, nil
+	return &commandVoice{CommandVoiceConfig: c, name: filepath.Base(c.Argv[0]), speaks: speaks, media: media}, nil
 }
 
 // fills says whether the template has a placeholder.
@@ -95,7 +110,7 @@ func (v *commandVoice) fills(name string) bool {
 }
 
 func (v *commandVoice) about() events.TaskCapability {
-	c := events.TaskCapability{Engine: v.name, Model: cmp.Or(v.Model, v.name), Version: settingsVersion("1", v.Argv, v.Model, v.Words), Fidelity: events.FidelityFull}
+	c := events.TaskCapability{Engine: v.name, Model: cmp.Or(v.Model, v.name), Version: settingsVersion("1", v.Argv, v.Model, v.Words), Fidelity: events.FidelityFull, Languages: v.speaks}
 	if v.Preview {
 		c.Fidelity = events.FidelityPreview
 	}
@@ -131,7 +146,7 @@ func (v *commandVoice) open(ctx context.Context, a *Attempt, speed float64) (spe
 	s.values = map[string]string{
 		"text_file": filepath.Join(s.dir, "text.txt"), "out": filepath.Join(s.dir, "out.wav"), "out_dir": s.dir, "out_name": "out.wav",
 		"ref_audio": filepath.Join(s.dir, "reference.wav"), "ref_text_file": filepath.Join(s.dir, "reference.txt"),
-		"language": a.text("language", "en"), "speed": strconv.FormatFloat(speed, 'f', -1, 64),
+		"language": a.language(), "speed": strconv.FormatFloat(speed, 'f', -1, 64),
 		// One line that no program takes for an option.
 		"ref_text": strings.TrimLeft(plainText(a.Texts["voice_transcript"]), "-– "),
 	}

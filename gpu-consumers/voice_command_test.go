@@ -77,7 +77,7 @@ func fakeVoice(behaviour string, args []string) error {
 	if behaviour == garbles {
 		return os.WriteFile(args[3], text, 0o600)
 	}
-	if err := os.WriteFile("flite.txt", append(text, "\n\n"...), 0o600); err != nil {
+	if err := os.WriteFile("flite.txt", []byte(inLatin(string(text))+"\n\n"), 0o600); err != nil {
 		return err
 	}
 	if out, err := exec.Command("flite", "-voice", "rms", "-f", "flite.txt", "-o", args[3]).CombinedOutput(); err != nil {
@@ -159,8 +159,18 @@ func commandTrial() trial {
 	return trial{name: "command",
 		begin: func(t *testing.T, behaviour string) trialVoice {
 			program := plantVoice(t, behaviour)
-			return planted(t, program, commandSpeech(t, CommandVoiceConfig{Argv: []string{program, "--text", "{text_file}", "--out", "{out}"}}))
+			return planted(t, program, commandSpeech(t, CommandVoiceConfig{Argv: []string{program, "--text", "{text_file}", "--out", "{out}", "--in={language}"}, Languages: []string{"en", "de", "zh", "pt-BR"}}))
 		},
+		told: func(t *testing.T, _ trialVoice, a *Attempt) string {
+			args, err := os.ReadFile(filepath.Join(a.Dir, "voice", "args"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, rest, _ := strings.Cut(string(args), "--in=")
+			told, _, _ := strings.Cut(rest, "\n")
+			return told
+		},
+		abroad: map[string]string{"en-GB": "en-GB", "de": "de", "zh-CN": "zh-CN", "pt-BR": "pt-BR"}, unspoken: []string{"fr", "pt-PT", "ja"},
 		classes: map[string]string{
 			garbles: events.ClassEngineRejected, cuts: events.ClassEngineRejected, lost: events.ClassEngineUnavailable,
 			starves: events.ClassOOM, mute: events.ClassEngineRejected,
@@ -174,7 +184,8 @@ func fliteTrial() trial {
 			program := plantVoice(t, behaviour)
 			return planted(t, program, EngineConfig{Flite: program}.builtinVoice(testTool()))
 		},
-		classes: map[string]string{garbles: events.ClassEngineRejected, lost: events.ClassEngineUnavailable, mute: events.ClassEngineRejected},
+		classes:  map[string]string{garbles: events.ClassEngineRejected, lost: events.ClassEngineUnavailable, mute: events.ClassEngineRejected},
+		unspoken: []string{"de", "zh", "ja", "pt-BR"},
 	}
 }
 

@@ -6,6 +6,7 @@ package gpu
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -33,9 +34,12 @@ const (
 // trialVoice is a voice in one behaviour, with what the suite must know of it.
 type trialVoice struct {
 	speech *speech
-	asked  func() int      // how often it was asked to speak
-	gone   func() bool     // whether nothing of what it ran for us is left
-	files  func() []string // what it left on shared disk
+	asked  func() int // how often it was asked to speak
+	heard  func() map[string]any
+	// weights are those that each sentence was spoken with; nil: the voice is never trained.
+	weights func() []string
+	gone    func() bool     // whether nothing of what it ran for us is left
+	files   func() []string // what it left on shared disk
 }
 
 // trial is one kind of voice.
@@ -45,6 +49,11 @@ type trial struct {
 	// classes are the classes of the behaviours that the voice can show.
 	classes map[string]string
 	inputs  map[string][]File // beside the narration
+	// abroad are languages that it speaks, and what it is told of each as told tells;
+	// unspoken are some that it does not.
+	abroad   map[string]string
+	told     func(t *testing.T, v trialVoice, a *Attempt) string
+	unspoken []string
 }
 
 const longNarration = `Green tea is picked in spring. It tastes fresh and a little sweet, and people drink it while it is hot!
@@ -63,6 +72,9 @@ func (tr trial) conforms(t *testing.T) {
 	t.Run("speaks", tr.speaksWell)
 	t.Run("refuses nothing to say", tr.refusesEmptyText)
 	t.Run("ends when asked", tr.endsWhenAsked)
+	t.Run("is chosen by its languages", tr.isChosenByLanguage)
+	t.Run("speaks its languages", tr.speaksLanguages)
+	t.Run("speaks as it was trained", tr.speaksAsTrained)
 	for behaviour, class := range tr.classes {
 		t.Run(behaviour, func(t *testing.T) {
 			t.Parallel()
@@ -123,22 +135,25 @@ func checkSpokenWell(t *testing.T, out *Output, text, format string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if math.Abs(info.Audio.Seconds-times.Duration) > 0.01 || times.Duration < float64(len(text))/30 || times.Duration > float64(len(text))/8 {
+	if math.Abs(info.Audio.Seconds-times.Duration) > 0.01 || times.Duration < spokenWords(text)/7 || times.Duration > 1+spokenWords(text)/1.2 {
 		t.Errorf("the sound lasts %g s, the timing %g s", info.Audio.Seconds, times.Duration)
 	}
-	var words []string
+	words := ""
 	at := 0.0
 	for _, w := range times.Words {
-		words = append(words, w.Word)
+		if words != "" && !w.Glued {
+			words += " "
+		}
+		words += w.Word
 		if w.Start < at-0.06 || w.End < w.Start || w.End > times.Duration {
 			t.Errorf("word %+v after %g s", w, at)
 		}
 		at = w.Start
 	}
-	if want := strings.Join(strings.Fields(text), " "); strings.Join(words, " ") != want {
-		t.Errorf("words %q, want %q", strings.Join(words, " "), want)
+	if want := strings.Join(strings.Fields(text), " "); words != want {
+		t.Errorf("words %q, want %q", words, want)
 	}
-	if first, _ := sounding(times.Phones); first < 0 {
+	if first, _ := sounding(times.Phones); first < 0 && !strings.ContainsFunc(text, wide) {
 		t.Error("there are no phones for the mouth")
 	}
 	lufs, _, err := testTool().loudness(context.Background(), t.TempDir(), file.Path)
@@ -147,6 +162,109 @@ func checkSpokenWell(t *testing.T, out *Output, text, format string) {
 	}
 	if out.Engine == "" || out.Model == "" || out.Version == "" || out.Fidelity == "" {
 		t.Errorf("made by %q %q %q, fidelity %q", out.Engine, out.Model, out.Version, out.Fidelity)
+	}
+}
+
+// narrations are texts of three sentences, by language.
+var narrations = map[string]string{
+	"en": "The colour of the harbour is grey. Is it lovely? It is!",
+	"de": "Grüner Tee wird im Frühling gepflückt. Schmeckt er süß? Ja, und er ist heiß!",
+	"pt": "O chá verde é colhido na primavera. É saudável? Ninguém sabe!",
+	"zh": "绿茶在春天采摘，味道清新。它健康吗？很多人用 iPhone 拍它！",
+	"ja": "緑茶は春に摘まれます。体にいいですか？「はい」と言います。",
+}
+
+// isChosenByLanguage asks the roster for somebody who speaks a language.
+func (tr trial) isChosenByLanguage(t *testing.T) {
+	t.Parallel()
+	v := tr.begin(t, speaks)
+	r := newRoster([]engine{v.speech}, map[string]int{events.LaneTTS: 1})
+	r.refresh(context.Background())
+	pick := func(language string) error {
+		a := tr.attempt(t, "text")
+		a.Params["language"] = language
+		_, _, err := r.pick(context.Background(), a)
+		return err
+	}
+	for language := range tr.abroad {
+		if err := pick(language); err != nil {
+			t.Errorf("%s: %v", language, err)
+		}
+	}
+	for _, language := range tr.unspoken {
+		if te := wantTaskError(t, pick(language), events.ClassEngineUnavailable); !strings.Contains(te.Message, "in the language "+language) || te.Hint == "" {
+			t.Errorf("%s: %q", language, te.Message)
+		}
+	}
+	if n := v.asked(); n != 0 {
+		t.Errorf("the voice was asked %d times", n)
+	}
+}
+
+// speaksLanguages has a text of each language spoken, in sentences, every word of it at its
+// time.
+func (tr trial) speaksLanguages(t *testing.T) {
+	t.Parallel()
+	for language, want := range tr.abroad {
+		v := tr.begin(t, speaks)
+		text := narrations[baseLanguage(language)]
+		if text == "" {
+			text = narrations["zh"]
+		}
+		a := tr.attempt(t, text)
+		a.Params["language"] = language
+		out, err := v.speech.Run(context.Background(), a)
+		if err != nil {
+			t.Errorf("%s: %v", language, err)
+			continue
+		}
+		checkSpokenWell(t, out, text, "wav")
+		if told := tr.told(t, v, a); told != want {
+			t.Errorf("%s: the voice was told %q, want %q", language, told, want)
+		}
+		if n := v.asked(); n != 3 {
+			t.Errorf("%s: three sentences were spoken in %d calls", language, n)
+		}
+	}
+}
+
+// speaksAsTrained gives the voice weights: a kind of voice that is trained speaks with them
+// and says so, for that attempt alone, and any other does not even fetch them.
+func (tr trial) speaksAsTrained(t *testing.T) {
+	t.Parallel()
+	v := tr.begin(t, speaks)
+	own, fetched := trainedVoice("anna")
+	var models []string
+	for i, weights := range [][]File{own, nil, own} {
+		a := tr.attempt(t, "Green tea is picked in spring.")
+		a.Files = maps.Clone(a.Files)
+		if weights != nil {
+			if a.Files == nil {
+				a.Files = map[string][]File{}
+			}
+			a.Files["voice_weights"] = weights
+		}
+		a.Fetch = fetched.fetch
+		out, err := v.speech.Run(context.Background(), a)
+		if err != nil {
+			t.Fatalf("attempt %d: %v", i, err)
+		}
+		models = append(models, out.Model)
+	}
+	if v.weights == nil {
+		if n := fetched.count(); n != 0 || models[0] != models[1] {
+			t.Errorf("weights were fetched %d times, models %q", n, models)
+		}
+		return
+	}
+	if want := []string{"gpt of anna+sovits of anna", "base.ckpt+base.pth", "gpt of anna+sovits of anna"}; !slices.Equal(v.weights(), want) {
+		t.Errorf("spoken with %q, want %q", v.weights(), want)
+	}
+	if n := fetched.count(); n != 2 || models[0] == models[1] || models[0] != models[2] || !strings.HasPrefix(models[0], "trained ") {
+		t.Errorf("weights were fetched %d times, models %q", n, models)
+	}
+	if left := v.files(); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }
 

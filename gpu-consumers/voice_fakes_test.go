@@ -19,7 +19,7 @@ import (
 // fliteSound is a text as flite's voice rms says it: a WAV file, and its words.
 func fliteSound(t testing.TB, text string, speed float64) ([]byte, []timedWord, error) {
 	dir := t.TempDir()
-	sentences, _ := splitNarration(text, speakable)
+	sentences, _ := splitNarration(inLatin(text), speakable)
 	u := gather(sentences, 1000)[0]
 	said, err := (&fliteRun{path: "flite", voice: "rms", stretch: 1 / speed, dir: dir}).say(context.Background(), u)
 	if err != nil {
@@ -27,6 +27,25 @@ func fliteSound(t testing.TB, text string, speed float64) ([]byte, []timedWord, 
 	}
 	sound, err := os.ReadFile(filepath.Join(dir, "sentence.wav"))
 	return sound, said.words, err
+}
+
+// inLatin gives flite something to say for each character of a writing that it does not
+// know.
+func inLatin(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case wide(r):
+			b.WriteString("la ")
+		case strings.ContainsRune(commas, r):
+			b.WriteString(", ")
+		case r == '。' || r == '！' || r == '？':
+			b.WriteString(". ")
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // silentWave is a WAV file of two seconds without a sound.
@@ -77,6 +96,13 @@ func (f *fakeServer) asked() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.requests)
+}
+
+// last is what it was asked last.
+func (f *fakeServer) last() map[string]any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.requests[len(f.requests)-1]
 }
 
 func (f *fakeServer) idle() bool {

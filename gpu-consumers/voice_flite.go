@@ -28,7 +28,7 @@ func (f flite) announce(context.Context) (events.TaskCapability, *events.TaskGap
 }
 
 func fliteSpeaks(name string) events.TaskCapability {
-	return events.TaskCapability{Engine: "flite", Model: name, Version: "2", Fidelity: events.FidelityPreview, Builtin: true}
+	return events.TaskCapability{Engine: "flite", Model: name, Version: "2", Fidelity: events.FidelityPreview, Builtin: true, Languages: "en"}
 }
 
 func (f flite) takes(*Attempt) bool { return true }
@@ -42,9 +42,6 @@ func (f flite) open(_ context.Context, a *Attempt, speed float64) (speaker, erro
 	notes := []string{"spoken by the built-in preview voice " + name}
 	if len(a.Files["voice_reference"]) > 0 {
 		notes = append(notes, cannotImitate("the built-in voice"))
-	}
-	if language := a.text("language", "en"); !strings.HasPrefix(strings.ToLower(language), "en") {
-		notes = append(notes, "the built-in voice knows English only and reads other languages with English sounds")
 	}
 	return &fliteRun{path: string(f), voice: name, stretch: 1 / speed, dir: a.Dir, notes: notes}, nil
 }

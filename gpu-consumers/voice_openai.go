@@ -10,6 +10,7 @@
 package gpu
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -17,9 +18,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"unicode"
@@ -30,14 +33,17 @@ import (
 // OpenAIVoiceConfig says where an OpenAI-compatible speech server answers. With an
 // empty URL there is none.
 type OpenAIVoiceConfig struct {
-	URL      string   // such as http://127.0.0.1:8880, with or without /v1
-	Key      string   // bearer token; empty: none is sent
-	Model    string   // as the server names it
-	Voice    string   // for whoever has no other
-	Voices   []string // profile=voice, or built-in voice=voice
-	Captions bool     // ask for word times where the server tells them
-	Preview  bool     // results are previews: a small voice without a GPU
-	Note     string   // added to the notes of each result
+	URL    string   // such as http://127.0.0.1:8880, with or without /v1
+	Key    string   // bearer token; empty: none is sent
+	Model  string   // as the server names it
+	Voice  string   // for whoever has no other
+	Voices []string // profile=voice, or built-in voice=voice
+	// Languages are those that are spoken, each with a voice of its own (es=ef_dora) or by
+	// the voices above (en). None: English.
+	Languages []string
+	Captions  bool   // ask for word times where the server tells them
+	Preview   bool   // results are previews: a small voice without a GPU
+	Note      string // added to the notes of each result
 	Patience
 }
 
@@ -45,6 +51,8 @@ type openAIVoice struct {
 	OpenAIVoiceConfig
 	server   *modelServer
 	voices   map[string]string
+	foreign  map[string]string // voices of languages that have their own
+	speaks   events.Languages
 	media    *mediaTool
 	plain    atomic.Bool // the server has no word times
 	unstream atomic.Bool // the server does not know the field stream
@@ -63,7 +71,35 @@ func newOpenAIVoice(c OpenAIVoiceConfig, media *mediaTool) (*openAIVoice, error)
 	if err != nil {
 		return nil, err
 	}
-	return &openAIVoice{OpenAIVoiceConfig: c, server: server, voices: voices, media: media}, nil
+	v := &openAIVoice{OpenAIVoiceConfig: c, server: server, voices: voices, foreign: map[string]string{}, media: media}
+	return v, v.readLanguages()
+}
+
+// readLanguages reads what is spoken, and by which voices.
+func (v *openAIVoice) readLanguages() (err error) {
+	codes := []string{"en"}
+	if len(v.Languages) > 0 {
+		codes = nil
+	}
+	for _, item := range v.Languages {
+		code, voice, own := strings.Cut(item, "=")
+		if own && voice == "" {
+			return fmt.Errorf("cannot use %q: give language=voice, such as es=ef_dora", item)
+		}
+		codes = append(codes, code)
+		if of, known := events.Language(code); own && known {
+			v.foreign[of] = voice
+		}
+	}
+	v.speaks, err = languagesOf(codes)
+	return err
+}
+
+// voiceOf is the voice for an attempt: of its language, of its profile, or of the built-in
+// voice that it names. A voice that was made for one language reads another with the wrong
+// sounds, so that the language goes first.
+func (v *openAIVoice) voiceOf(a *Attempt) string {
+	return cmp.Or(v.foreign[a.language()], v.foreign[baseLanguage(a.language())], v.voices[a.Profile], v.voices[a.text("voice", "")], v.Voice)
 }
 
 // voiceMap reads pairs of name=voice.
@@ -91,7 +127,7 @@ func settingsVersion(revision string, settings ...any) string {
 }
 
 func (v *openAIVoice) about(voice string) events.TaskCapability {
-	c := events.TaskCapability{Engine: "openai-speech", Model: v.Model + "/" + voice, Version: settingsVersion("1", v.Model, v.Voice, v.Voices), Fidelity: events.FidelityFull}
+	c := events.TaskCapability{Engine: "openai-speech", Model: v.Model + "/" + voice, Version: settingsVersion("1", v.Model, v.Voice, v.Voices, v.Languages), Fidelity: events.FidelityFull, Languages: v.speaks}
 	if v.Preview {
 		c.Fidelity = events.FidelityPreview
 	}
@@ -117,8 +153,11 @@ func (v *openAIVoice) announce(ctx context.Context) (events.TaskCapability, *eve
 		return gap(fmt.Sprintf("the speech server has no model %q", v.Model), "set engines.speech.openai.model to one of its models")
 	}
 	if voices, err := v.server.get(ctx, "/v1/audio/voices"); err == nil {
-		if names := voices.names("voices"); len(names) > 0 && !mixed(v.Voice, names) {
-			return gap(fmt.Sprintf("the speech server has no voice %q", v.Voice), "set engines.speech.openai.voice to one of its voices")
+		names := voices.names("voices")
+		for _, voice := range append([]string{v.Voice}, slices.Sorted(maps.Values(v.foreign))...) {
+			if len(names) > 0 && !mixed(voice, names) {
+				return gap(fmt.Sprintf("the speech server has no voice %q", voice), "set engines.speech.openai.voice, and languages, to voices that it has")
+			}
 		}
 	}
 	return v.about(v.Voice), nil
@@ -167,12 +206,7 @@ func (v *openAIVoice) takes(*Attempt) bool { return true }
 func (v *openAIVoice) writing() writing    { return writing{spell: asWritten} }
 
 func (v *openAIVoice) open(_ context.Context, a *Attempt, speed float64) (speaker, error) {
-	voice := v.Voice
-	if own := v.voices[a.Profile]; own != "" {
-		voice = own
-	} else if named := v.voices[a.text("voice", "")]; named != "" {
-		voice = named
-	}
+	voice := v.voiceOf(a)
 	var notes []string
 	if len(a.Files["voice_reference"]) > 0 {
 		notes = append(notes, cannotImitate("the speech server's voice "+voice))
@@ -283,6 +317,7 @@ func captioned(r *reply) ([]byte, []heardWord, error) {
 // letter by letter, as where it spelt out a number, or when the times are none.
 func gatherWords(u utterance, heard []heardWord, seconds float64) []timedWord {
 	var out []timedWord
+	heard = heardParts(heard)
 	at := 0.0
 	for _, w := range u.words {
 		want, have, start := bare(w.spoken), "", -1.0
@@ -303,11 +338,25 @@ func gatherWords(u utterance, heard []heardWord, seconds float64) []timedWord {
 			}
 			at = h.End
 		}
-		out = append(out, timedWord{w.shown, max(0, start), min(at, seconds)})
+		out = append(out, timedWord{w.shown, max(0, start), min(at, seconds), w.glued})
 	}
 	for _, h := range heard {
 		if bare(h.Word) != "" {
 			return nil
+		}
+	}
+	return out
+}
+
+// heardParts cuts words of several characters, in a writing that parts none, as wordsOf
+// does; the parts share the time.
+func heardParts(heard []heardWord) []heardWord {
+	var out []heardWord
+	for _, h := range heard {
+		parts := wordsOf(h.Word)
+		step := (h.End - h.Start) / float64(max(1, len(parts)))
+		for i, p := range parts {
+			out = append(out, heardWord{p.text, h.Start + float64(i)*step, h.Start + float64(i+1)*step})
 		}
 	}
 	return out

@@ -120,9 +120,11 @@ func openAITrial(name string, captions bool) trial {
 			if behaviour == lost {
 				f.Close()
 			}
-			s := openAISpeech(t, OpenAIVoiceConfig{URL: f.URL + "/v1", Captions: captions, Patience: testPatience(behaviour)})
-			return trialVoice{speech: s, asked: f.asked, gone: f.idle, files: func() []string { return nil }}
+			s := openAISpeech(t, OpenAIVoiceConfig{URL: f.URL + "/v1", Captions: captions, Languages: []string{"en", "de=af_bella", "zh=af_heart+af_bella"}, Patience: testPatience(behaviour)})
+			return trialVoice{speech: s, asked: f.asked, gone: f.idle, heard: f.last, files: func() []string { return nil }}
 		},
+		told:   func(_ *testing.T, v trialVoice, _ *Attempt) string { return v.heard()["voice"].(string) },
+		abroad: map[string]string{"en-GB": "af_heart", "de": "af_bella", "de-AT": "af_bella", "zh-CN": "af_heart+af_bella"}, unspoken: []string{"fr", "ja", "pt-BR"},
 		classes: map[string]string{
 			stalls: events.ClassStalled, garbles: events.ClassEngineRejected, halves: events.ClassEngineUnavailable, cuts: events.ClassEngineRejected,
 			lost: events.ClassEngineUnavailable, starves: events.ClassOOM, mute: events.ClassEngineRejected, silent: events.ClassEngineRejected,
@@ -157,7 +159,7 @@ func TestGatherWords(t *testing.T) {
 	sentences, _ := splitNarration("Don't stop, well-known friends!", asWritten)
 	heard := []heardWord{{"Do", 0.1, 0.2}, {"n't", 0.2, 0.3}, {"stop", 0.3, 0.6}, {",", 0.6, 0.6}, {"well", 0.7, 0.8}, {"-", 0.8, 0.8}, {"known", 0.8, 1}, {"friends", 1, 1.5}, {"!", 1.5, 1.5}}
 	got := gatherWords(sentences[0], heard, 2)
-	if len(got) != 4 || got[0] != (timedWord{"Don't", 0.1, 0.3}) || got[2] != (timedWord{"well-known", 0.7, 1}) {
+	if len(got) != 4 || got[0] != (timedWord{"Don't", 0.1, 0.3, false}) || got[2] != (timedWord{"well-known", 0.7, 1, false}) {
 		t.Errorf("gathered %v", got)
 	}
 	backwards := append([]heardWord(nil), heard...)

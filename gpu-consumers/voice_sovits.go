@@ -22,9 +22,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/myspinbot/myspinbot/events"
 )
@@ -35,10 +37,19 @@ type SoVITSConfig struct {
 	URL      string // such as http://127.0.0.1:9880
 	Shared   string // folder here that the server sees too; empty: the server runs on this machine, as the same user
 	SharedAs string // that folder as the server names it; empty: as here
-	// GPTWeights and SoVITSWeights are paths on the server; empty: what it has loaded.
+	// GPTWeights and SoVITSWeights are paths on the server; empty: what it has loaded. They
+	// speak for whoever has none of his own.
 	GPTWeights, SoVITSWeights string
-	Language                  string // of the reference; empty: that of the job
-	Note                      string // added to the notes of each result
+	// CacheBytes is how much of trained voices' weights is kept here, in a folder below
+	// Shared or else below Work (default the folder of temporary files); 0: none are used.
+	CacheBytes int64
+	Work       string
+	// Language is that of the references, as the server names it; empty: as their
+	// transcript is written, else that of the job.
+	Language string
+	// Languages are those that the weights speak; none: all that the server knows.
+	Languages []string
+	Note      string // added to the notes of each result
 	Patience
 }
 
@@ -47,11 +58,20 @@ const (
 	soVITSLongest  = 9.5 // a little below the server's own limit
 )
 
+// soVITSLanguages are those of its version 2 and later; version 1 lacks ko and yue.
+var soVITSLanguages = []string{"en", "ja", "ko", "yue", "zh"}
+
+// soVITSNames are how the server calls what may be spoken in a reference: the languages, each
+// also without foreign words in it (all_), and what it shall find out itself.
+var soVITSNames = []string{"all_ja", "all_ko", "all_yue", "all_zh", "auto", "auto_yue", "en", "ja", "ko", "yue", "zh"}
+
 type soVITS struct {
 	SoVITSConfig
+	speaks events.Languages
 	server *modelServer
 	media  *mediaTool
 	lock   machineLock // for servers whose weights we set
+	cache  *weightsCache
 }
 
 func newSoVITS(c SoVITSConfig, media *mediaTool) (*soVITS, error) {
@@ -62,6 +82,11 @@ func newSoVITS(c SoVITSConfig, media *mediaTool) (*soVITS, error) {
 	if (c.GPTWeights == "") != (c.SoVITSWeights == "") {
 		return nil, errors.New("cannot set one half of GPT-SoVITS' weights: name both, or neither")
 	}
+	speaks, err := c.spoken()
+	if err != nil {
+		return nil, err
+	}
+	c.Language = strings.ToLower(c.Language)
 	if c.Shared == "" {
 		if u, err := url.Parse(server.base); err != nil || !loopback(u.Hostname()) {
 			return nil, fmt.Errorf("cannot hand voice references to GPT-SoVITS at %s: name a folder that it shares with this machine", c.URL)
@@ -69,7 +94,23 @@ func newSoVITS(c SoVITSConfig, media *mediaTool) (*soVITS, error) {
 	} else if !filepath.IsAbs(c.Shared) {
 		return nil, fmt.Errorf("cannot use the shared folder %q of GPT-SoVITS: give an absolute path", c.Shared)
 	}
-	return &soVITS{SoVITSConfig: c, server: server, media: media, lock: lockFor("GPT-SoVITS " + sameHost(server.base))}, nil
+	return &soVITS{SoVITSConfig: c, speaks: speaks, server: server, media: media, cache: weightsCacheOf(c), lock: lockFor("GPT-SoVITS " + sameHost(server.base))}, nil
+}
+
+// spoken are the languages that it speaks.
+func (c SoVITSConfig) spoken() (events.Languages, error) {
+	if of := strings.ToLower(c.Language); of != "" && !slices.Contains(soVITSNames, of) {
+		return "", fmt.Errorf("cannot have GPT-SoVITS imitate references in %q: it knows %s", of, strings.Join(soVITSNames, ", "))
+	}
+	for _, of := range c.Languages {
+		if !slices.Contains(soVITSLanguages, of) {
+			return "", fmt.Errorf("cannot have GPT-SoVITS speak %q: it knows %s", of, strings.Join(soVITSLanguages, ", "))
+		}
+	}
+	if len(c.Languages) == 0 {
+		return languagesOf(soVITSLanguages)
+	}
+	return languagesOf(c.Languages)
 }
 
 // sameHost is the address's host and port, alike for all names of this machine itself.
@@ -95,11 +136,12 @@ func (v *soVITS) about() events.TaskCapability {
 	if v.SoVITSWeights != "" {
 		model = path.Base(v.GPTWeights) + "+" + path.Base(v.SoVITSWeights)
 	}
-	return events.TaskCapability{Engine: "gpt-sovits", Model: model, Version: settingsVersion("1", v.GPTWeights, v.SoVITSWeights, v.Language), Fidelity: events.FidelityFull, Takes: "voice_reference"}
+	return events.TaskCapability{Engine: "gpt-sovits", Model: model, Version: settingsVersion("1", v.GPTWeights, v.SoVITSWeights, v.Language, v.CacheBytes > 0), Fidelity: events.FidelityFull, Takes: "voice_reference", Languages: v.speaks}
 }
 
 // announce looks whether the server has the routes that are used here.
 func (v *soVITS) announce(ctx context.Context) (events.TaskCapability, *events.TaskGap) {
+	v.cache.evict(time.Now(), 0)
 	gap := &events.TaskGap{Engine: "gpt-sovits"}
 	r, err := v.server.get(ctx, "/openapi.json")
 	switch {
@@ -144,20 +186,41 @@ func (v *soVITS) open(ctx context.Context, a *Attempt, speed float64) (_ speaker
 	if err != nil {
 		return nil, err
 	}
-	s := &soVITSSpeaker{v: v, dir: a.Dir, speed: speed, language: strings.ToLower(a.text("language", "en"))}
-	s.promptLanguage = strings.ToLower(cmp.Or(v.Language, s.language))
-	if err := s.shareReference(ctx, ref.Path, plainText(a.Texts["voice_transcript"])); err != nil {
+	s := &soVITSSpeaker{v: v, dir: a.Dir, speed: speed, language: baseLanguage(a.language())}
+	transcript := plainText(a.Texts["voice_transcript"])
+	s.promptLanguage = cmp.Or(v.Language, writtenIn(transcript, s.language))
+	if err := s.shareReference(ctx, ref.Path, transcript); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	if v.Note != "" {
 		s.notes = append(s.notes, v.Note)
 	}
-	if v.SoVITSWeights != "" {
-		if err := s.setWeights(ctx); err != nil {
-			return nil, errors.Join(err, s.close())
-		}
+	if err := s.takeWeights(ctx, a); err != nil {
+		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
+}
+
+// writtenIn is the language that a reference's transcript is in, told by its letters: a
+// voice may have been recorded in another language than the job's. Without a transcript it
+// does not matter.
+func writtenIn(transcript, job string) string {
+	in := func(scripts ...*unicode.RangeTable) bool {
+		return strings.ContainsFunc(transcript, func(r rune) bool { return unicode.In(r, scripts...) })
+	}
+	switch {
+	case in(unicode.Hiragana, unicode.Katakana):
+		return "ja"
+	case in(unicode.Hangul):
+		return "ko"
+	case in(unicode.Han) && (job == "ja" || job == "yue"): // written alike
+		return job
+	case in(unicode.Han):
+		return "zh"
+	case in(unicode.Latin):
+		return "en"
+	}
+	return job
 }
 
 // soVITSSpeaker speaks one attempt.
@@ -166,18 +229,28 @@ type soVITSSpeaker struct {
 	dir                      string
 	speed                    float64
 	language, promptLanguage string
-	reference, prompt        string       // as the server opens it; what is said in it, or empty
-	file                     string       // the reference in the shared folder, to be removed
-	release                  func() error // of the lock, while it is held
+	reference, prompt        string          // as the server opens it; what is said in it, or empty
+	file                     string          // the reference in the shared folder, to be removed
+	release                  func() error    // of the lock, while it is held
+	trained                  *trainedWeights // the profile's own
 	notes                    []string
 }
 
-func (s *soVITSSpeaker) about() (events.TaskCapability, []string) { return s.v.about(), s.notes }
+func (s *soVITSSpeaker) about() (events.TaskCapability, []string) {
+	c := s.v.about()
+	if s.trained != nil {
+		c.Model = s.trained.model()
+	}
+	return c, s.notes
+}
 
 func (s *soVITSSpeaker) close() (err error) {
 	if s.release != nil {
 		err = s.release()
 		s.release = nil
+	}
+	if s.trained != nil {
+		s.trained.release()
 	}
 	if s.file == "" {
 		return err
@@ -214,26 +287,33 @@ func (s *soVITSSpeaker) shareReference(ctx context.Context, from, transcript str
 	if err := errors.Join(f.Close(), wav.write(s.file)); err != nil {
 		return err
 	}
-	s.reference = s.file
 	if s.v.Shared != "" {
 		if err := os.Chmod(s.file, 0o644); err != nil { //nolint:gosec // the server may be another user; the operator's folder decides who gets there
 			return fmt.Errorf("cannot let GPT-SoVITS read the voice reference: %w", err)
 		}
-		if s.v.SharedAs != "" {
-			s.reference = strings.TrimRight(s.v.SharedAs, `/\`) + "/" + filepath.Base(s.file)
-		}
 	}
+	s.reference = s.v.asSeen(s.file)
 	return nil
 }
 
-// setWeights waits until nobody else speaks and loads the weights.
-func (s *soVITSSpeaker) setWeights(ctx context.Context) error {
+// asSeen is a path of ours as the server opens it.
+func (v *soVITS) asSeen(path string) string {
+	below, err := filepath.Rel(v.Shared, path)
+	if v.Shared == "" || v.SharedAs == "" || err != nil {
+		return path
+	}
+	return strings.TrimRight(v.SharedAs, `/\`) + "/" + filepath.ToSlash(below)
+}
+
+// setWeights waits until nobody else speaks and loads the weights, by their paths on the
+// server.
+func (s *soVITSSpeaker) setWeights(ctx context.Context, gpt, soVITS string) error {
 	release, err := s.v.lock.hold(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot wait for GPT-SoVITS: %w", err)
 	}
 	s.release = release
-	for _, set := range [][2]string{{"/set_gpt_weights", s.v.GPTWeights}, {"/set_sovits_weights", s.v.SoVITSWeights}} {
+	for _, set := range [][2]string{{"/set_gpt_weights", gpt}, {"/set_sovits_weights", soVITS}} {
 		r, err := s.v.server.do(ctx, http.MethodGet, set[0]+"?weights_path="+url.QueryEscape(set[1]), nil, replyLimit)
 		if err != nil {
 			return err
@@ -271,10 +351,10 @@ func (s *soVITSSpeaker) say(ctx context.Context, u utterance) (*take, error) {
 // failed inside, Chinese among them.
 var soVITSRules = []refusalRule{
 	outOfMemory,
-	{words: []string{"is not supported in version"}, class: events.ClassInvalidInput, message: "does not speak the language", hint: "choose another language, or another version of its weights"},
+	{words: []string{"is not supported in version"}, class: events.ClassInvalidInput, message: "does not speak the language", hint: "set engines.speech.sovits.languages to those of its weights: version 1 has en, ja and zh"},
 	{words: []string{"3-10", "3~10", "3 to 10", "3-10秒"}, class: events.ClassInvalidInput, message: "does not take the voice reference", hint: "give a reference of 3 to 10 seconds"},
 	{words: []string{"change gpt weight failed", "change sovits weight failed", "weight path is required"}, class: events.ClassEngineUnavailable,
-		message: "cannot load the weights", hint: "set engines.speech.sovits.gpt_weights and sovits_weights to paths on its machine"},
+		message: "cannot load the weights", hint: "set engines.speech.sovits.gpt_weights and sovits_weights to paths on its machine; weights of a trained voice need a server of the version that trained them, which sees the same folder"},
 	{words: []string{"no such file", "not exist", "not found", "error opening", "failed to open", "permission denied", "system error", "不存在"}, class: events.ClassEngineUnavailable,
 		message: "cannot read the voice reference", hint: "it must see the same folder: set engines.speech.sovits.shared and shared_as, and let it read there"},
 }

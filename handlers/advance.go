@@ -114,7 +114,7 @@ func profileCommands(j *aggregates.Job, f events.Message, d events.Result) []com
 		}
 	case aggregates.TaskTrainVoice:
 		if a, ok := attachment("voice_reference"); ok {
-			add(events.ProfileAttachVoice{Attachment: a, Transcript: j.Values["voice_transcript"].Text})
+			add(events.ProfileAttachVoice{Attachment: a, Transcript: j.Values["voice_transcript"].Text, Weights: d.Outputs["voice_weights"].Artifacts})
 		}
 	case aggregates.TaskTrainLora:
 		if a, ok := attachment("lora"); ok {

@@ -50,10 +50,25 @@ func TestFactsSetCommandsInMotion(t *testing.T) {
 	if !slices.Equal(topicsOf(out), want) {
 		t.Fatalf("got %v", topicsOf(out))
 	}
-	voice := events.Result{Outputs: map[string]events.Value{"voice_reference": {Artifacts: []events.Artifact{{ID: "ref", SHA256: "3"}}}}}
+	voice := events.Result{Outputs: map[string]events.Value{"voice_reference": {Artifacts: []events.Artifact{{ID: "ref", SHA256: "3"}}},
+		"voice_weights": {Artifacts: []events.Artifact{{ID: "gpt", SHA256: "4"}, {ID: "sovits", SHA256: "5"}}}}}
 	out, err = m.transact(m.input(events.TopicTaskEvents, "j", events.TaskSucceeded{Result: voice}, events.Columns{Stage: "train_voice", Attempt: 1}))
 	if err != nil || !slices.Contains(topicsOf(out), "profiles.commands profile.attach_voice") {
 		t.Fatalf("got %v, %v", topicsOf(out), err)
+	}
+	attach, err := events.Decode(out[slices.Index(topicsOf(out), "profiles.commands profile.attach_voice")].Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := attach.Data.(events.ProfileAttachVoice); c.Artifact.ID != "ref" || len(c.Weights) != 2 || c.Weights[1].ID != "sovits" {
+		t.Errorf("the profile gets %+v", c)
+	}
+	speak, err := events.Decode(out[slices.Index(topicsOf(out), "gpu.tts.commands task.run")].Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in := speak.Data.(events.TaskRun).Inputs; len(in["voice_weights"].Artifacts) != 2 || len(in["voice_reference"].Artifacts) != 1 {
+		t.Errorf("the voice gets %+v", in)
 	}
 }
 

@@ -84,11 +84,11 @@ func TestWhatPeopleWantOfAVideoIsAFlag(t *testing.T) {
 	}
 	out := t.TempDir()
 	status, stdout, stderr := run(t, submitCommand, "--server", f.url, "--portrait", writeFile(t, "me.png", "pixels"), "--music", writeFile(t, "tune.mp3", "a tune"), "--text", "Hello.",
-		"--aspect", "9:16", "--resolution", "1080p", "--fit", "blur", "--captions", "burned", "--music-level", "-14.5", "--seed", "7", "--takes", "2", "--draft", "--visible-label=false", "--label", "spring", "--out", out)
+		"--language", "pt-BR", "--aspect", "9:16", "--resolution", "1080p", "--fit", "blur", "--captions", "burned", "--music-level", "-14.5", "--seed", "7", "--takes", "2", "--draft", "--visible-label=false", "--label", "spring", "--out", out)
 	if status != 0 {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
-	want := map[string]any{"aspect": "9:16", "resolution": "1080p", "fit": "blur", "captions": "burned", "music_level": -14.5, "seed": 7.0, "takes": 2.0, "draft": true, "label": false}
+	want := map[string]any{"language": "pt-BR", "aspect": "9:16", "resolution": "1080p", "fit": "blur", "captions": "burned", "music_level": -14.5, "seed": 7.0, "takes": 2.0, "draft": true, "label": false}
 	if got := f.requests[0]["options"]; !reflect.DeepEqual(got, want) {
 		t.Errorf("options %v, want %v", got, want)
 	}

@@ -31,10 +31,14 @@ type SoVITSConfig struct {
 	SharedAs string `key:"shared_as"`
 	// GPT weights to load before each job, by their path on the server. Empty, with the other: whatever is loaded. With weights, let the processes of one machine alone use the server: they take turns.
 	GPTWeights string `key:"gpt_weights"`
-	// SoVITS weights to load before each job, by their path on the server.
+	// SoVITS weights to load before each job, by their path on the server. A voice that was trained brings its own.
 	SoVITSWeights string `key:"sovits_weights"`
-	// Language that is spoken in the references. Empty: that of the job.
+	// MiB of trained voices' weights that are kept for the server: below shared, or in a folder beside the work files. What nobody uses for a day goes. 0: voices are imitated from their references although they were trained. They are used where gpt_weights and sovits_weights are set, which speak for everybody else.
+	CacheMiB int `key:"cache_mib" default:"4096" min:"0" max:"1048576"`
+	// Language that is spoken in the references, as GPT-SoVITS names it: en, ja, ko, yue, zh, all_zh, auto and others. Empty: told by the letters of a reference's transcript, else that of the job.
 	Language string `key:"language"`
+	// Languages that its weights speak. Empty: en, ja, ko, yue and zh, those of version 2 and later. Set it for weights of version 1, which lack ko and yue.
+	Languages []string `key:"languages"`
 	// A sentence for the notes of each result, such as the licence of the weights.
 	Note string `key:"note"`
 }
@@ -51,6 +55,8 @@ type SpeechCommandConfig struct {
 	Model string `key:"model"`
 	// Words that one call speaks, at least a sentence. 0 leaves it to the preset. Raise it for programs that are slow to start.
 	Words int `key:"words" default:"0" min:"0" max:"200"`
+	// Languages that it speaks, such as en or pt-BR. Empty: any where argv has {language}, otherwise those of the preset, or en. Jobs in others are spoken by another voice, or refused.
+	Languages []string `key:"languages"`
 	// Longest time of one call.
 	Timeout time.Duration `key:"timeout" default:"10m" min:"1s" max:"2h"`
 	// What results are labelled: preview for a small voice without a GPU.
@@ -71,6 +77,8 @@ type OpenAISpeechConfig struct {
 	Voice string `key:"voice" default:"af_heart"`
 	// Other voices, each profile=voice, by the profile's id, or built-in voice=voice, such as rms=am_michael. Set it to give each person a voice.
 	Voices []string `key:"voices"`
+	// Languages that are spoken, each by the voices above (en) or by one of its own (es=ef_dora). Empty: en. Jobs in others are spoken by another voice, or refused.
+	Languages []string `key:"languages"`
 	// Ask for word times where the server tells them (Kokoro-FastAPI). Switch it off where that route is broken.
 	Captions bool `key:"captions" default:"true"`
 	// What results are labelled: preview for a small voice without a GPU.
@@ -79,15 +87,15 @@ type OpenAISpeechConfig struct {
 	Note string `key:"note"`
 }
 
-// voices is the configuration as the engines take it.
-func (c SpeechConfig) voices() gpu.VoicesConfig {
+// voices is the configuration as the engines take it; temp is the folder of temporary files.
+func (c SpeechConfig) voices(temp string) gpu.VoicesConfig {
 	o, s, p := c.OpenAI, c.SoVITS, c.Command
 	return gpu.VoicesConfig{
 		SoVITS: gpu.SoVITSConfig{URL: s.URL, Shared: s.Shared, SharedAs: s.SharedAs, GPTWeights: s.GPTWeights, SoVITSWeights: s.SoVITSWeights,
-			Language: s.Language, Note: s.Note},
-		Command: gpu.CommandVoiceConfig{Preset: p.Preset, Argv: p.Argv, Env: p.Env, Model: p.Model, Words: p.Words, Timeout: p.Timeout,
+			Language: s.Language, Languages: s.Languages, CacheBytes: int64(s.CacheMiB) << 20, Work: temp, Note: s.Note},
+		Command: gpu.CommandVoiceConfig{Preset: p.Preset, Argv: p.Argv, Env: p.Env, Model: p.Model, Words: p.Words, Languages: p.Languages, Timeout: p.Timeout,
 			Preview: p.Fidelity == "preview", Note: p.Note},
-		OpenAI: gpu.OpenAIVoiceConfig{URL: o.URL, Key: o.Key.Reveal(), Model: o.Model, Voice: o.Voice, Voices: o.Voices,
+		OpenAI: gpu.OpenAIVoiceConfig{URL: o.URL, Key: o.Key.Reveal(), Model: o.Model, Voice: o.Voice, Voices: o.Voices, Languages: o.Languages,
 			Captions: o.Captions, Preview: o.Fidelity == "preview", Note: o.Note},
 	}
 }

@@ -226,7 +226,7 @@ func serviceChecks(cfg Config) []check {
 		"docs/engines.md says what each template needs")
 	programs := gpu.EngineConfig{FFmpeg: cfg.Engines.FFmpeg, FFprobe: cfg.Engines.FFprobe, Flite: cfg.Engines.Flite}
 	checks = append(checks, engineCheck("voices", "docs/engines-voices.md says what each voice needs", func(ctx context.Context) (string, error) {
-		engines, err := gpu.SpeechEngines(cfg.Engines.Speech.voices(), programs)
+		engines, err := gpu.SpeechEngines(cfg.Engines.Speech.voices(or(cfg.Work, os.TempDir())), programs)
 		if err != nil {
 			return "", err
 		}

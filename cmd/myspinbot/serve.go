@@ -283,7 +283,7 @@ func (p *process) worker() (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	voices, err := gpu.SpeechEngines(c.Speech.voices(), programs)
+	voices, err := gpu.SpeechEngines(c.Speech.voices(or(p.cfg.Work, os.TempDir())), programs)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-// The flags of submit for what people want of a video: each is an option of the pipeline
+// The flags of submit for the language and for what people want of a video: each is an option of the pipeline
 // under a name of its own.
 
 package main
@@ -9,6 +9,7 @@ import "flag"
 // in the same way.
 func (s *submission) look(f *flag.FlagSet) {
 	for _, o := range []struct{ flag, option, usage string }{
+		{"language", "language", "of script and voice by its code of ISO 639-1, with or without a region: en (default), de, pt-BR"},
 		{"aspect", "aspect", "shape of the picture: 1:1 (default), 16:9 or 9:16"},
 		{"resolution", "resolution", "short side of the picture: 576p, 720p (default) or 1080p"},
 		{"fit", "fit", "how a picture of another shape fills the frame: cover (default), contain or blur"},

@@ -5,19 +5,14 @@ package gpu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"runtime/pprof"
-	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
@@ -229,7 +224,7 @@ func (c *crowd) leave(i int, killed bool) {
 		m.kill()
 	}
 	m.stop()
-	if err := <-m.ended; err != nil && !killed {
+	if err := <-m.ended; err != nil && !killed && !errors.Is(err, eventlog.ErrFenced) {
 		c.t.Errorf("seed %d: %s ended with %v", c.seed, m.name, err)
 	}
 }
@@ -272,79 +267,6 @@ func (c *crowd) ended() map[string]bool {
 		}
 	}
 	return done
-}
-
-// await waits until ok holds, for as long as anything goes on: it fails when nothing has
-// ended for a minute in which this process ran. The time for which the machine stopped it
-// is no time of its own.
-func (c *crowd) await(what string, ok func() bool) {
-	c.t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	idle, before, seen := time.Duration(0), time.Now(), len(c.ended())
-	for !ok() {
-		now := <-tick.C
-		idle, before = idle+min(now.Sub(before), 100*time.Millisecond), now
-		if n := len(c.ended()); n != seen {
-			idle, seen = 0, n
-		}
-		if idle > 3*patience {
-			c.t.Fatalf("seed %d: nothing has ended for %v, waiting until %s; %d of %d have", c.seed, idle, what, seen, len(c.sent))
-		}
-	}
-}
-
-// diagnose tells what has not ended, who accepted it, and who holds or wants the card.
-func (c *crowd) diagnose() {
-	done := c.ended()
-	for stage, at := range c.sent {
-		if !done[stage] {
-			by := "nobody"
-			for _, m := range c.b.of("task.accepted", stage) {
-				by = m.Worker
-			}
-			c.t.Logf("seed %d: %s at %s has not ended; accepted by %s", c.seed, stage, at, by)
-		}
-	}
-	for _, m := range c.members {
-		c.t.Logf("seed %d: %s is there, with slots %v", c.seed, m.name, m.slots)
-	}
-	shares, _ := filepath.Glob(filepath.Join(c.card, "*"))
-	for _, path := range shares {
-		text, err := os.ReadFile(path)
-		c.t.Logf("seed %d: the card's account holds %s (%v)", c.seed, text, err)
-	}
-	offsets, metas, err := c.b.log.FetchCommitted(context.WithoutCancel(c.t.Context()), eventlog.GroupLanes)
-	c.t.Logf("seed %d: committed are %v %v (%v)", c.seed, offsets, metas, err)
-	c.describe()
-}
-
-// describe tells who the group's members are, as the broker knows them.
-func (c *crowd) describe() {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(c.b.broker.Brokers...))
-	if err != nil {
-		c.t.Log(err)
-		return
-	}
-	defer cl.Close()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.t.Context()), patience)
-	defer cancel()
-	groups, err := kadm.NewClient(cl).DescribeGroups(ctx)
-	for _, g := range groups {
-		c.t.Logf("seed %d: group %s is %s, by protocol %s (%v)", c.seed, g.Group, g.State, g.Protocol, g.Err)
-		for _, m := range g.Members {
-			instance := "nobody"
-			if m.InstanceID != nil {
-				instance = *m.InstanceID
-			}
-			assigned, _ := m.Assigned.AsConsumer()
-			c.t.Logf("seed %d: member %s has %+v", c.seed, instance, assigned)
-		}
-	}
-	c.t.Logf("seed %d: described with %v", c.seed, err)
-	var dump strings.Builder
-	_ = pprof.Lookup("goroutine").WriteTo(&dump, 1)
-	c.t.Log(dump.String())
 }
 
 func crowdRound(t *testing.T, seed uint64) {

@@ -190,15 +190,23 @@ func (sub *submitting) resolve(ctx context.Context, inputs map[string]events.Val
 			if use.list {
 				pointer += fmt.Sprintf("/%d", i)
 			}
-			u, err := sub.server.findUpload(ctx, tenant, strings.ToLower(id))
+			u, err := sub.findFile(ctx, strings.ToLower(id))
+			var r *refusal
 			switch {
+			case errors.As(err, &r):
+				faults = append(faults, fault{Pointer: pointer, Code: r.code, Detail: spoken(pointer) + ": " + r.detail})
+				continue
 			case errors.Is(err, objects.ErrMissing):
 				faults = append(faults, fault{Pointer: pointer, Code: "upload_unknown", Detail: "there is no upload " + id + "; post the file to /api/uploads first"})
 				continue
 			case err != nil:
 				return nil, err
 			case u.Type != use.kind:
-				faults = append(faults, fault{Pointer: pointer, Code: "upload_wrong_type", Detail: fmt.Sprintf("%s needs %s, but upload %s is %s", use.input, use.kind, id, u.Type)})
+				given := "upload " + id
+				if u.unstored.path != "" {
+					given = "the file"
+				}
+				faults = append(faults, fault{Pointer: pointer, Code: "upload_wrong_type", Detail: fmt.Sprintf("%s needs %s, but %s is %s", use.input, use.kind, given, u.Type)})
 				continue
 			}
 			sub.uploads[id] = u
@@ -209,6 +217,20 @@ func (sub *submitting) resolve(ctx context.Context, inputs map[string]events.Val
 	}
 	return faults, nil
 }
+
+// findFile is the file that a request names: one that came with it, or an upload.
+func (sub *submitting) findFile(ctx context.Context, id string) (upload, error) {
+	if file := sub.files[id]; file != nil {
+		if file.refused != nil {
+			return upload{}, file.refused
+		}
+		return file.clean, nil
+	}
+	return sub.server.findUpload(ctx, tenant, id)
+}
+
+// fileInputs are the inputs that are files; true: maybe several.
+var fileInputs = map[string]bool{"images": true, "voice": true, "portrait": false, "music": false}
 
 // use is where a request names uploads.
 type use struct {

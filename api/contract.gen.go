@@ -327,6 +327,12 @@ type ProfileRef struct {
 	Label *string `json:"label"`
 }
 
+// JobPatch defines model for JobPatch.
+type JobPatch struct {
+	// Labels words by which jobs are found again, such as a campaign's. They stand in clear in every event and outlive an erasure: name no person
+	Labels Labels `json:"labels"`
+}
+
 // JobRequest defines model for JobRequest.
 type JobRequest struct {
 	// Approval somebody must approve the script before anything else is made
@@ -695,6 +701,7 @@ type operations interface {
 	submitJob(c *fiber.Ctx) error       // POST /api/jobs
 	bulkJobs(c *fiber.Ctx) error        // POST /api/jobs/bulk
 	getJob(c *fiber.Ctx) error          // GET /api/jobs/{id}
+	patchJob(c *fiber.Ctx) error        // PATCH /api/jobs/{id}
 	approveJob(c *fiber.Ctx) error      // POST /api/jobs/{id}/approve
 	cancelJob(c *fiber.Ctx) error       // POST /api/jobs/{id}/cancel
 	listDeliveries(c *fiber.Ctx) error  // GET /api/jobs/{id}/deliveries
@@ -735,6 +742,7 @@ func routesOf(o operations) []route {
 		{"GET", "/api/jobs", o.listJobs},
 		{"POST", "/api/jobs", o.submitJob},
 		{"GET", "/api/jobs/{id}", o.getJob},
+		{"PATCH", "/api/jobs/{id}", o.patchJob},
 		{"POST", "/api/jobs/{id}/approve", o.approveJob},
 		{"POST", "/api/jobs/{id}/cancel", o.cancelJob},
 		{"GET", "/api/jobs/{id}/deliveries", o.listDeliveries},

@@ -289,6 +289,9 @@ type Job struct {
 	Draft bool     `json:"draft,omitempty"`
 	Error *Failure `json:"error"`
 
+	// EtaRange seconds within which eight of ten jobs of such a forecast were done lately; null while fewer than ten were, and without eta_seconds
+	EtaRange *EtaRange `json:"eta_range"`
+
 	// EtaSeconds until the job is done, by what its stages took here lately and by what is ahead of it; without what people take to approve. null where that is not known: a task of it was never seen to end well, somebody is asked, or it has ended; and like queue_position
 	EtaSeconds *int64     `json:"eta_seconds"`
 	FinishedAt *MaybeTime `json:"finished_at"`
@@ -319,6 +322,12 @@ type Job struct {
 	StartedAt     *MaybeTime   `json:"started_at"`
 	Tenant        string       `json:"tenant"`
 	Variant       string       `json:"variant"`
+}
+
+// EtaRange seconds within which eight of ten jobs of such a forecast were done lately; null while fewer than ten were, and without eta_seconds
+type EtaRange struct {
+	High int64 `json:"high"`
+	Low  int64 `json:"low"`
 }
 
 // ProfileRef defines model for Job.profile.

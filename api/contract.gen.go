@@ -211,6 +211,9 @@ type DeliveryAttempt struct {
 type Delivery struct {
 	Attempts []DeliveryAttempt `json:"attempts"`
 
+	// Endpoint where the operator's endpoint is, without its path; null: the job's own webhook
+	Endpoint *string `json:"endpoint"`
+
 	// Event job.progress is told as often as the operator allows, once, and never again where it was missed
 	Event         WebhookEvent `json:"event"`
 	ID            ID           `json:"id"`

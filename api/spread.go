@@ -32,6 +32,8 @@ func (s *spread) around(seconds int64) *EtaRange {
 	}
 	off := slices.Clone(s.off[:min(s.n, spreadSize)])
 	slices.SortFunc(off, cmp.Compare[float64])
-	at := func(part float64) int64 { return int64(math.Round(float64(seconds) * off[int(part*float64(len(off)-1))])) }
+	at := func(part float64) int64 {
+		return int64(math.Round(float64(seconds) * off[int(part*float64(len(off)-1))]))
+	}
 	return &EtaRange{Low: min(seconds, at(0.1)), High: max(seconds, at(0.9))}
 }

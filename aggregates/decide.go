@@ -68,6 +68,10 @@ func Decide(j Job, m events.Message, s Surroundings) ([]events.Message, *events.
 			d.submit(c)
 			return d.facts, nil
 		}
+		if c, labels := input.(events.JobLabel); labels && j.Terminal() {
+			d.label(c)
+			return d.facts, nil
+		}
 		return nil, Refuse(j.Chain.Version > 0, j.Request.BodyDigest, input)
 	}
 	refusal := d.decide(input)
@@ -84,7 +88,7 @@ func Refuse(existed bool, bodyDigest string, input events.JobInput) *events.Reas
 			return conflict()
 		}
 		return nil
-	case events.JobCancel, events.JobApprove, events.JobDeny:
+	case events.JobCancel, events.JobApprove, events.JobDeny, events.JobLabel:
 		if !existed {
 			return &events.Reason{Code: CodeJobUnknown, Detail: "there is no such job"}
 		}
@@ -111,6 +115,8 @@ func (d *decision) decide(input events.JobInput) *events.Reason {
 		return d.approve(c)
 	case events.JobDeny:
 		return d.deny(c)
+	case events.JobLabel:
+		d.label(c)
 	case events.TaskAccepted:
 		d.accepted(c)
 	case events.TaskSucceeded:
@@ -194,6 +200,12 @@ func (d *decision) nodeColumns(stage, state string) events.Columns {
 		c.Task, c.Lane = d.job.Graph.Nodes[i].Task, d.job.Graph.Nodes[i].Lane
 	}
 	return c
+}
+
+func (d *decision) label(c events.JobLabel) {
+	if !slices.Equal(c.Labels, d.job.Request.Labels) {
+		d.emit(events.JobLabelled{Labels: c.Labels}, events.Columns{State: d.job.State})
+	}
 }
 
 func (d *decision) submit(c events.JobSubmit) {

@@ -19,7 +19,7 @@
 //  11. A running attempt past its time-out fails; a job past its deadline fails.
 //  12. A job that is asked to cancel schedules nothing more and ends cancelled,
 //     whatever its workers still report, once no attempt of it runs.
-//  13. After a terminal fact nothing happens any more.
+//  13. After a terminal fact nothing happens any more, but that labels change.
 
 package aggregates
 
@@ -140,6 +140,8 @@ func Evolve(j Job, m events.Message) Job {
 		}
 	case events.JobCancelRequested:
 		j.Cancelling = true
+	case events.JobLabelled:
+		j.Request.Labels = d.Labels // retries and re-runs have those of today
 	case events.JobSucceeded:
 		j.State = JobSucceeded
 	case events.JobFailed:

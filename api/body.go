@@ -34,15 +34,20 @@ func readObject(c *fiber.Ctx) (map[string]any, error) {
 	if media, _, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType)); err != nil || media != fiber.MIMEApplicationJSON {
 		return nil, badMedia("Content-Type", "send the body as application/json")
 	}
-	if !utf8.Valid(body) {
-		return nil, refuse(codeJSONMalformed, "the body is not valid UTF-8")
+	return parseObject(body, "", "the body")
+}
+
+// parseObject reads text as one JSON object. It stands at a pointer, and is called what.
+func parseObject(text []byte, at, what string) (map[string]any, error) {
+	if !utf8.Valid(text) {
+		return nil, refuse(codeJSONMalformed, "%s is not valid UTF-8", what)
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
+	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	v, err := decodeValue(d, "", 0)
+	v, err := decodeValue(d, at, strings.Count(at, "/"))
 	if err == nil {
 		if _, more := d.Token(); !errors.Is(more, io.EOF) {
-			err = refuse(codeJSONMalformed, "something follows the JSON object, at byte %d", d.InputOffset())
+			err = refuse(codeJSONMalformed, "something follows the JSON object of %s, at byte %d", what, d.InputOffset())
 		}
 	}
 	var r *refusal
@@ -50,11 +55,11 @@ func readObject(c *fiber.Ctx) (map[string]any, error) {
 	case errors.As(err, &r):
 		return nil, r
 	case err != nil:
-		return nil, refuse(codeJSONMalformed, "the JSON breaks off or is wrong at byte %d", d.InputOffset())
+		return nil, refuse(codeJSONMalformed, "the JSON of %s breaks off or is wrong at byte %d", what, d.InputOffset())
 	}
 	object, ok := v.(map[string]any)
 	if !ok {
-		return nil, refuse(codeJSONMalformed, "the body must be a JSON object, not %s", typeName(v))
+		return nil, refuse(codeJSONMalformed, "%s must be a JSON object, not %s", what, typeName(v))
 	}
 	return object, nil
 }

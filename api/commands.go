@@ -1,4 +1,4 @@
-// Commands to a job that is there: cancel, approve, deny. Each becomes one record on
+// Commands to a job that is there: cancel, approve, deny, label. Each becomes one record on
 // the log, and the job handler's reply is waited for:
 //
 //  1. What is wrong with the request itself is refused before anything is written.
@@ -27,7 +27,7 @@ import (
 // asking is one command on its way to a job.
 type asking struct {
 	server  *Server
-	verb    string // cancel, approve or deny
+	verb    string // cancel, approve, deny or label
 	schema  string // of the body
 	job     string
 	command string // its id
@@ -37,6 +37,7 @@ type asking struct {
 	body    struct { // of whichever command it is
 		ApproveRequest
 		DenyRequest
+		JobPatch
 	}
 }
 
@@ -62,6 +63,12 @@ func (s *Server) denyJob(c *fiber.Ctx) error {
 			return events.JobDeny{}, err
 		}
 		return events.JobDeny{Reason: reason.Text}, nil
+	}})
+}
+
+func (s *Server) patchJob(c *fiber.Ctx) error {
+	return s.ask(c, &asking{verb: "label", schema: "JobPatch", payload: func(_ context.Context, a *asking) (events.Payload, error) {
+		return events.JobLabel{Labels: labelsOf(a.body.Labels)}, nil
 	}})
 }
 

@@ -220,6 +220,9 @@ type DeliveryAttempt struct {
 type Delivery struct {
 	Attempts []DeliveryAttempt `json:"attempts"`
 
+	// Endpoint where the operator's endpoint is, without its path; null: the job's own webhook
+	Endpoint *string `json:"endpoint"`
+
 	// Event job.progress is told as often as the operator allows, once, and never again where it was missed
 	Event         WebhookEvent `json:"event"`
 	ID            ID           `json:"id"`
@@ -298,6 +301,9 @@ type Job struct {
 	Draft bool     `json:"draft,omitempty"`
 	Error *Failure `json:"error"`
 
+	// EtaRange seconds within which eight of ten jobs of such a forecast were done lately; null while fewer than ten were, and without eta_seconds
+	EtaRange *EtaRange `json:"eta_range"`
+
 	// EtaSeconds until the job is done, by what its stages took here lately and by what is ahead of it; without what people take to approve. null where that is not known: a task of it was never seen to end well, somebody is asked, or it has ended; and like queue_position
 	EtaSeconds *int64     `json:"eta_seconds"`
 	FinishedAt *MaybeTime `json:"finished_at"`
@@ -330,10 +336,22 @@ type Job struct {
 	Variant       string       `json:"variant"`
 }
 
+// EtaRange seconds within which eight of ten jobs of such a forecast were done lately; null while fewer than ten were, and without eta_seconds
+type EtaRange struct {
+	High int64 `json:"high"`
+	Low  int64 `json:"low"`
+}
+
 // ProfileRef defines model for Job.profile.
 type ProfileRef struct {
 	ID    ID      `json:"id"`
 	Label *string `json:"label"`
+}
+
+// JobPatch defines model for JobPatch.
+type JobPatch struct {
+	// Labels words by which jobs are found again, such as a campaign's. They stand in clear in every event and outlive an erasure: name no person
+	Labels Labels `json:"labels"`
 }
 
 // JobRequest defines model for JobRequest.
@@ -745,6 +763,7 @@ type operations interface {
 	submitJob(c *fiber.Ctx) error       // POST /api/jobs
 	bulkJobs(c *fiber.Ctx) error        // POST /api/jobs/bulk
 	getJob(c *fiber.Ctx) error          // GET /api/jobs/{id}
+	patchJob(c *fiber.Ctx) error        // PATCH /api/jobs/{id}
 	approveJob(c *fiber.Ctx) error      // POST /api/jobs/{id}/approve
 	cancelJob(c *fiber.Ctx) error       // POST /api/jobs/{id}/cancel
 	listDeliveries(c *fiber.Ctx) error  // GET /api/jobs/{id}/deliveries
@@ -788,6 +807,7 @@ func routesOf(o operations) []route {
 		{"GET", "/api/jobs", o.listJobs},
 		{"POST", "/api/jobs", o.submitJob},
 		{"GET", "/api/jobs/{id}", o.getJob},
+		{"PATCH", "/api/jobs/{id}", o.patchJob},
 		{"POST", "/api/jobs/{id}/approve", o.approveJob},
 		{"POST", "/api/jobs/{id}/cancel", o.cancelJob},
 		{"GET", "/api/jobs/{id}/deliveries", o.listDeliveries},

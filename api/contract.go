@@ -34,7 +34,9 @@ func loadContract(own ...aggregates.Pipeline) (*contract, error) {
 	embedded := checker{doc}
 	for _, p := range own {
 		allow(embedded.resolve("#/components/schemas/Variant"), p.Variant)
-		allow(asSchema(asSchema(embedded.resolve("#/components/schemas/JobRequest")["properties"])["pipeline"]), p.Workflow)
+		for _, request := range []string{"JobRequest", "JobForm"} {
+			allow(asSchema(asSchema(embedded.resolve("#/components/schemas/" + request)["properties"])["pipeline"]), p.Workflow)
+		}
 	}
 	delete(doc, "x-answers") // parts that the paths are put together from
 	body, err := json.Marshal(doc)
@@ -59,6 +61,11 @@ func allow(s schema, word string) {
 // check holds a value against a schema of the contract's components.
 func (k *contract) check(name string, v any) []fault {
 	return k.checker.check(schema{"$ref": "#/components/schemas/" + name}, v, "")
+}
+
+// field is the schema of a member of an object among the contract's components; nil: it has none of that name.
+func (k *contract) field(object, name string) schema {
+	return k.resolved(asSchema(k.checker.resolve("#/components/schemas/" + object)["properties"])[name])
 }
 
 // valueForm is what a query parameter or a header of an operation must look like.

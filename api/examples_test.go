@@ -118,15 +118,24 @@ func (k *contract) examples(t *testing.T) (out []example) {
 			if len(query) > 0 {
 				e.path += "?" + query.Encode()
 			}
-			for media, content := range asSchema(k.resolved(operation["requestBody"])["content"]) {
+			bodies := asSchema(k.resolved(operation["requestBody"])["content"])
+			if len(bodies) == 0 {
+				out = append(out, e)
+			}
+			for media, content := range bodies {
 				body := asSchema(content)["example"]
 				if body == nil {
-					t.Errorf("%s: there is no example of its body", e.operation)
+					t.Errorf("%s: there is no example of its body as %s", e.operation, media)
 					continue
 				}
-				e.header["Content-Type"], e.body = media, []byte(jsonBody(t, body))
+				with := e
+				with.header = maps.Clone(e.header)
+				with.header["Content-Type"], with.body = media, []byte(jsonBody(t, body))
+				if key := e.header["Idempotency-Key"]; key != "" {
+					with.header["Idempotency-Key"] = key + "-" + media // another body
+				}
+				out = append(out, with)
 			}
-			out = append(out, e)
 		}
 	}
 	return out
@@ -135,14 +144,19 @@ func (k *contract) examples(t *testing.T) (out []example) {
 // form makes a form of an example whose values name files as curl does, @portrait.png.
 func (e *example) form(t *testing.T) {
 	t.Helper()
-	var fields map[string]string
+	var fields map[string]any
 	ok(t, json.Unmarshal(e.body, &fields))
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
 	for name, value := range fields {
-		file, isFile := strings.CutPrefix(value, "@")
+		text, isText := value.(string)
+		if !isText {
+			text = jsonBody(t, value)
+		}
+		file, isFile := strings.CutPrefix(text, "@")
 		if !isFile {
-			t.Fatalf("%s: %s is no file", e.operation, name)
+			ok(t, form.WriteField(name, text))
+			continue
 		}
 		data, err := os.ReadFile("../deploy/demo/" + file)
 		ok(t, err)

@@ -14,6 +14,7 @@ import "time"
 type forecast struct {
 	position *int   // 1: next on its lane
 	seconds  *int64 // until the job is done
+	around   *EtaRange
 }
 
 // of says where a job stands that may not start before a time.
@@ -30,7 +31,7 @@ func (q *queue) of(job string, notBefore time.Time, beats map[string]progressVie
 			left += max(0, notBefore.Sub(q.now()))
 		}
 		seconds := int64((left + time.Second - 1) / time.Second)
-		f.seconds = &seconds
+		f.seconds, f.around = &seconds, q.spread.around(seconds)
 	}
 	return f
 }

@@ -202,6 +202,12 @@ func (w *world) leavesNothing() {
 	if n, posted := w.stored(), w.incoming(); n != 0 || posted != 0 {
 		w.t.Errorf("%d objects and %d posted files are left in the store", n, posted)
 	}
+	w.emptyFolder()
+}
+
+// emptyFolder says whether files of requests are left on this machine.
+func (w *world) emptyFolder() {
+	w.t.Helper()
 	left, err := os.ReadDir(w.server.cfg.TempDir)
 	if err != nil || len(left) > 0 {
 		w.t.Errorf("left in the temporary folder: %v, %v", left, err)

@@ -94,14 +94,14 @@ func (sub *submitting) copyUploads(ctx context.Context, inputs map[string]events
 		artifacts := make([]events.Artifact, len(use.ids))
 		for i, id := range use.ids {
 			u := sub.uploads[id]
-			name := use.input + path.Ext(u.URI)
+			name := use.input + u.ext()
 			if use.list {
-				name = fmt.Sprintf("%s-%02d%s", use.input, i+1, path.Ext(u.URI))
+				name = fmt.Sprintf("%s-%02d%s", use.input, i+1, u.ext())
 			}
 			group.Go(func() error {
-				a, err := sub.server.copyObject(ctx, u, subject)
+				a, err := sub.server.putInput(ctx, u, subject)
 				if err != nil {
-					return fmt.Errorf("cannot copy upload %s into the job's folder: %w", u.ID, err)
+					return fmt.Errorf("cannot put file %s into the job's folder: %w", u.ID, err)
 				}
 				a.ID, a.Name, a.Type = events.ArtifactID(sub.jobID, "input", 0, name), name, use.as
 				a.Width, a.Height, a.DurationMS = u.Width, u.Height, u.DurationMS
@@ -123,6 +123,18 @@ func (sub *submitting) bytes() int64 {
 		n += u.Size
 	}
 	return n
+}
+
+// putInput puts a file that came with the job, or a copy of an upload.
+func (s *Server) putInput(ctx context.Context, u upload, subject string) (events.Artifact, error) {
+	if u.unstored.path == "" {
+		return s.copyObject(ctx, u, subject)
+	}
+	if err := begin(ctx, s.storing); err != nil {
+		return events.Artifact{}, err
+	}
+	defer func() { <-s.storing }()
+	return s.cfg.Objects.PutFile(ctx, subject, u.unstored.ext, u.MediaType, u.unstored.path)
 }
 
 func (s *Server) copyObject(ctx context.Context, u upload, subject string) (a events.Artifact, err error) {

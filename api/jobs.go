@@ -42,6 +42,8 @@ type submitting struct {
 	prefer  preference
 	profile string // id: the given one, or the one that the job makes
 	uploads map[string]upload
+	files   map[string]*formFile // that came with it, by the id in the body
+	dir     string               // where they lie until the answer
 	graph   events.Graph
 	again   *again // of a retry or re-run
 
@@ -138,18 +140,32 @@ func (sub *submitting) accept(c *fiber.Ctx) (got taken, err error) {
 	if err = sub.identify(c); err != nil {
 		return got, err
 	}
+	defer sub.discard()
 	faults, err := sub.read(c)
 	if err != nil {
 		return got, err
 	}
-	// The time begins when the body is here. What must be copied is known once it is planned, and is given time of its own.
-	ctx, cancel := context.WithTimeout(c.UserContext(), sub.server.cfg.SubmitTimeout)
-	defer cancel()
+	// The time begins when the body is here, and begins anew when files in it have been checked.
+	end := time.Now().Add(sub.server.cfg.SubmitTimeout)
 	if len(faults) == 0 && sub.keyed {
-		if got, err = sub.repeat(ctx); got.repeated || err != nil {
+		if got, err = sub.repeatBy(c.UserContext(), end); got.repeated || err != nil {
 			return got, err
 		}
 	}
+	if len(sub.files) > 0 {
+		if err = sub.cleanFiles(c.UserContext()); err != nil {
+			return got, err
+		}
+		end = time.Now().Add(sub.server.cfg.SubmitTimeout)
+	}
+	return sub.write(c.UserContext(), faults, end)
+}
+
+// write plans what was read, puts it on the log by the end time, and waits for the reply. What
+// must be copied is known once it is planned, and is given time of its own.
+func (sub *submitting) write(parent context.Context, faults []fault, end time.Time) (got taken, err error) {
+	ctx, cancel := context.WithDeadline(parent, end)
+	defer cancel()
 	if err = sub.plan(ctx, faults); err != nil {
 		return got, err
 	}
@@ -163,9 +179,7 @@ func (sub *submitting) accept(c *fiber.Ctx) (got taken, err error) {
 		}
 	}()
 	if sub.copying = copyTime(sub.bytes()); sub.copying > 0 {
-		end, _ := ctx.Deadline()
-		cancel()
-		ctx, cancel = context.WithDeadline(c.UserContext(), end.Add(sub.copying))
+		ctx, cancel = context.WithDeadline(parent, end.Add(sub.copying))
 		defer cancel()
 	}
 	written, err := sub.produce(ctx)
@@ -173,7 +187,7 @@ func (sub *submitting) accept(c *fiber.Ctx) (got taken, err error) {
 		return got, err
 	}
 	defer written.waiter.forget()
-	return sub.settle(c.UserContext(), written)
+	return sub.settle(parent, written)
 }
 
 // admit counts the job among the open ones, of which there may be too many. undo takes
@@ -250,6 +264,13 @@ func preferred(c *fiber.Ctx) (preference, error) {
 	}
 	out.async = out.async && out.wait == 0
 	return out, nil
+}
+
+// repeatBy is repeat by an end time.
+func (sub *submitting) repeatBy(ctx context.Context, end time.Time) (taken, error) {
+	ctx, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	return sub.repeat(ctx)
 }
 
 // repeat finds the job that this key made before. What this process has written but

@@ -235,7 +235,7 @@ func (s *Server) foresee(v *jobView) {
 		notBefore = *v.NotBefore
 	}
 	f := s.queue.of(v.ID, notBefore, s.feed.stages(v.ID))
-	v.QueuePosition, v.EtaSeconds = f.position, f.seconds
+	v.QueuePosition, v.EtaSeconds, v.EtaRange = f.position, f.seconds, f.around
 }
 
 // getJobEvents is a page of the audit trail, or the live stream where the client accepts one.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -77,4 +78,75 @@ func TestJobsAreFoundByLabelAndTime(t *testing.T) {
 	for _, bad := range [][]string{{"Ä"}, {""}, {"-a"}, slices.Repeat([]string{"a"}, 11)} {
 		w.want(http.StatusUnprocessableEntity, w.post("/api/jobs", body(bad...)))
 	}
+}
+
+// relabel gives a job other labels.
+func (w *world) relabel(job string, labels ...string) accepted {
+	w.t.Helper()
+	var out accepted
+	a := w.do(http.MethodPatch, "/api/jobs/"+job, map[string]string{"Content-Type": "application/json"}, strings.NewReader(jsonBody(w.t, map[string]any{"labels": orEmpty(labels)})))
+	w.want(http.StatusOK, a).decode(w.t, &out)
+	return out
+}
+
+// toItsEnd are the frames of a stream that the server ends.
+func (c *client) toItsEnd() (frames []received) {
+	c.w.t.Helper()
+	late := time.After(15 * time.Second)
+	for {
+		select {
+		case f, open := <-c.frames:
+			if !open {
+				return frames
+			}
+			frames = append(frames, f)
+		case <-late:
+			c.w.t.Fatalf("the stream does not end after %d frames", len(frames))
+		}
+	}
+}
+
+func TestLabelsChangeAlsoWhenTheJobHasEnded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{manual: true})
+	job := w.submit(jsonBody(t, map[string]any{"variant": "sadtalker", "script": canaryScript, "portrait": w.portrait(), "labels": []string{"spring"}}))
+	if got := w.relabel(job.ID, "summer", "approved", "summer"); !slices.Equal(got.Labels, []string{"approved", "summer"}) || got.Position != job.ID+":4" {
+		t.Errorf("relabelled %+v", got)
+	}
+	for query, want := range map[string][]string{"label=spring": {}, "label=summer": {job.ID}} {
+		if got := w.listed(query); !slices.Equal(got, want) {
+			t.Errorf("the list by %s: %q", query, got)
+		}
+	}
+	stream := w.openStream(job.ID, "")
+	w.ask(job.ID, "cancel", "")
+	whole := stream.toItsEnd()
+	last := whole[len(whole)-1].id
+	ended := w.relabel(job.ID, "unwanted")
+	if ended.Status != "cancelled" || !slices.Equal(ended.Labels, []string{"unwanted"}) || !slices.Equal(w.listed("label=unwanted&status=cancelled"), []string{job.ID}) {
+		t.Errorf("labelled after its end %+v", ended)
+	}
+	if same := w.relabel(job.ID, "unwanted"); same.Version != ended.Version {
+		t.Errorf("the same labels again made version %d of %d", same.Version, ended.Version)
+	}
+	// A stream that resumes behind the end gives what came then, and ends; so does one from the begin.
+	for _, from := range []string{last, ""} {
+		var types []string
+		for _, f := range w.openStream(job.ID, from).toItsEnd() {
+			types = append(types, f.event.Type)
+		}
+		if len(types) == 0 || types[len(types)-1] != labelled || from == last && len(types) != 1 {
+			t.Errorf("the stream from %q gave %q", from, types)
+		}
+	}
+	// A retry has the labels of today.
+	var child accepted
+	w.want(http.StatusAccepted, w.post("/api/jobs/"+job.ID+"/retry", "")).decode(t, &child)
+	if !slices.Equal(child.Labels, []string{"unwanted"}) {
+		t.Errorf("the retry has the labels %q", child.Labels)
+	}
+	for body, status := range map[string]int{`{}`: 422, `{"labels":["Ä"]}`: 422, `{"labels":["a"],"status":"succeeded"}`: 422, `{"labels":"a"}`: 422} {
+		w.want(status, w.do(http.MethodPatch, "/api/jobs/"+job.ID, map[string]string{"Content-Type": "application/json"}, strings.NewReader(body)))
+	}
+	w.want(http.StatusNotFound, w.do(http.MethodPatch, "/api/jobs/"+exampleProfile, map[string]string{"Content-Type": "application/json"}, strings.NewReader(`{"labels":[]}`)))
 }

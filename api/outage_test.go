@@ -113,6 +113,39 @@ func TestReadsWithoutTablesSayWhenToAskAgain(t *testing.T) {
 	w.want(200, w.get("/api/jobs"))
 }
 
+// A restart of PostgreSQL leaves every connection of the pool dead, which shows when one is
+// used. Its backends are ended here as a restart ends them.
+func TestNoReadIsRefusedOnceTheTablesAreBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{manual: true})
+	job := w.newJob()
+	w.inTables(job, 1)
+	const clients = 8
+	read := func() {
+		var all sync.WaitGroup
+		for i := range clients {
+			all.Go(func() {
+				path := []string{"/api/jobs", "/api/jobs/" + job, "/api/jobs/" + job + "?position=" + job + ":1", "/api/profiles"}[i%4]
+				if a := w.get(path); a.status != 200 {
+					t.Errorf("%s: %d %s", path, a.status, a.body)
+				}
+			})
+		}
+		all.Wait()
+	}
+	ended := 0
+	for range 10 {
+		read() // fills the pool
+		var n int
+		ok(t, w.pool.QueryRow(t.Context(), "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()").Scan(&n))
+		ended += n
+		read()
+	}
+	if ended < 10*2 {
+		t.Errorf("%d connections were ended in ten rounds", ended)
+	}
+}
+
 func TestATokenWaitsForTheTablesAndNotForEver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{manual: true, noProjector: true})

@@ -200,7 +200,7 @@ func (sub *submitting) resolve(ctx context.Context, inputs map[string]events.Val
 			if use.list {
 				pointer += fmt.Sprintf("/%d", i)
 			}
-			u, wrong, err := sub.server.usable(ctx, pointer, use, id)
+			u, wrong, err := sub.usable(ctx, pointer, use, id)
 			if err != nil {
 				return nil, err
 			}
@@ -217,6 +217,21 @@ func (sub *submitting) resolve(ctx context.Context, inputs map[string]events.Val
 	return faults, nil
 }
 
+// usable is the file that the request brought along or the upload that it names, or what
+// is wrong with naming it there.
+func (sub *submitting) usable(ctx context.Context, pointer string, use use, id string) (upload, *fault, error) {
+	file := sub.files[strings.ToLower(id)]
+	switch {
+	case file == nil:
+		return sub.server.usable(ctx, pointer, use, id)
+	case file.refused != nil:
+		return upload{}, &fault{Pointer: pointer, Code: file.refused.code, Detail: spoken(pointer) + ": " + file.refused.detail}, nil
+	case file.clean.Type != use.kind:
+		return upload{}, &fault{Pointer: pointer, Code: "upload_wrong_type", Detail: fmt.Sprintf("%s needs %s, but the file is %s", use.input, use.kind, file.clean.Type)}, nil
+	}
+	return file.clean, nil, nil
+}
+
 // usable is the upload, or what is wrong with naming it there.
 func (s *Server) usable(ctx context.Context, pointer string, use use, id string) (upload, *fault, error) {
 	u, err := s.findUpload(ctx, tenant, strings.ToLower(id))
@@ -230,6 +245,9 @@ func (s *Server) usable(ctx context.Context, pointer string, use use, id string)
 	}
 	return u, nil, nil
 }
+
+// fileInputs are the inputs that are files; true: maybe several.
+var fileInputs = map[string]bool{"images": true, "voice": true, "portrait": false, "music": false}
 
 // use is where a request names uploads.
 type use struct {

@@ -37,6 +37,7 @@ type queue struct {
 	jobs   map[string]*queuedJob
 	lanes  map[string]*lane
 	pace   pace
+	spread spread
 	shapes map[string]*shape
 }
 
@@ -343,5 +344,6 @@ func (q *queue) end(j *queuedJob, e *eventView) {
 	delete(q.jobs, j.id)
 	if took := e.OccurredAt.Sub(j.predicted).Seconds(); e.Type == "job.succeeded" && j.seconds > 0 && took > 0 {
 		q.ratio.Observe(j.seconds / took)
+		q.spread.note(took / j.seconds)
 	}
 }

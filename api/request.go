@@ -21,7 +21,7 @@ const maxAhead = 30 * 24 * time.Hour
 // read takes the body. Fields with a fault are left out of it, so that the planner
 // can say at the same time what else is wrong.
 func (sub *submitting) read(c *fiber.Ctx) ([]fault, error) {
-	object, err := readObject(c)
+	object, err := sub.object(c)
 	if err != nil {
 		return nil, err
 	}
@@ -44,6 +44,21 @@ func (sub *submitting) read(c *fiber.Ctx) ([]fault, error) {
 		return nil, err
 	}
 	return append(faults, append(append(sub.silence(), sub.when()...), sub.hookFaults()...)...), nil
+}
+
+// object is the body of whichever kind.
+func (sub *submitting) object(c *fiber.Ctx) (map[string]any, error) {
+	if sub.again != nil {
+		return readObject(c)
+	}
+	if isForm(c) {
+		return sub.readForm(c)
+	}
+	object, err := readObject(c)
+	if err != nil && asRefusal(err).code == codeMediaType {
+		return nil, badMedia("Content-Type", "send the body as application/json, or as multipart/form-data with the files in it")
+	}
+	return object, err
 }
 
 // take reads what is right of an object held against a schema, and says what is wrong.

@@ -230,7 +230,7 @@ func newMetrics() *metrics {
 		submitted: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "submissions_total",
 			Help: "Submissions by route and outcome: accepted, repeated, refused, unavailable."}, []string{"route", "outcome"}),
 		commands: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "commands_total",
-			Help: "Commands to what is there, by command (cancel, approve, deny; profile_create, profile_change, profile_erase) and outcome: accepted, pending (no reply in time), refused, unavailable."}, []string{"command", "outcome"}),
+			Help: "Commands to what is there, by command (cancel, approve, deny, label; profile_create, profile_change, profile_erase) and outcome: accepted, pending (no reply in time), refused, unavailable."}, []string{"command", "outcome"}),
 		uploads: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "uploads_total",
 			Help: "Uploads by outcome: stored, refused."}, []string{"outcome"}),
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "streams", Help: "Live streams that are open."}),

@@ -47,6 +47,8 @@ type Config struct {
 
 	// Webhooks says which addresses may be told of jobs.
 	Webhooks webhooks.Policy
+	// Endpoints are those of the operator, which the notifier tells of every job.
+	Endpoints []webhooks.Endpoint
 
 	// Limits are those of the job handler, so that a refusal comes at once.
 	Limits aggregates.Limits

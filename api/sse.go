@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,7 +82,7 @@ func (s *Server) streamJob(c *fiber.Ctx, id string) error {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		st.texts = s.answering(ctx)
-		st.run(w, backlog) //nolint:errcheck // the client went away, which needs no word
+		st.run(w, backlog, ended) //nolint:errcheck // the client went away, which needs no word
 	}) {
 		s.feed.unsubscribe(sub)
 	}
@@ -134,7 +135,8 @@ func (st *stream) fromRing(ctx context.Context, held []*eventView) ([]*eventView
 			return behind(held, st.last), true, nil
 		}
 	}
-	if len(held) > 0 || st.server.accepted.has(st.job) {
+	lives := func(e *eventView) bool { return e.Type != labelled }
+	if slices.ContainsFunc(held, lives) || len(held) == 0 && st.server.accepted.has(st.job) {
 		return behind(held, st.last), false, nil
 	}
 	ended := false
@@ -150,10 +152,13 @@ func (st *stream) fromRing(ctx context.Context, held []*eventView) ([]*eventView
 	case errors.Is(err, projections.ErrNotFound):
 		return nil, false, refuse(codeNotFound, "there is no job %s", st.job)
 	case errors.Is(err, projections.ErrUnavailable):
-		return nil, false, nil // the stream goes on without them
+		return behind(held, st.last), false, nil // the stream goes on without them
 	}
-	return nil, ended, err
+	return behind(held, st.last), ended, err
 }
+
+// labelled is the one kind of event that may follow a job's end.
+var labelled = (events.JobLabelled{}).EventType()
 
 func behind(list []*eventView, after int64) []*eventView {
 	var out []*eventView
@@ -215,14 +220,17 @@ func (st *stream) fromLog(ctx context.Context, partition int32, from, to int64) 
 
 // run writes the backlog and then what comes, until the job is over, the client is
 // gone or too slow, or the server stops.
-func (st *stream) run(w *bufio.Writer, backlog []*eventView) error {
+func (st *stream) run(w *bufio.Writer, backlog []*eventView, ended bool) error {
 	if err := st.write(w, reconnectAfter); err != nil {
 		return err
 	}
 	for _, e := range backlog {
-		if over, err := st.event(w, e); over || err != nil {
+		if _, err := st.event(w, e); err != nil {
 			return err
 		}
+	}
+	if ended { // what came behind the end is in the backlog, too
+		return nil
 	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()

@@ -11,9 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
-	"mime/multipart"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -80,6 +79,16 @@ type upload struct {
 	DurationMS int64     `json:"duration_ms,omitempty"`
 	URI        string    `json:"uri"`
 	CreatedAt  time.Time `json:"created_at"`
+
+	unstored cleaned // of a file that came with its job, and lies on this machine's disk
+}
+
+// ext is that of its file, with the point.
+func (u upload) ext() string {
+	if u.unstored.path != "" {
+		return "." + u.unstored.ext
+	}
+	return path.Ext(u.URI)
 }
 
 func (u upload) artifact() events.Artifact {
@@ -113,8 +122,8 @@ func (s *Server) upload(c *fiber.Ctx) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	ctx, cancel := context.WithTimeout(c.UserContext(), uploadTimeout)
 	defer cancel()
-	path := filepath.Join(dir, "upload")
-	if err := s.receive(c, ctx, path); err != nil {
+	file := filepath.Join(dir, "upload")
+	if err := s.receive(ctx, c, file); err != nil {
 		// What is left of a large body is not worth reading.
 		c.Context().SetConnectionClose()
 		return err
@@ -123,7 +132,7 @@ func (s *Server) upload(c *fiber.Ctx) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot make an upload id: %w", err)
 	}
-	u, err := s.take(ctx, dir, path, id.String(), s.now())
+	u, err := s.take(ctx, dir, file, id.String(), s.now())
 	if err != nil {
 		return err
 	}
@@ -163,61 +172,38 @@ func begin(ctx context.Context, places chan struct{}) error {
 }
 
 // receive writes the one file of the form to path.
-func (s *Server) receive(c *fiber.Ctx, ctx context.Context, path string) error { //nolint:revive // Fiber's context is no context.Context
-	media, params, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType))
-	if err != nil || media != fiber.MIMEMultipartForm || params["boundary"] == "" {
-		return badMedia("Content-Type", "send the file as multipart/form-data, in a field called file")
+func (s *Server) receive(ctx context.Context, c *fiber.Ctx, path string) error {
+	most := s.cfg.Uploads.Bytes + formSlack
+	form, err := s.openForm(ctx, c, most, "send the file as multipart/form-data, in a field called file")
+	if err != nil {
+		return err
 	}
-	slack := int64(64 << 10) // for the form around the file
-	if int64(c.Request().Header.ContentLength()) > s.cfg.Uploads.Bytes+slack {
+	if int64(c.Request().Header.ContentLength()) > most {
 		return s.tooLarge()
 	}
-	endTime, _ := ctx.Deadline()
-	body := &patientReader{from: bodyStream(c), conn: c.Context(), pause: s.cfg.ReadTimeout, endTime: endTime}
-	form := multipart.NewReader(io.LimitReader(body, s.cfg.Uploads.Bytes+slack), params["boundary"])
 	found := false
 	for {
-		part, err := form.NextRawPart()
+		part, err := form.next()
 		switch {
 		case errors.Is(err, io.EOF) && found:
 			return ctx.Err()
 		case errors.Is(err, io.EOF):
 			return invalid(fault{Parameter: "file", Code: "field_missing", Detail: "the form has no field called file"})
+		case errors.Is(err, errFormTooLarge):
+			return s.tooLarge()
 		case err != nil:
-			return refuse(codeRequestMalformed, "the form broke off or is not multipart/form-data")
+			return err
 		case part.FormName() != "file" || found:
 			return invalid(fault{Parameter: shortened(part.FormName()), Code: "field_unknown", Detail: "the form must have one field, called file"})
 		}
 		found = true
-		if err := s.receiveFile(part, path); err != nil {
+		if err := s.receiveFile(part, path); errors.Is(err, errFormTooLarge) {
+			return s.tooLarge()
+		} else if err != nil {
 			return err
 		}
 	}
 }
-
-func (s *Server) receiveFile(part io.Reader, path string) (err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("cannot make a file for an upload: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	n, err := io.Copy(onlyWriter{f}, io.LimitReader(part, s.cfg.Uploads.Bytes+1))
-	var disk *os.PathError
-	switch {
-	case n > s.cfg.Uploads.Bytes:
-		return s.tooLarge()
-	case errors.As(err, &disk):
-		return fmt.Errorf("cannot write an upload: %w", err)
-	case err != nil:
-		return refuse(codeRequestMalformed, "the upload broke off")
-	case n == 0:
-		return refuseFile("the file is empty")
-	}
-	return nil
-}
-
-// onlyWriter keeps io.Copy from asking the file to read by itself.
-type onlyWriter struct{ io.Writer }
 
 func (s *Server) tooLarge() error {
 	return refuse(codeTooLarge, "a file sent here may have at most %s; for up to %s, take a ticket (POST /api/uploads/tickets) and post the file to the store",

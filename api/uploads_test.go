@@ -155,7 +155,8 @@ func TestOddFormsAreRefused(t *testing.T) {
 	media, body := form(t, "picture", pngFile(t, 64, 64))
 	w.want(422, w.do("POST", "/api/uploads", map[string]string{"Content-Type": media}, body))
 	w.want(415, w.do("POST", "/api/uploads", map[string]string{"Content-Type": "image/png"}, bytes.NewReader(pngFile(t, 64, 64))))
-	w.want(422, w.do("POST", "/api/uploads", map[string]string{"Content-Type": `multipart/form-data; boundary="x"`}, strings.NewReader("nothing of a form")))
+	w.want(400, w.do("POST", "/api/uploads", map[string]string{"Content-Type": `multipart/form-data; boundary="x"`}, strings.NewReader("nothing of a form")))
+	w.want(400, w.do("POST", "/api/uploads", map[string]string{"Content-Type": `multipart/form-data; boundary="x"`}, strings.NewReader(partHead+string(pngFile(t, 64, 64))+"\r\n")))
 	w.want(400, w.do("POST", "/api/uploads", map[string]string{"Content-Type": `multipart/form-data; boundary="x"`}, strings.NewReader("--x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\nit breaks o")))
 	w.want(422, w.do("POST", "/api/uploads", map[string]string{"Content-Type": `multipart/form-data; boundary="x"`}, strings.NewReader("--x--\r\n")))
 	// Two files in one form.

@@ -91,31 +91,52 @@ func (s *Server) listDeliveries(c *fiber.Ctx) error {
 	if err := checkQuery(c); err != nil {
 		return err
 	}
-	trail, err := s.deliveries(c.UserContext(), id)
+	trails, err := s.deliveries(c.UserContext(), id)
 	if err != nil {
 		return err
 	}
 	out := Deliveries{Items: []Delivery{}}
-	if trail == nil {
-		return c.JSON(out)
+	for _, trail := range trails {
+		endpoint := s.endpoint(trail.Endpoint())
+		if endpoint == nil {
+			hook := viewHook(s.opener(c.UserContext()), &trail.Webhook)
+			out.Webhook = &WebhookState{URL: hook.URL, Events: hook.Events, State: stateOf(trail)}
+		}
+		for _, d := range trail.Deliveries {
+			out.Items = append(out.Items, viewDelivery(endpoint, d))
+		}
 	}
-	state := "active"
-	switch {
-	case trail.Stopped:
-		state = "stopped"
-	case trail.Closed:
-		state = "closed"
-	}
-	hook := viewHook(s.opener(c.UserContext()), &trail.Webhook)
-	out.Webhook = &WebhookState{URL: hook.URL, Events: hook.Events, State: state}
-	for _, d := range trail.Deliveries {
-		out.Items = append(out.Items, viewDelivery(d))
-	}
+	slices.SortStableFunc(out.Items, func(a, b Delivery) int { return a.QueuedAt.Compare(b.QueuedAt) })
 	return c.JSON(out)
 }
 
-func viewDelivery(d *webhooks.Attempts) Delivery {
-	v := Delivery{ID: d.DeliveryID, Event: d.Event, Status: d.State, QueuedAt: d.QueuedAt, Attempts: []DeliveryAttempt{}}
+func stateOf(t *webhooks.Trail) string {
+	switch {
+	case t.Stopped:
+		return "stopped"
+	case t.Closed:
+		return "closed"
+	}
+	return "active"
+}
+
+// endpoint is where an operator's endpoint is, without its path, which may hold a secret;
+// nil is none.
+func (s *Server) endpoint(id string) *string {
+	if id == "" {
+		return nil
+	}
+	where := "an endpoint that is not configured here"
+	for _, e := range s.cfg.Endpoints {
+		if e.ID() == id {
+			where = e.Server(s.cfg.Webhooks)
+		}
+	}
+	return &where
+}
+
+func viewDelivery(endpoint *string, d *webhooks.Attempts) Delivery {
+	v := Delivery{ID: d.DeliveryID, Endpoint: endpoint, Event: d.Event, Status: d.State, QueuedAt: d.QueuedAt, Attempts: []DeliveryAttempt{}}
 	if d.State == webhooks.Pending {
 		v.NextAttemptAt = optTime(d.Next)
 	}
@@ -129,8 +150,8 @@ func viewDelivery(d *webhooks.Attempts) Delivery {
 // clockSkew is by how much the clocks of two processes may differ.
 const clockSkew = 10 * time.Minute
 
-// deliveries is the trail of the job's webhook; nil where the job has none.
-func (s *Server) deliveries(ctx context.Context, id string) (*webhooks.Trail, error) {
+// deliveries are the trails of the job: of its own webhook, and of the operator's endpoints.
+func (s *Server) deliveries(ctx context.Context, id string) ([]*webhooks.Trail, error) {
 	ctx, cancel := context.WithTimeout(ctx, pastTimeout)
 	defer cancel()
 	var row *projections.Job
@@ -140,7 +161,7 @@ func (s *Server) deliveries(ctx context.Context, id string) (*webhooks.Trail, er
 	})
 	var since time.Time
 	switch {
-	case known == nil && (row.Request == nil || row.Request.Webhook == nil):
+	case known == nil && len(s.cfg.Endpoints) == 0 && (row.Request == nil || row.Request.Webhook == nil):
 		return nil, nil
 	case known == nil:
 		since = row.CreatedAt.Add(-clockSkew)
@@ -153,16 +174,16 @@ func (s *Server) deliveries(ctx context.Context, id string) (*webhooks.Trail, er
 	case <-ctx.Done():
 		return nil, refuse(codeBusy, "%d looks back are under way, which is this server's limit", pastAtOnce)
 	}
-	trail, err := webhooks.Read(ctx, s.cfg.Log, tenant, id, since)
+	trails, err := webhooks.Read(ctx, s.cfg.Log, tenant, id, since)
 	switch {
 	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return nil, &refusal{code: codeLogUnavailable, cause: err, detail: "the log did not give the deliveries in time; ask again, best when the tables answer"}
 	case err != nil:
 		return nil, err
-	case trail == nil && known != nil && !s.accepted.has(id):
+	case len(trails) == 0 && known != nil && !s.accepted.has(id):
 		return nil, refuse(codeNotFound, "no job %s has told a webhook of anything, as far as is known while the tables do not answer", id)
 	}
-	return trail, nil
+	return trails, nil
 }
 
 // redeliver asks for one delivery again, or for all that were not delivered.
@@ -186,19 +207,23 @@ func (s *Server) redeliver(c *fiber.Ctx) error {
 	case len(faults) > 0:
 		return invalid(faults...)
 	}
-	trail, err := s.deliveries(c.UserContext(), id)
+	trails, err := s.deliveries(c.UserContext(), id)
 	if err != nil {
 		return err
 	}
-	if trail == nil {
+	if len(trails) == 0 {
 		return refuse(codeNotFound, "job %s has told no webhook of anything", id)
 	}
-	ids, err := webhooks.Redeliver(c.UserContext(), s.cfg.Log, trail, strings.ToLower(body.DeliveryID), actor, s.now())
-	switch {
-	case errors.Is(err, webhooks.ErrNoDelivery):
+	ids, found := []string{}, body.DeliveryID == ""
+	for _, trail := range trails {
+		again, err := webhooks.Redeliver(c.UserContext(), s.cfg.Log, trail, strings.ToLower(body.DeliveryID), actor, s.now())
+		if err != nil && !errors.Is(err, webhooks.ErrNoDelivery) {
+			return err
+		}
+		ids, found = append(ids, again...), found || err == nil
+	}
+	if !found {
 		return refuse(codeNotFound, "job %s has no delivery %s; GET /api/jobs/%s/deliveries lists them", id, body.DeliveryID, id)
-	case err != nil:
-		return err
 	}
 	detail := fmt.Sprintf("%d deliveries are asked for again; GET /api/jobs/%s/deliveries says what comes of them", len(ids), id)
 	if len(ids) == 0 {

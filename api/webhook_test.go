@@ -66,10 +66,10 @@ func (r *hookReceiver) answers(status int) {
 	r.status = status
 }
 
-// notified runs a notifier that may reach this machine.
-func (w *world) notified() {
+// notified runs a notifier that may reach this machine, and tells the endpoints of every job.
+func (w *world) notified(endpoints ...webhooks.Endpoint) {
 	p := NewPayloads(w.log, w.keyring, slog.New(slog.DiscardHandler))
-	n, err := webhooks.New(webhooks.Config{Log: w.log, Keys: w.keyring, Payloads: p, Policy: hooksInside, Logger: slog.New(slog.DiscardHandler),
+	n, err := webhooks.New(webhooks.Config{Log: w.log, Keys: w.keyring, Payloads: p, Policy: hooksInside, Endpoints: endpoints, Logger: slog.New(slog.DiscardHandler),
 		Schedule: webhooks.Schedule{10 * time.Millisecond}, ProgressEvery: time.Millisecond})
 	ok(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -3,15 +3,15 @@ package main
 // Tests of the loads that ask the API over HTTP.
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
@@ -100,33 +100,46 @@ func TestInTurnDoesAllOrSaysWhy(t *testing.T) {
 	}
 }
 
-// TestAWatcherNotesWhatComesLive has a stream with what went before and a beat.
-func TestAWatcherNotesWhatComesLive(t *testing.T) {
+// TestWatchersNoteWhatComesLive has streams of each way, with what went before, a beat, and
+// updates that stand for more than one event.
+func TestWatchersNoteWhatComesLive(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	mux := http.NewServeMux()
+	facts := factsOf(1)
+	stream := func(from int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprint(w, "retry: 1000\n\nid: begin\n\n: still here\n\nevent: progress\ndata: {\"percent\":3}\n\n")
+			for n := from; n < len(facts); n++ {
+				_, _ = fmt.Fprintf(w, "id: 0:%d\nevent: event\ndata: {\"version\":%d}\n\n", n, n+1)
+			}
+		}
 	}
-	defer func() { _ = l.Close() }()
-	w := &watched{id: "job", facts: factsOf(1)}
-	go func() {
-		c, err := l.Accept()
+	mux.HandleFunc("GET /api/jobs/job/events", stream(0))
+	mux.HandleFunc("GET /api/events", stream(factsBefore))
+	mux.HandleFunc("GET /ws", func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(w, r, nil)
 		if err != nil {
 			return
 		}
-		defer func() { _ = c.Close() }()
-		_, _ = http.ReadRequest(bufio.NewReader(c))
-		_, _ = fmt.Fprint(c, "HTTP/1.1 200 OK\r\n\r\nretry: 1000\n\n: still here\n\n")
-		for n := range w.facts {
-			_, _ = fmt.Fprintf(c, "id: 0:%d\nevent: event\ndata: {}\n\n", n)
+		defer func() { _ = c.CloseNow() }()
+		_, _, _ = c.Read(r.Context())
+		for n := factsBefore; n < len(facts)+3; n += 3 {
+			_ = c.Write(r.Context(), websocket.MessageText, fmt.Appendf(nil, `{"type":"update","version":%d}`, min(n, len(facts))))
 		}
-	}()
-	if err := w.connect(l.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	w.read()
-	if len(w.seen) != len(w.facts)-factsBefore || w.seen[0].Before(began) {
-		t.Errorf("%d events seen", len(w.seen))
+		_, _, _ = c.Read(r.Context())
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	for name, by := range map[string]follow{"a job": followJob, "all jobs": followAll, "a socket": followSocket} {
+		client, err := by(t.Context(), server.Listener.Addr().String(), "job")
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		w, began := &watched{id: "job", facts: facts, client: client}, time.Now()
+		w.read()
+		client.close()
+		if len(w.seen) != len(facts)-factsBefore || w.seen[0].Before(began) {
+			t.Errorf("%s: %d events seen", name, len(w.seen))
+		}
 	}
 }

@@ -4,12 +4,9 @@ package main
 // stopped reading.
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -30,7 +27,7 @@ const (
 type watched struct {
 	id        string
 	facts     []events.Message
-	conn      net.Conn
+	client    follower
 	frozen    bool
 	committed []time.Time // of the facts behind factsBefore
 	seen      []time.Time
@@ -43,7 +40,7 @@ func measureStreams(ctx context.Context, s setting) (_ []Result, err error) {
 	}
 	defer func() { err = errors.Join(err, b.stop()) }()
 	clients := size("STREAMS", 1000)
-	server, err := b.deployment.startAPI(ctx, "api,projector", fmt.Sprintf("MYSPINBOT_HTTP_MAX_STREAMS=%d", clients+100))
+	server, err := b.deployment.startAPI(ctx, "api,projector", fmt.Sprintf("MYSPINBOT_HTTP_MAX_STREAMS=%d", 2*clients+100)) // those of the round before may linger
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +51,7 @@ func measureStreams(ctx context.Context, s setting) (_ []Result, err error) {
 	}
 	var half, late, memory []float64
 	for i := range s.rounds {
-		lags, err := b.streams(ctx, server, i*clients, clients)
+		lags, err := b.streams(ctx, server, i*clients, clients, followJob)
 		if err != nil {
 			return nil, err
 		}
@@ -67,12 +64,29 @@ func measureStreams(ctx context.Context, s setting) (_ []Result, err error) {
 		fmt.Fprintf(s.progress, "  round %d: %d clients saw %d events p50 %.1f ms, p99 %.1f ms after their commit; the API took up to %.0f kB more a client\n",
 			i+1, clients-clients/frozenShare, len(lags), half[i], late[i], memory[i])
 	}
-	return []Result{newResult("sse_lag", "ms", late), newResult("sse_lag.p50", "ms", half), newResult("sse_lag.memory", "kB/client", memory)}, nil
+	results := []Result{newResult("sse_lag", "ms", late), newResult("sse_lag.p50", "ms", half), newResult("sse_lag.memory", "kB/client", memory)}
+	// The others come behind, for the most memory that a process has had only grows.
+	for n, way := range []struct {
+		id     string
+		follow follow
+	}{{"sse_lag.ws", followSocket}, {"sse_lag.all", followAll}} {
+		var late []float64
+		for i := range s.rounds {
+			lags, err := b.streams(ctx, server, ((n+1)*s.rounds+i)*clients, clients, way.follow)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", way.id, err)
+			}
+			late = append(late, milliseconds(quantile(lags, .99)))
+			fmt.Fprintf(s.progress, "  %s, round %d: p50 %.1f ms, p99 %.1f ms\n", way.id, i+1, milliseconds(quantile(lags, .5)), late[i])
+		}
+		results = append(results, newResult(way.id, "ms", late))
+	}
+	return results, nil
 }
 
 // streams has a client follow each of so many jobs, and takes the time of each event from its being
 // committed to its arrival, sorted. Frozen clients' do not count.
-func (b *tablesBench) streams(ctx context.Context, server *api, from, clients int) ([]time.Duration, error) {
+func (b *tablesBench) streams(ctx context.Context, server *api, from, clients int, by follow) (_ []time.Duration, err error) {
 	jobs := make([]*watched, clients)
 	reader := projections.NewReader(b.pool)
 	for i := range jobs {
@@ -84,8 +98,8 @@ func (b *tablesBench) streams(ctx context.Context, server *api, from, clients in
 	}
 	defer func() {
 		for _, w := range jobs {
-			if w.conn != nil {
-				_ = w.conn.Close()
+			if w.client != nil {
+				w.client.close()
 			}
 		}
 	}()
@@ -94,8 +108,8 @@ func (b *tablesBench) streams(ctx context.Context, server *api, from, clients in
 		if err := reader.WaitFor(ctx, "default", w.id, factsBefore); err != nil {
 			return nil, err
 		}
-		if err := w.connect(server.addr); err != nil {
-			return nil, err
+		if w.client, err = by(ctx, server.addr, w.id); err != nil {
+			return nil, fmt.Errorf("a client cannot connect: %w", err)
 		}
 		if !w.frozen {
 			reading.Go(w.read)
@@ -104,7 +118,7 @@ func (b *tablesBench) streams(ctx context.Context, server *api, from, clients in
 	if err := b.tellAll(ctx, jobs); err != nil {
 		return nil, err
 	}
-	reading.Wait() // every stream ends with its job, or by its deadline
+	reading.Wait() // every client ends with its job, or by its deadline
 	var lags []time.Duration
 	for _, w := range jobs {
 		if w.frozen {
@@ -155,32 +169,15 @@ func (b *tablesBench) tellAll(ctx context.Context, jobs []*watched) error {
 	return nil
 }
 
-// connect opens the job's stream, and waits until what went before has come.
-func (w *watched) connect(addr string) (err error) {
-	if w.conn, err = net.Dial("tcp", addr); err != nil {
-		return fmt.Errorf("a client cannot connect: %w", err)
-	}
-	_, err = fmt.Fprintf(w.conn, "GET /api/jobs/%s/events HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", w.id, addr)
-	return err
-}
-
-// streamTimeout bounds a client's life.
-const streamTimeout = 10 * time.Minute
-
-// read notes when each event behind factsBefore arrives, until the stream ends.
+// read notes when each event behind factsBefore arrives, until the job's last or an error.
 func (w *watched) read() {
-	_ = w.conn.SetReadDeadline(time.Now().Add(streamTimeout))
-	n, lines := 0, bufio.NewScanner(w.conn)
-	lines.Buffer(make([]byte, 0, 16<<10), 1<<20)
-	for lines.Scan() {
-		if !bytes.HasPrefix(lines.Bytes(), []byte("id: ")) {
-			continue
-		}
-		if n++; n > factsBefore {
-			w.seen = append(w.seen, time.Now())
-		}
-		if n == len(w.facts) {
+	for len(w.seen) < len(w.facts)-factsBefore {
+		version, err := w.client.next()
+		if err != nil {
 			return
+		}
+		for now := time.Now(); int64(factsBefore+len(w.seen)) < version; {
+			w.seen = append(w.seen, now)
 		}
 	}
 }

@@ -104,12 +104,12 @@ func (profileCommandV2) profileCommand() {}
 
 // catalogue maps a wire name to an empty payload of its type.
 var catalogue = table(
-	JobSubmit{}, JobCancel{}, JobApprove{}, JobDeny{},
+	JobSubmit{}, JobCancel{}, JobApprove{}, JobDeny{}, JobLabel{},
 	ClockStageTimeout{}, ClockRetryDue{}, ClockDeadline{}, ClockLeaseExpired{}, ClockApprovalExpired{}, ClockScheduleDue{},
 	ClockCarryDue{}, ClockArchiveDue{},
 	ProfileCreate{}, ProfileRecordConsent{}, ProfileAttachVoice{}, ProfileAttachLora{}, ProfileAttachPortrait{},
 	ProfileRename{}, ProfileWithdrawConsent{}, ProfileArchive{}, ProfileRestore{}, ProfileErase{}, ProfileCompleteErasure{},
-	JobSubmitted{}, JobPlanned{}, JobRejected{}, JobSucceeded{}, JobFailed{}, JobCancelRequested{}, JobCancelled{}, JobCarriedForward{},
+	JobSubmitted{}, JobPlanned{}, JobRejected{}, JobSucceeded{}, JobFailed{}, JobCancelRequested{}, JobCancelled{}, JobCarriedForward{}, JobLabelled{},
 	StageScheduled{}, StageStarted{}, StageSucceeded{}, StageFailed{}, StageSkipped{}, StageReused{}, StageAttemptExpired{}, StageCancelled{},
 	ApprovalRequested{}, ApprovalGranted{}, ApprovalDenied{}, ApprovalExpired{}, ArtifactRegistered{},
 	ProfileCreated{}, ProfileConsentRecorded{}, ProfileVoiceAttached{}, ProfileLoraAttached{}, ProfilePortraitAttached{},

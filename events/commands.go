@@ -99,6 +99,15 @@ type JobDeny struct {
 // EventType implements Payload.
 func (JobDeny) EventType() string { return "job.deny" }
 
+// JobLabel gives a job other labels in place of those that it has, also when it has ended.
+type JobLabel struct {
+	jobInputV1
+	Labels []string `json:"labels,omitempty"` // sorted, each once; none: it has no label any more
+}
+
+// EventType implements Payload.
+func (JobLabel) EventType() string { return "job.label" }
+
 // ClockLeaseExpired says that the attempt in the columns was silent for longer than its lease.
 type ClockLeaseExpired struct {
 	jobInputV1

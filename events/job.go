@@ -95,6 +95,16 @@ type JobCarriedForward struct {
 // EventType implements Payload.
 func (JobCarriedForward) EventType() string { return "job.carried_forward" }
 
+// JobLabelled says that the job has these labels now and no others. It is the one fact that may
+// follow a job's last.
+type JobLabelled struct {
+	jobFactV1
+	Labels []string `json:"labels,omitempty"` // sorted
+}
+
+// EventType implements Payload.
+func (JobLabelled) EventType() string { return "job.labelled" }
+
 // StageScheduled puts an attempt on its lane.
 type StageScheduled struct {
 	jobFactV2

@@ -23,6 +23,9 @@ func (s *scanner) jobFact(zero JobFact) Payload {
 	case JobCarriedForward:
 		s.fields(member{"state", &d.State})
 		return d
+	case JobLabelled:
+		s.fields(member{"labels", &d.Labels})
+		return d
 	case StageScheduled:
 		s.fields(member{"partition", &d.Partition}, member{"input_hash", &d.InputHash}, member{"engine", &d.Engine},
 			member{"timeout_ms", &d.TimeoutMS}, member{"batch", &d.Batch}, member{"reduce", &d.Reduce})

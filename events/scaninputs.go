@@ -13,6 +13,9 @@ func (s *scanner) jobInput(zero JobInput) Payload {
 	case JobDeny:
 		s.fields(member{"reason", &d.Reason})
 		return d
+	case JobLabel:
+		s.fields(member{"labels", &d.Labels})
+		return d
 	case ClockStageTimeout:
 		s.fields(member{"deadline_ms", &d.DeadlineMS})
 		return d

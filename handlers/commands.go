@@ -137,6 +137,10 @@ func (c *Core) decidePast(p *partition, m events.Message, input events.JobInput,
 	if _, ok := input.(events.ClockArchiveDue); ok {
 		return c.decideArchive(p, m, k)
 	}
+	archived = archived || p.open.isArchived(k)
+	if _, ok := input.(events.JobLabel); ok && !archived && !e.partial {
+		return c.labelPast(p, m, k, e)
+	}
 	c.metrics.ignored.Inc()
 	if answered(input) {
 		reply, err := replyRecord(p, m, pastReply(e, archived, input))

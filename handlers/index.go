@@ -5,6 +5,8 @@
 package handlers
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 
 	"github.com/myspinbot/myspinbot/aggregates"
@@ -18,13 +20,17 @@ const statusArchived = "archived"
 // flushEntries is how many missing entries a decision writes beside its own records.
 const flushEntries = 500
 
-// ended is what memory keeps of an entry.
+// ended is what memory keeps of an entry. It holds no pointer: there are very many.
 type ended struct {
 	endedMS int64
-	digest  uint64 // shortDigest of the body's
+	first   int64    // offset of the first fact
+	digest  [32]byte // of the body; see bodyDigest
+	last    jobKey   // id of the last fact
 	version int32
 	status  endStatus
 	clocked bool // the clock has asked to archive it
+	bare    bool // there is no digest of the body
+	partial bool // the digest or the id is spelled in no way that could be written back
 }
 
 // endStatus is a terminal state in a byte.
@@ -45,13 +51,36 @@ func endStatusOf(state string) endStatus {
 
 // short is what memory keeps of an entry.
 func short(e events.IndexEntry) ended {
-	return ended{endedMS: e.EndedMS, digest: shortDigest(e.BodyDigest), version: int32(e.Version), status: endStatusOf(e.Status)} //nolint:gosec // versions are small
+	out := ended{endedMS: e.EndedMS, first: e.FirstOffset, version: int32(e.Version), status: endStatusOf(e.Status), bare: e.BodyDigest == ""} //nolint:gosec // versions are small
+	spelt := parseUUID(e.LastEventID, &out.last)
+	var whole bool
+	out.digest, whole = bodyDigest(e.BodyDigest)
+	out.partial = !spelt || !whole && !out.bare
+	return out
+}
+
+// bodyDigest is a request's digest in bytes: those that it spells, or a hash where it spells none.
+func bodyDigest(text string) (digest [32]byte, whole bool) {
+	if b, err := hex.DecodeString(text); err == nil && len(b) == len(digest) {
+		return [32]byte(b), true
+	}
+	return sha256.Sum256([]byte(text)), false
+}
+
+// entry is what short was made of, but for the last offset.
+func (e ended) entry() events.IndexEntry {
+	out := events.IndexEntry{Status: e.status.String(), Version: int64(e.version), LastEventID: e.last.String(), FirstOffset: e.first, EndedMS: e.endedMS}
+	if !e.bare {
+		out.BodyDigest = hex.EncodeToString(e.digest[:])
+	}
+	return out
 }
 
 // unindexed is an entry that is missing on the log.
 type unindexed struct {
 	key   jobKey
 	entry events.IndexEntry
+	again bool // the job has an entry, which is of an earlier version
 }
 
 // entryOf is the entry of a job that has ended.
@@ -107,7 +136,7 @@ func (p *partition) over(k jobKey) bool {
 // since then.
 func (p *partition) foldEnd(k jobKey, e events.IndexEntry) {
 	p.ended[k] = short(e)
-	p.unindexed = append(p.unindexed, unindexed{k, e})
+	p.unindexed = append(p.unindexed, unindexed{key: k, entry: e})
 }
 
 // past is what is known of a job that has ended; ok is false for any other.
@@ -134,9 +163,11 @@ func (p *partition) flushIndex() ([]eventlog.Record, error) {
 			return nil, err
 		}
 		out = append(out, r)
+		if !u.again {
+			p.open.entries++
+		}
 	}
 	p.open.flushed += len(out)
-	p.open.entries += len(out)
 	return out, nil
 }
 

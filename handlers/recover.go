@@ -135,15 +135,20 @@ func (r *recovery) putInPlace(n int32) {
 // the index says all that is still to be known of them.
 func (r *recovery) foldJob(rec eventlog.Record) error {
 	var k jobKey
+	over, labels := false, rec.Header("ce_type") == (events.JobLabelled{}).EventType()
 	m, wanted, err := events.DecodeOf(rec.Value, func(aggregateID []byte) bool {
 		k = keyOf(aggregateID)
-		return !r.over(k)
+		over = r.over(k)
+		return !over || labels
 	})
 	if err != nil {
 		return err
 	}
 	r.occurred(m.OccurredAt)
-	if wanted {
+	switch {
+	case over && wanted:
+		r.foldLabelled(k, m, rec.Offset)
+	case wanted:
 		r.foldLive(k, m, rec.Offset)
 	}
 	return nil

@@ -11,7 +11,7 @@ import (
 // answered says whether somebody waits for what comes of the input.
 func answered(input events.JobInput) bool {
 	switch input.(type) { //nolint:gochecksumtype // clocks and workers wait for nothing
-	case events.JobSubmit, events.JobCancel, events.JobApprove, events.JobDeny:
+	case events.JobSubmit, events.JobCancel, events.JobApprove, events.JobDeny, events.JobLabel:
 		return true
 	}
 	return false
@@ -53,7 +53,7 @@ func pastReply(e ended, archived bool, input events.JobInput) events.CommandRepl
 	digest := ""
 	if s, ok := input.(events.JobSubmit); ok {
 		digest = s.Request.BodyDigest
-		if shortDigest(digest) != e.digest {
+		if d, _ := bodyDigest(digest); d != e.digest {
 			digest += "!" // any other
 		}
 	}

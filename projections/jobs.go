@@ -141,6 +141,8 @@ func (j *Job) Apply(m *events.Message, partition int32, offset int64) {
 		j.Approval = j.Approval.after(m)
 	case events.JobCancelRequested:
 		j.Cancelling = true
+	case events.JobLabelled:
+		j.Labels = d.Labels
 	case events.JobCancelled:
 		j.end(JobCancelled, at)
 	case events.JobSucceeded:

@@ -119,8 +119,25 @@ func even(t *rapid.T, label string) (n int) {
 	return n
 }
 
-// drawJob is a random legal job, ended or not.
+// drawJob is a random legal job, ended or not, whose labels may change at last.
 func drawJob(t *rapid.T, id string) *story {
+	s := drawLife(t, id)
+	for range even(t, "labelled") / 6 {
+		s.labelled(rapid.SampledFrom([]string{"", "spring", "autumn"}).Draw(t, "label"))
+	}
+	return s
+}
+
+// labelled gives the job a label, or none.
+func (s *story) labelled(label string) *story {
+	labels := []string{label}
+	if label == "" {
+		labels = nil
+	}
+	return s.add(events.JobLabelled{Labels: labels}, events.Columns{})
+}
+
+func drawLife(t *rapid.T, id string) *story {
 	s := jobStory(id)
 	s.tenant = rapid.SampledFrom([]string{"default", "acme"}).Draw(t, "tenant")
 	graph := testGraph
@@ -166,16 +183,16 @@ func drawApproval(t *rapid.T, s *story, _ string) bool {
 	switch even(t, "decision") {
 	case 0:
 		return false // nobody has decided yet
-	case 1, 2:
+	case 1, 2, 3:
 		s.approvalDenied().rejected()
 		return false
-	case 3, 4:
+	case 4, 5, 6:
 		s.approvalExpired().jobFailed(gate)
 		return false
-	case 5:
+	case 7:
 		s.cancelRequested().jobCancelled()
 		return false
-	case 6, 7:
+	case 8, 9:
 		s.approvalGranted(&events.Value{Text: ptr(sealed("edited"))})
 	default:
 		s.approvalGranted(nil)

@@ -43,15 +43,39 @@ func NewReader(pool *pgxpool.Pool) *Reader { return &Reader{pool: pool} }
 type Queries struct{ tx pgx.Tx }
 
 // Snapshot runs fn on one REPEATABLE READ snapshot, so that all its answers belong
-// together. Fn runs once more if the tables were replaced under it, so it must set
-// results, not add to them. Errors: fn's own, ErrUnavailable, or the context's.
+// together. Fn runs once more if the tables were replaced under it, or its connection turned
+// out to be dead, so it must set results, not add to them. Errors: fn's own,
+// ErrUnavailable, or the context's.
 func (r *Reader) Snapshot(ctx context.Context, fn func(q *Queries) error) error {
-	err := r.snapshot(ctx, fn)
+	err := r.onLiving(ctx, func() error { return r.snapshot(ctx, fn) })
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && replaced(pg.Code) {
 		err = r.snapshot(ctx, fn)
 	}
 	return readError(ctx, err)
+}
+
+// onLiving runs a read, and once more on a new connection if the one it got is dead: after a
+// restart of PostgreSQL the pool is full of those. What only reads may always be repeated.
+func (r *Reader) onLiving(ctx context.Context, read func() error) error {
+	err := read()
+	if err == nil || ctx.Err() != nil || !dead(err) {
+		return err
+	}
+	r.pool.Reset()
+	return read()
+}
+
+// dead says whether a connection that was there broke, rather than that none could be made
+// or that an answer took too long.
+func dead(err error) bool {
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) || pgconn.Timeout(err) {
+		return false
+	}
+	var network net.Error
+	return hasCode(err, "57P01") || hasCode(err, "57P02") || // admin_shutdown, crash_shutdown
+		errors.As(err, &network) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err)
 }
 
 func (r *Reader) snapshot(ctx context.Context, fn func(q *Queries) error) error {
@@ -169,7 +193,9 @@ func (r *Reader) WaitForProfile(ctx context.Context, tenant, id string, version 
 func (r *Reader) waitFor(ctx context.Context, what, table, tenant, id string, version int64) error {
 	var have int64
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		err := r.pool.QueryRow(ctx, "SELECT version FROM "+views+"."+table+" WHERE id = $1 AND tenant = $2", id, tenant).Scan(&have)
+		err := r.onLiving(ctx, func() error {
+			return r.pool.QueryRow(ctx, "SELECT version FROM "+views+"."+table+" WHERE id = $1 AND tenant = $2", id, tenant).Scan(&have)
+		})
 		switch {
 		case err == nil && have >= version:
 			return nil
@@ -193,7 +219,7 @@ func (r *Reader) waitFor(ctx context.Context, what, table, tenant, id string, ve
 // Ping says whether the live tables answer: nil or ErrUnavailable.
 func (r *Reader) Ping(ctx context.Context) error {
 	var one int
-	err := r.pool.QueryRow(ctx, "SELECT 1 FROM myspinbot.jobs LIMIT 1").Scan(&one)
+	err := r.onLiving(ctx, func() error { return r.pool.QueryRow(ctx, "SELECT 1 FROM myspinbot.jobs LIMIT 1").Scan(&one) })
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}

@@ -80,6 +80,8 @@ func newFakeAPI(t *testing.T) *fakeAPI {
 	})
 	mux.HandleFunc("GET /api/jobs/{id}/events", f.stream)
 	mux.HandleFunc("POST /api/jobs/{id}/{verb}", f.ask)
+	mux.HandleFunc("PATCH /api/jobs/{id}", f.patch)
+	mux.HandleFunc("POST /api/jobs/bulk", f.bulk)
 	mux.HandleFunc("GET /api/artifacts/{id}/content", f.content)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f.outage(r) {

@@ -1,4 +1,4 @@
-// What is asked of a job that is there: cancel, approve, deny, and the new jobs that
+// What is asked of a job that is there: cancel, approve, deny, label, and the new jobs that
 // retry and rerun make of it.
 
 package main
@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -57,6 +58,9 @@ func (j jobsFlags) changes() ([]byte, error) {
 	if len(j.options) > 0 {
 		body["options"] = j.options
 	}
+	if j.verb == "label" {
+		body["labels"] = append([]string{}, j.words...)
+	}
 	return json.Marshal(body)
 }
 
@@ -70,7 +74,11 @@ func (j jobsFlags) post(ctx context.Context, c *client, id string, out any) erro
 	if key == "" {
 		key = rand.Text()
 	}
-	if err := c.call(ctx, http.MethodPost, "/api/jobs/"+url.PathEscape(id)+"/"+j.verb, http.Header{"Idempotency-Key": {key}}, body, out); err != nil {
+	method, path := http.MethodPost, "/api/jobs/"+url.PathEscape(id)+"/"+j.verb
+	if j.verb == "label" {
+		method, path = http.MethodPatch, "/api/jobs/"+url.PathEscape(id)
+	}
+	if err := c.call(ctx, method, path, http.Header{"Idempotency-Key": {key}}, body, out); err != nil {
 		return fmt.Errorf("cannot %s the job: %w", j.verb, err)
 	}
 	return nil
@@ -95,6 +103,10 @@ func (j jobsFlags) ask(ctx context.Context, c *client, id string, stdout io.Writ
 	}
 	if answer.Outcome != "" {
 		fmt.Fprintf(stdout, "job %s: %s\n", printable(answer.ID), printable(answer.Detail))
+		return nil
+	}
+	if j.verb == "label" {
+		fmt.Fprintf(stdout, "job %s has the labels %s\n", printable(answer.ID), printable(strings.Join(answer.Labels, ", ")))
 		return nil
 	}
 	fmt.Fprintf(stdout, "job %s is %s\n", printable(answer.ID), printable(answer.state()))

@@ -86,10 +86,12 @@ type (
 		// WebhookSecret is in that answer too, where the server has made one.
 		WebhookSecret string `json:"webhook_secret"`
 
-		Cancelling  bool         `json:"cancelling"`
-		ParentJobID string       `json:"parent_job_id"`
-		NotBefore   *time.Time   `json:"not_before"`
-		Approval    *approvalDoc `json:"approval"`
+		Cancelling  bool       `json:"cancelling"`
+		ParentJobID string     `json:"parent_job_id"`
+		NotBefore   *time.Time `json:"not_before"`
+		Labels      []string   `json:"labels"`
+		forecastDoc
+		Approval *approvalDoc `json:"approval"`
 	}
 	profileDoc struct {
 		ID    string  `json:"id"`

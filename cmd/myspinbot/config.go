@@ -235,6 +235,14 @@ type UploadsConfig struct {
 type WebhooksConfig struct {
 	// Hosts, as name or name:port, that webhooks may reach although their addresses are private, and over plain http. Empty: public addresses alone, over https. Name only hosts that any user of the API may send messages to; addresses where clouds keep their secrets stay closed.
 	AllowPrivate []string `key:"allow_private"`
+	// Addresses that are told of every job, beside whom a job itself asks for: https, and public or allowed above. Set them for api and notifier alike. Empty: nobody.
+	Endpoints []string `key:"endpoints"`
+	// What those addresses are told of, such as job.submitted, job.failed. Empty: how jobs end.
+	EndpointEvents []string `key:"endpoint_events"`
+	// Secret that messages to those addresses are signed with: whsec_ and 24 to 64 bytes in base64. No default.
+	EndpointSecret Secret `key:"endpoint_secret"`
+	// File that holds that secret; for secrets that are mounted as files.
+	EndpointSecretFile string `key:"endpoint_secret_file"`
 	// Least time between two messages about one job's progress, for webhooks that ask for it.
 	Progress time.Duration `key:"progress" default:"10s" min:"1s" max:"1h"`
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/webhooks"
 )
 
 func writeConfig(t *testing.T, text string) string {
@@ -304,5 +305,38 @@ func TestSettingsOfModelsMustFitTogether(t *testing.T) {
 	text := c.Engines.text()
 	if text.Chat.Key != "k" || text.Chat.Idle != 9*time.Second || text.Ollama.KeepAlive != "0" || text.Ollama.FirstByte != 5*time.Minute || !text.Safety.Strict || text.Safety.Model != "n" || text.Safety.Fallback {
 		t.Errorf("the engines get %+v", text)
+	}
+}
+
+func TestWebhookEndpoints(t *testing.T) {
+	t.Parallel()
+	secret := "whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32))
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address := "MYSPINBOT_WEBHOOKS_ENDPOINTS=https://ops.example.com/hooks/path-canary"
+	for _, env := range []string{"MYSPINBOT_WEBHOOKS_ENDPOINT_SECRET=" + secret, "MYSPINBOT_WEBHOOKS_ENDPOINT_SECRET_FILE=" + file} {
+		c, _, err := loadConfig(nil, []string{address, env, "MYSPINBOT_WEBHOOKS_ENDPOINT_EVENTS=job.failed"})
+		if err != nil {
+			t.Fatalf("%.50s: %v", env, err)
+		}
+		if got := c.Webhooks.endpoints(); len(got) != 1 || got[0].Secret != secret || got[0].Check(webhooks.Policy{}) != nil {
+			t.Errorf("%.50s: %d endpoints", env, len(got))
+		}
+	}
+	for says, env := range map[string][]string{
+		"webhooks.endpoint_secret (": {address, "MYSPINBOT_WEBHOOKS_ENDPOINT_SECRET=hunter2"},
+		"webhooks.endpoint_secret:":  {address},
+		"one of the two":             {address, "MYSPINBOT_WEBHOOKS_ENDPOINT_SECRET=" + secret, "MYSPINBOT_WEBHOOKS_ENDPOINT_SECRET_FILE=" + file},
+		"no such file":               {address, "MYSPINBOT_WEBHOOKS_ENDPOINT_SECRET_FILE=" + file + ".absent"},
+		"must begin with https":      {"MYSPINBOT_WEBHOOKS_ENDPOINTS=http://ops.example.com/path-canary", "MYSPINBOT_WEBHOOKS_ENDPOINT_SECRET=" + secret},
+		"a name inside":              {"MYSPINBOT_WEBHOOKS_ENDPOINTS=https://grafana/path-canary", "MYSPINBOT_WEBHOOKS_ENDPOINT_SECRET=" + secret},
+		"some of job.submitted":      {address, "MYSPINBOT_WEBHOOKS_ENDPOINT_SECRET=" + secret, "MYSPINBOT_WEBHOOKS_ENDPOINT_EVENTS=job.finished"},
+	} {
+		_, _, err := loadConfig(nil, env)
+		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v, want %q", env, err, says)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -21,6 +22,8 @@ import (
 const jobsUsage = "usage: myspinbot jobs [list] [--status S,…] [--variant V] [--label L] [--parent ID] [--limit N] [--json] [--server URL]\n" +
 	"       myspinbot jobs show ID [--at TIME|VERSION|POSITION | --out DIR] [--json] [--server URL]\n" +
 	"       myspinbot jobs cancel ID [--json] [--server URL]\n" +
+	"       myspinbot jobs cancel|retry [--status S,…] [--variant V] [--label L] [--dry-run] [--yes] [--server URL]\n" +
+	"       myspinbot jobs label ID LABEL … [--json] [--server URL]\n" +
 	"       myspinbot jobs approve ID [--text TEXT | --text-file FILE] [--json] [--server URL]\n" +
 	"       myspinbot jobs deny ID [--reason TEXT] [--json] [--server URL]\n" +
 	"       myspinbot jobs retry ID [--out DIR] [--no-wait] [--key KEY] [--server URL]\n" +
@@ -35,8 +38,11 @@ type jobsFlags struct {
 	engines                              string
 	at                                   string
 	options                              optionMap
+	stdin                                io.Reader
 	limit                                int
 	asJSON, noWait                       bool
+	dryRun, yes                          bool
+	words                                []string // behind the id
 }
 
 // jobsVerbs are the forms: the flags that each has beside --server, and what it does.
@@ -48,10 +54,11 @@ var jobsVerbs = map[string]struct {
 		return j.list(ctx, c, stdout)
 	}},
 	"show":    {[]string{"at", "out", "json"}, jobsFlags.show},
-	"cancel":  {[]string{"json"}, jobsFlags.ask},
+	"cancel":  {[]string{"json", "status", "variant", "label", "dry-run", "yes"}, jobsFlags.ask},
+	"label":   {[]string{"json"}, jobsFlags.ask},
 	"approve": {[]string{"text", "text-file", "json"}, jobsFlags.ask},
 	"deny":    {[]string{"reason", "json"}, jobsFlags.ask},
-	"retry":   {[]string{"out", "no-wait", "key"}, jobsFlags.goOn},
+	"retry":   {[]string{"out", "no-wait", "key", "status", "variant", "label", "dry-run", "yes"}, jobsFlags.goOn},
 	"rerun":   {[]string{"from", "text", "text-file", "option", "engines", "out", "no-wait", "key"}, jobsFlags.goOn},
 }
 
@@ -75,6 +82,8 @@ func (j *jobsFlags) define(f *flag.FlagSet) {
 		"from":      func(n string) { f.StringVar(&j.from, n, "", "stage that runs again, with all that come after it") },
 		"option":    func(n string) { f.Var(&j.options, n, "NAME=VALUE that changes; may be given again") },
 		"engines":   func(n string) { f.StringVar(&j.engines, n, "", "auto, real or preview; default: as the job before") },
+		"dry-run":   func(n string) { f.BoolVar(&j.dryRun, n, false, "say how many jobs the filter takes, and do nothing") },
+		"yes":       func(n string) { f.BoolVar(&j.yes, n, false, "do it without asking") },
 		"no-wait":   func(n string) { f.BoolVar(&j.noWait, n, false, "only ask for the job, and print its id") },
 		"key": func(n string) {
 			f.StringVar(&j.key, n, "", "Idempotency-Key: the same key never makes a second job; default: a random one")
@@ -87,7 +96,7 @@ func (j *jobsFlags) define(f *flag.FlagSet) {
 
 // runJobs is `myspinbot jobs`: 0 fine, 1 failed, 2 wrong usage.
 func runJobs(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	j := jobsFlags{verb: "list", options: optionMap{}}
+	j := jobsFlags{verb: "list", options: optionMap{}, stdin: os.Stdin}
 	if len(args) > 0 && jobsVerbs[args[0]].run != nil {
 		j.verb, args = args[0], args[1:]
 	}
@@ -96,16 +105,12 @@ func runJobs(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	f.Usage = func() { fmt.Fprintln(stderr, jobsUsage); f.PrintDefaults() }
 	j.define(f)
 	words, err := parseAnywhere(f, args)
-	ids := 1
-	if j.verb == "list" {
-		ids = 0
-	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
 	case err != nil:
 		return 2 // the flag set has said why
-	case len(words) != ids:
+	case !j.fits(words):
 		fmt.Fprintln(stderr, jobsUsage)
 		return 2
 	case j.at != "" && j.out != "":
@@ -117,13 +122,39 @@ func runJobs(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	c, err := newClient(j.server)
 	if err == nil {
-		err = jobsVerbs[j.verb].run(j, ctx, c, strings.Join(words, ""), stdout)
+		err = j.run(ctx, c, words, stdout)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "myspinbot jobs: %v\n", err)
 		return 1
 	}
 	return 0
+}
+
+// fits says whether the words go with the verb: an id, several words behind it, or a filter in its place.
+func (j jobsFlags) fits(words []string) bool {
+	if j.verb == "list" {
+		return len(words) == 0
+	}
+	if len(words) == 0 {
+		return j.inBulk() && (j.filters() || j.dryRun) && !j.asJSON && !j.noWait && j.out == "" && j.key == ""
+	}
+	alone := len(words) == 1 || j.verb == "label"
+	return alone && !(j.inBulk() && (j.filters() || j.dryRun || j.yes))
+}
+
+// inBulk says whether the verb can be done to many jobs.
+func (j jobsFlags) inBulk() bool { return j.verb == "cancel" || j.verb == "retry" }
+
+func (j jobsFlags) run(ctx context.Context, c *client, words []string, stdout io.Writer) error {
+	if len(words) == 0 && j.verb != "list" {
+		return j.bulk(ctx, c, stdout)
+	}
+	id := ""
+	if len(words) > 0 {
+		id, j.words = words[0], words[1:]
+	}
+	return jobsVerbs[j.verb].run(j, ctx, c, id, stdout)
 }
 
 // parseAnywhere lets flags stand behind other words as well.
@@ -165,13 +196,13 @@ func (j jobsFlags) list(ctx context.Context, c *client, stdout io.Writer) error 
 		return nil
 	}
 	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "JOB\tSTATUS\tDONE\tVARIANT\tPROFILE\tCREATED")
+	fmt.Fprintln(t, "JOB\tSTATUS\tDONE\tLEFT\tVARIANT\tPROFILE\tCREATED")
 	for _, job := range page.Items {
 		label := ""
 		if job.Profile != nil && job.Profile.Label != nil {
 			label = *job.Profile.Label
 		}
-		fmt.Fprintf(t, "%s\t%s\t%3.0f %%\t%s\t%s\t%s\n", printable(job.ID), printable(job.state()), job.Progress*100,
+		fmt.Fprintf(t, "%s\t%s\t%3.0f %%\t%s\t%s\t%s\t%s\n", printable(job.ID), printable(job.state()), job.Progress*100, job.left(),
 			printable(job.Variant), clipped(printable(label), 24), job.CreatedAt.Local().Format(time.DateTime))
 	}
 	if err := t.Flush(); err != nil {
@@ -227,6 +258,12 @@ func printJob(w io.Writer, job jobDoc) error {
 	}
 	if job.NotBefore != nil {
 		fmt.Fprintf(w, "not before %s\n", job.NotBefore.Local().Format(time.DateTime))
+	}
+	if place := job.place(); place != "" {
+		fmt.Fprintf(w, "place    %s\n", place)
+	}
+	if len(job.Labels) > 0 {
+		fmt.Fprintf(w, "labels   %s\n", printable(strings.Join(job.Labels, ", ")))
 	}
 	if job.ParentJobID != "" {
 		fmt.Fprintf(w, "goes on from %s\n", printable(job.ParentJobID))

@@ -36,24 +36,30 @@ func TestUploadsKeepTheProcessSmall(t *testing.T) {
 	before := peakMemory(t, api.cmd.Process.Pid)
 	picture := largestPicture(t)
 	tag := append([]byte("ID3\x04\x00\x00\x02\x40\x00\x00TXXX\x02\x3f\x7f\x76\x00\x00\x03"), bytes.Repeat([]byte{'a'}, 5<<20)...)
+	upload, portrait := formField{path: "/api/uploads", name: "file"}, formField{path: "/api/train", name: "portrait"}
 	for _, c := range []struct {
 		name   string
+		to     formField
 		begin  []byte
 		zeros  int64
 		status int
 		says   string
 	}{
-		{"1 GB in chunks", nil, 1 << 30, 413, "take a ticket"},
-		{"256 megapixels", bombOf(t, 16_000, 16_000), 0, 422, "at most 16 megapixels"},
-		{"60 MB of a sound's title", tag, 50 << 20, 422, "export it again"},
-		{"60 MB of what is no sound", []byte("\xff\xfb\x90\x00"), 60 << 20, 422, ""},
-		{"the largest picture", picture, 0, 201, ""},
-		{"the largest picture, on its side", onItsSide(picture), 0, 201, ""},
+		{"1 GB in chunks", upload, nil, 1 << 30, 413, "take a ticket"},
+		{"256 megapixels", upload, bombOf(t, 16_000, 16_000), 0, 422, "at most 16 megapixels"},
+		{"60 MB of a sound's title", upload, tag, 50 << 20, 422, "export it again"},
+		{"60 MB of what is no sound", upload, []byte("\xff\xfb\x90\x00"), 60 << 20, 422, ""},
+		{"the largest picture", upload, picture, 0, 201, ""},
+		{"the largest picture, on its side", upload, onItsSide(picture), 0, 201, ""},
+		{"1 GB in a job's form", portrait, nil, 1 << 30, 413, "portrait: a file sent here"},
+		{"1 GB of text in a job's form", formField{path: "/api/train", name: "script", text: true}, nil, 1 << 30, 413, "at most 256 KiB"},
+		{"256 megapixels in a job's form", portrait, bombOf(t, 16_000, 16_000), 0, 422, "at most 16 megapixels"},
+		{"the largest picture, on its side, in a job's form", portrait, onItsSide(picture), 0, 422, "prompt"},
 	} {
 		var wait sync.WaitGroup
 		for range 4 {
 			wait.Go(func() {
-				status, said, sent := sendUpload(t, s.url, c.begin, c.zeros)
+				status, said, sent := sendUpload(t, s.url, c.to, c.begin, c.zeros)
 				if status != c.status || !strings.Contains(said, c.says) {
 					t.Errorf("%s: %d %s; want %d with %q", c.name, status, said, c.status, c.says)
 				}
@@ -81,14 +87,24 @@ func TestUploadsKeepTheProcessSmall(t *testing.T) {
 	api.terminate(t)
 }
 
+// formField is where bytes go.
+type formField struct {
+	path, name string
+	text       bool
+}
+
 // sendUpload streams begin and then zeros, in chunks, and counts what was sent until the answer.
-func sendUpload(t *testing.T, url string, begin []byte, zeros int64) (status int, said string, sent int64) {
+func sendUpload(t *testing.T, url string, to formField, begin []byte, zeros int64) (status int, said string, sent int64) {
 	t.Helper()
 	out, in := io.Pipe()
 	form := multipart.NewWriter(in)
 	var count atomic.Int64
 	go func() {
-		part, err := form.CreateFormFile("file", "a")
+		create := func() (io.Writer, error) { return form.CreateFormFile(to.name, "a") }
+		if to.text {
+			create = func() (io.Writer, error) { return form.CreateFormField(to.name) }
+		}
+		part, err := create()
 		if err == nil {
 			_, err = part.Write(begin)
 		}
@@ -98,7 +114,7 @@ func sendUpload(t *testing.T, url string, begin []byte, zeros int64) (status int
 		}
 		in.CloseWithError(errors.Join(err, form.Close()))
 	}()
-	res, err := http.Post(url+"/api/uploads", form.FormDataContentType(), out)
+	res, err := http.Post(url+to.path, form.FormDataContentType(), out)
 	if err != nil {
 		t.Error(err)
 		return 0, "", count.Load()

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -48,6 +49,7 @@ type deliveriesDoc struct {
 	} `json:"webhook"`
 	Items []struct {
 		ID       string     `json:"id"`
+		Endpoint string     `json:"endpoint"` // empty: the job's own webhook
 		Event    string     `json:"event"`
 		Status   string     `json:"status"`
 		Next     *time.Time `json:"next_attempt_at"`
@@ -82,13 +84,16 @@ func (a asker) listDeliveries(ctx context.Context, job string) error {
 	} else if done {
 		return nil
 	}
-	if d.Webhook == nil {
-		fmt.Fprintln(a.stdout, "the job tells no webhook")
+	if h := d.Webhook; h != nil {
+		fmt.Fprintf(a.stdout, "%s is %s, and is told of %s\n", printable(h.URL), printable(h.State), printable(strings.Join(h.Events, ", ")))
+	} else {
+		fmt.Fprintln(a.stdout, "the job tells no webhook of its own")
+	}
+	if d.Webhook == nil && len(d.Items) == 0 {
 		return nil
 	}
-	fmt.Fprintf(a.stdout, "%s is %s, and is told of %s\n", printable(d.Webhook.URL), printable(d.Webhook.State), printable(strings.Join(d.Webhook.Events, ", ")))
 	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "DELIVERY\tEVENT\tSTATUS\tATTEMPTS\tLAST\tSAID\tNEXT")
+	fmt.Fprintln(t, "DELIVERY\tTO\tEVENT\tSTATUS\tATTEMPTS\tLAST\tSAID\tNEXT")
 	for _, i := range d.Items {
 		last, said, next := "", "", ""
 		if n := len(i.Attempts); n > 0 {
@@ -101,7 +106,7 @@ func (a asker) listDeliveries(ctx context.Context, job string) error {
 		if i.Next != nil {
 			next = i.Next.Local().Format(time.DateTime)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", printable(i.ID), printable(i.Event), printable(i.Status), len(i.Attempts), last, printable(said), next)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", printable(i.ID), cmp.Or(printable(i.Endpoint), "the job's own"), printable(i.Event), printable(i.Status), len(i.Attempts), last, printable(said), next)
 	}
 	return t.Flush()
 }

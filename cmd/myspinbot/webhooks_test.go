@@ -38,6 +38,10 @@ func TestWebhooksCommand(t *testing.T) {
 			fmt.Fprint(w, `{"webhook": null, "items": [], "next_cursor": null}`)
 			return
 		}
+		if r.PathValue("id") == "told" {
+			fmt.Fprint(w, `{"webhook": null, "items": [{"id": "d3", "endpoint": "https://ops.example.com:443", "event": "job.failed", "status": "delivered", "next_attempt_at": null, "attempts": []}], "next_cursor": null}`)
+			return
+		}
 		fmt.Fprint(w, `{"webhook": {"url": "https://example.com/\u001b[2J", "events": ["job.failed"], "state": "active"}, "items": [
 			{"id": "d1", "event": "job.failed", "status": "pending", "next_attempt_at": "2026-11-01T12:00:00Z", "attempts": [
 			{"at": "2026-11-01T11:00:00Z", "http_status": 503, "latency_ms": 40, "message": "the receiver answered 503"}]},
@@ -62,6 +66,7 @@ func TestWebhooksCommand(t *testing.T) {
 		{[]string{"list", "j"}, 0, "204 in 40 ms"},
 		{[]string{"list", "j", "--json"}, 0, `"next_attempt_at": "2026-11-01T12:00:00Z"`},
 		{[]string{"list", "silent"}, 0, "tells no webhook"},
+		{[]string{"list", "told"}, 0, "https://ops.example.com:443"},
 		{[]string{"redeliver", "j"}, 0, "asked for again"},
 		{[]string{"redeliver", "j", "d1"}, 0, "asked for again"},
 		{[]string{"redeliver", "--json", "j", "d1"}, 0, `"deliveries": ["d1"]`},

@@ -95,7 +95,7 @@ func (r *reading) checkReplies() {
 // asked says whether a client waits for the answer to a command.
 func asked(m events.Message) bool {
 	switch m.Data.(type) {
-	case events.JobSubmit, events.JobCancel, events.JobApprove, events.JobDeny:
+	case events.JobSubmit, events.JobCancel, events.JobApprove, events.JobDeny, events.JobLabel:
 		return true
 	default:
 		return false

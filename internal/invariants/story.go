@@ -117,7 +117,7 @@ func (s *story) afterEnd(m events.Message) string {
 // trailing facts may stand between a result and the end that follows from it.
 func trailing(p events.Payload) bool {
 	switch p.(type) {
-	case events.ArtifactRegistered, events.JobCarriedForward, events.JobCancelRequested:
+	case events.ArtifactRegistered, events.JobCarriedForward, events.JobCancelRequested, events.JobLabelled:
 		return true
 	default:
 		return false
@@ -131,7 +131,7 @@ func (s *story) takePlanned(m events.Message) {
 			s.bad("L5", "the cancellation is requested twice")
 		}
 		s.cancelled = true
-	case events.JobCarriedForward: // L9 compares it with the fold
+	case events.JobCarriedForward, events.JobLabelled: // L9 compares the one with the fold; the other changes nothing that runs
 	case events.ApprovalRequested, events.ApprovalGranted, events.ApprovalDenied, events.ApprovalExpired:
 		s.approval(m)
 	default:

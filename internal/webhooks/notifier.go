@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,6 +62,8 @@ type Config struct {
 	Payloads Payloads
 	Instance string // this process among its peers; default "local"
 	Policy   Policy
+	// Endpoints are told of every job that is submitted while they are configured.
+	Endpoints []Endpoint
 
 	Schedule      Schedule      // default Standard
 	ProgressEvery time.Duration // least time between two messages about one job's progress; default 10 s
@@ -97,6 +101,9 @@ type Notifier struct {
 	metrics *metrics
 	runner  *eventlog.Runner
 
+	endpoints map[string]Endpoint // by their ids
+	order     []string            // their ids
+
 	mu    sync.Mutex
 	parts map[int32]*part
 }
@@ -106,7 +113,14 @@ func New(cfg Config) (*Notifier, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	n := &Notifier{cfg: cfg, log: cfg.Log, client: newClient(cfg.Policy, cfg.Trust, cfg.Resolver, cfg.Now), queue: newQueue(cfg.Now), parts: map[int32]*part{}}
+	n := &Notifier{cfg: cfg, log: cfg.Log, client: newClient(cfg.Policy, cfg.Trust, cfg.Resolver, cfg.Now), queue: newQueue(cfg.Now), parts: map[int32]*part{}, endpoints: map[string]Endpoint{}}
+	for _, e := range cfg.Endpoints {
+		if err := e.Check(cfg.Policy); err != nil {
+			return nil, fmt.Errorf("a webhook endpoint for all jobs cannot be used: %w", err)
+		}
+		n.endpoints[e.ID()] = e
+	}
+	n.order = slices.Sorted(maps.Keys(n.endpoints))
 	n.metrics = newMetrics(n)
 	if cfg.Registerer != nil {
 		for _, c := range n.metrics.collectors() {
@@ -189,11 +203,7 @@ func (n *Notifier) deliver(ctx context.Context, own *part, s sending, turn int) 
 // attempt opens what is sealed, makes the body, and sends it. An error says that
 // nothing could be sent, for reasons that pass.
 func (n *Notifier) attempt(ctx context.Context, hook events.Webhook, id string, body func() ([]byte, error)) (answer, error) {
-	address, err := n.cfg.Keys.Open(ctx, hook.URL)
-	var secret string
-	if err == nil {
-		secret, err = n.cfg.Keys.Open(ctx, hook.Secret)
-	}
+	address, secret, err := n.receiver(ctx, hook)
 	var payload []byte
 	if err == nil {
 		payload, err = body()
@@ -208,6 +218,21 @@ func (n *Notifier) attempt(ctx context.Context, hook events.Webhook, id string, 
 		return answer{class: ClassUnusable, message: "the message cannot be made; the notifier's log says why"}, nil
 	}
 	return n.client.post(ctx, address, secret, id, payload), nil
+}
+
+// receiver is where a message goes, and by what it is signed.
+func (n *Notifier) receiver(ctx context.Context, hook events.Webhook) (address, secret string, err error) {
+	if id := endpointOf(hook); id != "" {
+		e := n.endpoints[id]
+		if e.URL == "" {
+			return "", "", fmt.Errorf("the endpoint %s is not configured here any more", id)
+		}
+		return e.URL, e.Secret, nil
+	}
+	if address, err = n.cfg.Keys.Open(ctx, hook.URL); err == nil {
+		secret, err = n.cfg.Keys.Open(ctx, hook.Secret)
+	}
+	return address, secret, err
 }
 
 // outcome is the record of an attempt.
@@ -228,7 +253,7 @@ func (n *Notifier) outcome(t *Trail, what events.Delivery, a answer, number, fai
 	if err != nil {
 		id = uuid.New()
 	}
-	m := message(t.JobID, t.Tenant, n.cfg.Instance, id.String(), now, data)
+	m := message(t.id(), t.Tenant, n.cfg.Instance, id.String(), now, data)
 	m.CausationID, m.CorrelationID = what.DeliveryID, what.DeliveryID
 	m.Attempt, m.State, m.ErrorClass, m.DurationMS = number, state, a.class, max(1, a.took.Milliseconds())
 	return m
@@ -246,8 +271,8 @@ func (n *Notifier) settle(ctx context.Context, own *part, s sending, m events.Me
 	switch {
 	case s.delivery.State == Pending:
 		n.send(own, s)
-	case s.trail.over() && own.jobs[s.trail.JobID] == s.trail && s.trail.since >= 0:
-		delete(own.jobs, s.trail.JobID)
+	case s.trail.over() && own.jobs[s.trail.id()] == s.trail && s.trail.since >= 0:
+		delete(own.jobs, s.trail.id())
 	}
 }
 

@@ -30,10 +30,14 @@ func (n *Notifier) beat(r eventlog.Record) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	own := n.parts[r.Partition]
-	if own == nil || own.jobs[r.Key] == nil {
-		return
+	for _, t := range n.trails(own, r.Key) {
+		n.beatTo(own, t, r)
 	}
-	t, now := own.jobs[r.Key], n.cfg.Now()
+}
+
+// beatTo is beat to one receiver. The caller holds mu.
+func (n *Notifier) beatTo(own *part, t *Trail, r eventlog.Record) {
+	now := n.cfg.Now()
 	if !t.wants(events.WebhookProgress) || t.Closed || t.beating || now.Sub(t.beat) < n.cfg.ProgressEvery {
 		return
 	}
@@ -42,7 +46,7 @@ func (n *Notifier) beat(r eventlog.Record) {
 		return // no fact, and the next one comes within seconds
 	}
 	t.beat, t.beating = now, true
-	id := events.NameID("webhook progress", m.AggregateID, strconv.FormatInt(r.Offset, 10))
+	id := events.NameID("webhook progress", t.id(), strconv.FormatInt(r.Offset, 10))
 	n.queue.add(&task{ctx: own.ctx, endpoint: t.Webhook.Endpoint, due: now, run: func(ctx context.Context) { n.sendBeat(ctx, t, id, m) }})
 }
 

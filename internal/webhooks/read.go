@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,11 +16,11 @@ import (
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 )
 
-// Read folds a job's deliveries from the log, nil where the job has no webhook, or one
-// that was registered so long ago that the log has forgotten it (90 days). Since is a
-// time before the job's submission; zero reads the whole partition. Errors are the
-// log's and the context's.
-func Read(ctx context.Context, log *eventlog.Log, tenant, job string, since time.Time) (*Trail, error) {
+// Read folds a job's deliveries from the log: those to its own webhook first, then those to
+// each of the operator's endpoints. There are none where nobody was to be told, or where that
+// was so long ago that the log has forgotten it (90 days). Since is a time before the job's
+// submission; zero reads the whole partition. Errors are the log's and the context's.
+func Read(ctx context.Context, log *eventlog.Log, tenant, job string, since time.Time) ([]*Trail, error) {
 	at := eventlog.TopicPartition{Topic: events.TopicWebhooks, Partition: eventlog.PartitionFor(job, log.Partitions(events.TopicWebhooks))}
 	from := int64(0)
 	if !since.IsZero() {
@@ -28,11 +30,11 @@ func Read(ctx context.Context, log *eventlog.Log, tenant, job string, since time
 		}
 		from = offsets[at]
 	}
-	var t *Trail
+	trails := map[string]*Trail{}
 	_, err := log.ReadBare(ctx, eventlog.Offsets{at: from}, func(records []eventlog.Record) error {
 		for _, r := range records {
 			if r.Key == job {
-				t = fold(t, r)
+				fold(trails, r)
 			}
 		}
 		return nil
@@ -40,27 +42,31 @@ func Read(ctx context.Context, log *eventlog.Log, tenant, job string, since time
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the deliveries of job %s: %w", job, err)
 	}
-	if t != nil && t.Tenant != tenant {
-		return nil, nil
+	var out []*Trail
+	for _, id := range slices.Sorted(maps.Keys(trails)) { // a job's id sorts before what begins with it
+		if trails[id].Tenant == tenant {
+			out = append(out, trails[id])
+		}
 	}
-	return t, nil
+	return out, nil
 }
 
-// fold takes a record of one job. What cannot be read, and what comes before the
-// registration, is left out.
-func fold(t *Trail, r eventlog.Record) *Trail {
+// fold takes a record into the trail that it is of. What cannot be read, and what comes
+// before the registration, is left out.
+func fold(trails map[string]*Trail, r eventlog.Record) {
 	m, err := events.Decode(r.Value)
 	if err != nil {
-		return t
+		return
 	}
+	t := trails[m.AggregateID]
 	if d, first := m.Data.(events.WebhookRegistered); first && t == nil {
 		t = register(m, d)
 		t.since = r.Offset
+		trails[m.AggregateID] = t
 	}
 	if t != nil {
 		t.apply(m)
 	}
-	return t
 }
 
 // ErrNoDelivery says that the job has no delivery of that id.
@@ -80,7 +86,7 @@ func Redeliver(ctx context.Context, log *eventlog.Log, t *Trail, id, actor strin
 		if err != nil {
 			return nil, fmt.Errorf("cannot draw an id: %w", err)
 		}
-		r, err := record(events.TopicWebhookCommands, message(t.JobID, t.Tenant, actor, command.String(), now,
+		r, err := record(events.TopicWebhookCommands, message(t.id(), t.Tenant, actor, command.String(), now,
 			events.WebhookRedeliver{Webhook: t.Webhook, FirstOffset: t.FirstOffset, Delivery: d.Delivery, Ended: t.Closed}))
 		if err != nil {
 			return nil, err
@@ -96,11 +102,11 @@ func Redeliver(ctx context.Context, log *eventlog.Log, t *Trail, id, actor strin
 	return ids, log.Produce(ctx, records...)
 }
 
-// message is one about a job's webhook.
-func message(job, tenant, actor, id string, now time.Time, data events.Payload) events.Message {
+// message is one of a trail.
+func message(trail, tenant, actor, id string, now time.Time, data events.Payload) events.Message {
 	return events.Message{
-		ID: id, SchemaVersion: data.SchemaVersion(), AggregateType: events.AggregateJob, AggregateID: job, OccurredAt: now.UTC(),
-		CommandID: id, CausationID: id, CorrelationID: id, Tenant: tenant, Actor: actor, Columns: events.Columns{JobID: job}, Data: data,
+		ID: id, SchemaVersion: data.SchemaVersion(), AggregateType: events.AggregateJob, AggregateID: trail, OccurredAt: now.UTC(),
+		CommandID: id, CausationID: id, CorrelationID: id, Tenant: tenant, Actor: actor, Columns: events.Columns{JobID: jobOf(trail)}, Data: data,
 	}
 }
 
@@ -109,7 +115,7 @@ func record(topic string, m events.Message) (eventlog.Record, error) {
 	if err != nil {
 		return eventlog.Record{}, err
 	}
-	r := eventlog.Record{Topic: topic, Key: m.AggregateID, Value: value}
+	r := eventlog.Record{Topic: topic, Key: jobOf(m.AggregateID), Value: value} // all trails of a job lie in its partition
 	for _, h := range events.Headers(m) {
 		r.Headers = append(r.Headers, eventlog.Header(h))
 	}

@@ -20,7 +20,7 @@ import (
 type part struct {
 	ctx    context.Context //nolint:containedctx // ends when the partition is taken away
 	cancel context.CancelFunc
-	jobs   map[string]*Trail // those of which something may still come
+	jobs   map[string]*Trail // those of which something may still come, by their ids
 	end    int64             // behind the last record on webhooks.deliveries, as far as is known
 	fresh  []sending         // queued, not committed yet
 }
@@ -53,7 +53,7 @@ func (n *Notifier) Recover(ctx context.Context, p int32, meta string) error {
 	own.ctx, own.cancel = context.WithCancel(context.Background())
 	n.parts[p] = own
 	for id, t := range jobs {
-		if t.over() {
+		if e := t.Endpoint(); t.over() || e != "" && n.endpoints[e].URL == "" { // nobody is there any more to be told
 			delete(jobs, id)
 			continue
 		}
@@ -68,9 +68,7 @@ func (n *Notifier) replay(ctx context.Context, p int32, from int64) (jobs map[st
 	jobs = map[string]*Trail{}
 	end, err = n.log.ReplayBare(ctx, eventlog.TopicPartition{Topic: events.TopicWebhooks, Partition: p}, from, func(records []eventlog.Record) error {
 		for _, r := range records {
-			if t := fold(jobs[r.Key], r); t != nil {
-				jobs[r.Key] = t
-			}
+			fold(jobs, r)
 		}
 		return nil
 	})
@@ -95,12 +93,47 @@ func (n *Notifier) Decide(_ context.Context, in eventlog.Record) ([]eventlog.Rec
 		n.cfg.Logger.Error("an event of a job cannot be read, and no webhook is told of it", "at", in.At().String(), "offset", in.Offset, "error", err)
 		return nil, nil
 	}
-	d := decision{notifier: n, own: own, cause: m.message(), trail: own.jobs[m.JobID]}
-	if hook := m.Data.Request.Webhook; hook != nil && m.Type == (events.JobSubmitted{}).EventType() && d.trail == nil {
-		d.write("registered", events.WebhookRegistered{Webhook: *hook, FirstOffset: in.Offset})
+	d := decision{notifier: n, own: own, cause: m.message()}
+	if m.Type == (events.JobSubmitted{}).EventType() {
+		d.begin(m.Data.Request.Webhook, in.Offset)
 	}
-	d.tell(m.Type, in)
+	for _, t := range n.trails(own, m.JobID) {
+		d.trail = t
+		d.tell(m.Type, in)
+	}
 	return d.out, d.err
+}
+
+// begin registers whom a new job is told to.
+func (d *decision) begin(hook *events.Webhook, first int64) {
+	var hooks []events.Webhook
+	if hook != nil {
+		hooks = append(hooks, *hook)
+	}
+	for _, id := range d.notifier.order {
+		hooks = append(hooks, d.notifier.endpoints[id].webhook())
+	}
+	for _, h := range hooks {
+		if d.trail = d.own.jobs[trailID(d.cause.AggregateID, endpointOf(h))]; d.trail == nil {
+			d.write("registered", events.WebhookRegistered{Webhook: h, FirstOffset: first})
+		}
+	}
+}
+
+// trails are those of a job, its own webhook's first.
+func (n *Notifier) trails(own *part, job string) (out []*Trail) {
+	if own == nil {
+		return nil
+	}
+	if t := own.jobs[job]; t != nil {
+		out = append(out, t)
+	}
+	for _, id := range n.order {
+		if t := own.jobs[trailID(job, id)]; t != nil {
+			out = append(out, t)
+		}
+	}
+	return out
 }
 
 // envelope is what the notifier needs of an event.
@@ -139,11 +172,11 @@ func (n *Notifier) decideCommand(own *part, in eventlog.Record) ([]eventlog.Reco
 // concerns says whether anything can come of the record. Most events are of jobs
 // without a webhook, and are not even decoded.
 func (n *Notifier) concerns(own *part, in eventlog.Record) bool {
-	if in.Topic == events.TopicWebhookCommands || own != nil && own.jobs[in.Key] != nil {
+	if in.Topic == events.TopicWebhookCommands || len(n.trails(own, in.Key)) > 0 {
 		return true
 	}
 	kind := in.Header(events.HeaderType)
-	return (kind == "" || kind == events.JobSubmitted{}.EventType()) && bytes.Contains(in.Value, []byte(`"webhook":`))
+	return (kind == "" || kind == events.JobSubmitted{}.EventType()) && (len(n.endpoints) > 0 || bytes.Contains(in.Value, []byte(`"webhook":`)))
 }
 
 // patient says whether an input may wait for others: nothing comes of it.
@@ -165,8 +198,19 @@ type decision struct {
 
 // write decides a record, and folds it at once: the next input is decided on it.
 func (d *decision) write(what string, data events.Payload) {
-	c := d.cause
-	m := message(c.AggregateID, c.Tenant, d.notifier.cfg.Instance, events.NameID("webhook", c.ID, what), d.notifier.cfg.Now(), data)
+	c, id := d.cause, d.cause.AggregateID
+	first, registers := data.(events.WebhookRegistered)
+	switch {
+	case registers:
+		id = trailID(jobOf(id), endpointOf(first.Webhook))
+	case d.trail != nil:
+		id = d.trail.id()
+	}
+	name := []string{"webhook", c.ID, what}
+	if id != jobOf(id) {
+		name = append(name, id)
+	}
+	m := message(id, c.Tenant, d.notifier.cfg.Instance, events.NameID(name...), d.notifier.cfg.Now(), data)
 	m.CausationID, m.CorrelationID = c.ID, c.CorrelationID
 	r, err := record(events.TopicWebhooks, m)
 	if err != nil {
@@ -174,9 +218,9 @@ func (d *decision) write(what string, data events.Payload) {
 		return
 	}
 	d.out = append(d.out, r)
-	if first, ok := data.(events.WebhookRegistered); ok && d.trail == nil {
+	if registers && d.trail == nil {
 		d.trail = register(m, first)
-		d.own.jobs[c.AggregateID] = d.trail
+		d.own.jobs[id] = d.trail
 	}
 	d.trail.apply(m)
 }
@@ -237,10 +281,13 @@ func (n *Notifier) Meta(p int32, out []eventlog.Record) string {
 	return strconv.FormatInt(from, 10)
 }
 
+// trailOf is the trail that a record is of, which its headers repeat.
+func trailOf(r eventlog.Record) string { return r.Header("ce_subject") }
+
 // place notes where the records lie.
 func (own *part) place(out []eventlog.Record) {
 	for _, r := range out {
-		if t := own.jobs[r.Key]; t != nil && t.since < 0 {
+		if t := own.jobs[trailOf(r)]; t != nil && t.since < 0 {
 			t.since = r.Offset
 		}
 		own.end = max(own.end, r.Offset+1)
@@ -258,8 +305,8 @@ func (n *Notifier) Committed(p int32, out []eventlog.Record) {
 	}
 	own.fresh = nil
 	for _, r := range out {
-		if t := own.jobs[r.Key]; t != nil && t.over() {
-			delete(own.jobs, r.Key)
+		if t := own.jobs[trailOf(r)]; t != nil && t.over() {
+			delete(own.jobs, t.id())
 		}
 	}
 }

@@ -17,7 +17,7 @@ const (
 	Stopped   = "stopped" // the receiver wants nothing more, which was said to this message or to another
 )
 
-// Trail is what became of one job's webhook.
+// Trail is what became of telling one receiver of one job.
 type Trail struct {
 	JobID, Tenant string
 	Webhook       events.Webhook
@@ -56,6 +56,12 @@ type Attempt struct {
 	Next    time.Time // zero: none follows
 }
 
+// id names the trail among all.
+func (t *Trail) id() string { return trailID(t.JobID, t.Endpoint()) }
+
+// Endpoint is the id of the operator's endpoint that is told; "": the job's own webhook is.
+func (t *Trail) Endpoint() string { return endpointOf(t.Webhook) }
+
 // Find is the delivery of that id, or nil.
 func (t *Trail) Find(id string) *Attempts {
 	if i := slices.IndexFunc(t.Deliveries, func(d *Attempts) bool { return d.DeliveryID == id }); i >= 0 {
@@ -84,7 +90,7 @@ func (t *Trail) over() bool { return (t.Closed || t.Stopped) && len(t.pending())
 
 // register is a trail's beginning.
 func register(m events.Message, d events.WebhookRegistered) *Trail {
-	return &Trail{JobID: m.AggregateID, Tenant: m.Tenant, Webhook: d.Webhook, FirstOffset: d.FirstOffset, since: -1}
+	return &Trail{JobID: jobOf(m.AggregateID), Tenant: m.Tenant, Webhook: d.Webhook, FirstOffset: d.FirstOffset, since: -1}
 }
 
 // apply folds a record of the job's. What it has seen changes nothing.

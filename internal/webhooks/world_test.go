@@ -195,14 +195,22 @@ func (w *world) write(topic string, m events.Message) {
 	}
 }
 
-// trail is what the log says of the job's deliveries.
-func (s *story) trail() *Trail {
+// trail is what the log says of the deliveries to the job's own webhook.
+func (s *story) trail() *Trail { return s.trailOf("") }
+
+// trailOf is what the log says of the deliveries to an endpoint, nil if there are none.
+func (s *story) trailOf(endpoint string) *Trail {
 	s.w.t.Helper()
-	t, err := Read(s.w.t.Context(), s.w.log, "default", s.id, s.at)
+	all, err := Read(s.w.t.Context(), s.w.log, "default", s.id, s.at)
 	if err != nil {
 		s.w.t.Fatal(err)
 	}
-	return t
+	for _, t := range all {
+		if t.Endpoint() == endpoint {
+			return t
+		}
+	}
+	return nil
 }
 
 // outcomes are the attempts of the job's deliveries, by their words.

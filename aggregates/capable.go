@@ -6,6 +6,7 @@ package aggregates
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/myspinbot/myspinbot/events"
@@ -61,6 +62,16 @@ func lacking(n events.Node, in PlanInput, has func(input string) bool) events.Re
 	case choice == events.EnginesPreview && able:
 		r.Field, r.Detail = "/engines", "no worker has a built-in engine for "+n.Task+" now"
 	}
+	if can := in.Engines.factors(n, choice); can != "" {
+		if !able {
+			r.Field, r.Detail = "/options/factor", "no worker has an engine for "+n.Task+" now"
+		}
+		r.Detail += fmt.Sprintf(" that enlarges %d times; there is one for %s", factorOf(n), can)
+		if able {
+			r.Detail += "; or ask with engines " + events.EnginesAuto
+		}
+		return r
+	}
 	told := false
 	for _, gap := range in.Gaps[n.Task] {
 		of := events.TaskCapability{Engine: gap.Engine, Builtin: gap.Builtin, Fidelity: events.FidelityFull}
@@ -97,6 +108,18 @@ func (p Pipeline) Missing(e Engines, engines string) []string {
 		}
 	}
 	return missing
+}
+
+// factors are those of the upscaling engines that may work for the node, but for its factor.
+func (e Engines) factors(n events.Node, engines string) string {
+	var all []string
+	for _, c := range e.byTask[n.Task] {
+		if c.Serves(engines, n.Engine) && !c.Enlarges(factorOf(n)) {
+			all = append(all, strconv.Itoa(c.Factor))
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), " or ")
 }
 
 // needed names the inputs that engines which may work for the node miss.

@@ -161,7 +161,9 @@ func (e Engines) Name(n events.Node, engines string) string {
 	if engines == "" && n.Engine == "" {
 		return e.all[n.Task]
 	}
-	return named(slices.DeleteFunc(slices.Clone(e.byTask[n.Task]), func(c events.TaskCapability) bool { return !c.Serves(engines, n.Engine) }))
+	return named(slices.DeleteFunc(slices.Clone(e.byTask[n.Task]), func(c events.TaskCapability) bool {
+		return !c.Serves(engines, n.Engine) || !c.Enlarges(factorOf(n))
+	}))
 }
 
 func named(of []events.TaskCapability) string {
@@ -172,11 +174,17 @@ func named(of []events.TaskCapability) string {
 	return strings.Join(slices.Sorted(maps.Keys(names)), " ")
 }
 
+// factorOf is the upscaling that a node asks for; 0 where it asks for none.
+func factorOf(n events.Node) int {
+	f, _ := n.Params["factor"].(float64)
+	return int(f)
+}
+
 // serve says whether some engine may do the node's work; has says which of the node's
 // inputs there will be.
 func (e Engines) serve(n events.Node, engines string, has func(input string) bool) bool {
 	return slices.ContainsFunc(e.byTask[n.Task], func(c events.TaskCapability) bool {
-		return c.Serves(engines, n.Engine) && (c.Takes == "" || has(c.Takes))
+		return c.Serves(engines, n.Engine) && (c.Takes == "" || has(c.Takes)) && c.Enlarges(factorOf(n))
 	})
 }
 

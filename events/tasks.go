@@ -121,7 +121,7 @@ func (TaskProgress) EventType() string { return "task.progress" }
 
 // WorkerManifest says what a worker process can run now. The aggregate id is the worker's.
 type WorkerManifest struct {
-	v2
+	v3
 	Tasks       []TaskCapability `json:"tasks"`
 	Unavailable []TaskGap        `json:"unavailable,omitempty"`
 	Slots       map[string]int   `json:"slots"`   // by lane
@@ -145,7 +145,11 @@ type TaskCapability struct {
 	Fidelity string `json:"fidelity"`
 	Builtin  bool   `json:"builtin,omitempty"` // part of this program: no server, no model that somebody chose
 	Takes    string `json:"takes,omitempty"`   // input without which it does not work, though its task does; empty: none
+	Factor   int    `json:"factor,omitempty"`  // of upscaling, the only one that it does; 0: every one
 }
+
+// Enlarges says whether the engine does upscaling by that factor; 0 is one that nobody named.
+func (c TaskCapability) Enlarges(factor int) bool { return c.Factor == 0 || factor == 0 || c.Factor == factor }
 
 // Serves says whether the engine may work where a job allows engines of that choice
 // and the node wants the named one.

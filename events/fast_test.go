@@ -227,7 +227,7 @@ func TestGoldensAreScanned(t *testing.T) {
 			t.Fatal(err)
 		}
 		if scanned := sameReading(t, bytes.TrimSpace(value)); !scanned && !slices.Contains([]string{"job.submit.v2", "job.submit.v3", "job.submitted.v2", "job.submitted.v3",
-			"job.carried_forward.v1", "job.carried_forward.v2", "worker.manifest.v1", "worker.manifest.v2", "lane.paused.v1", "lane.resumed.v1"}, strings.TrimSuffix(filepath.Base(path), ".json")) {
+			"job.carried_forward.v1", "job.carried_forward.v2", "worker.manifest.v1", "worker.manifest.v2", "worker.manifest.v3", "lane.paused.v1", "lane.resumed.v1"}, strings.TrimSuffix(filepath.Base(path), ".json")) {
 			t.Errorf("%s is left to encoding/json", path)
 		}
 	}

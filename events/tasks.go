@@ -149,7 +149,9 @@ type TaskCapability struct {
 }
 
 // Enlarges says whether the engine does upscaling by that factor; 0 is one that nobody named.
-func (c TaskCapability) Enlarges(factor int) bool { return c.Factor == 0 || factor == 0 || c.Factor == factor }
+func (c TaskCapability) Enlarges(factor int) bool {
+	return c.Factor == 0 || factor == 0 || c.Factor == factor
+}
 
 // Serves says whether the engine may work where a job allows engines of that choice
 // and the node wants the named one.

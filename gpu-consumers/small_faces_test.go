@@ -54,6 +54,7 @@ func TestFacesThatCannotBeSeenToSpeakAreToldFirst(t *testing.T) {
 		"on a card":              {testPortrait(t, "maury"), nil, "its eyes are 12 pixels apart, and should be 18 at least"},
 		"small in its frame":     {testPortrait(t, "humboldt"), map[string]any{"fit": "contain", "aspect": "16:9", "resolution": "576p", "draft": true}, "the face is too small"},
 		"all of it is covered":   {covered(t, testPortrait(t, "jemison"), 0.2, 0.75), nil, "no face was found"},
+		"the lower half covered": {covered(t, testPortrait(t, "jemison"), 0.52, 0.75), nil, "no face was found"},
 		"the upper half covered": {covered(t, testPortrait(t, "jemison"), 0, 0.45), nil, "no face was found"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,7 +4,10 @@
 package aggregates
 
 import (
+	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/myspinbot/myspinbot/events"
@@ -63,6 +66,16 @@ func lacking(n events.Node, in PlanInput, has func(input string) bool) events.Re
 	case choice == events.EnginesPreview && able:
 		r.Field, r.Detail = "/engines", "no worker has a built-in engine for "+n.Task+" now"
 	}
+	if can := in.Engines.factors(n, choice); can != "" {
+		if !able {
+			r.Field, r.Detail = "/options/factor", "no worker has an engine for "+n.Task+" now"
+		}
+		r.Detail += fmt.Sprintf(" that enlarges %d times; there is one for %s", factorOf(n), can)
+		if able {
+			r.Detail += "; or ask with engines " + events.EnginesAuto
+		}
+		return r
+	}
 	gap, told := gapOf(n, in)
 	if told {
 		r.Detail += ": " + gap.Reason + "; " + gap.Hint
@@ -93,7 +106,8 @@ func gapOf(n events.Node, in PlanInput) (events.TaskGap, bool) {
 }
 
 func withoutLanguage(n events.Node) events.Node {
-	n.Params = nil // of them engines are chosen by the language alone
+	n.Params = maps.Clone(n.Params)
+	delete(n.Params, language.Name)
 	return n
 }
 
@@ -127,6 +141,18 @@ func (p Pipeline) Missing(e Engines, engines string) []string {
 		}
 	}
 	return missing
+}
+
+// factors are those of the upscaling engines that may work for the node, but for its factor.
+func (e Engines) factors(n events.Node, engines string) string {
+	var all []string
+	for _, c := range e.byTask[n.Task] {
+		if c.Serves(engines, n.Engine) && !c.Enlarges(factorOf(n)) {
+			all = append(all, strconv.Itoa(c.Factor))
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), " or ")
 }
 
 // needed names the inputs that engines which may work for the node miss.

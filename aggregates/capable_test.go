@@ -44,6 +44,8 @@ func TestThePlannerGoesByTheEnginesThatAJobAllows(t *testing.T) {
 	gone := events.TaskGap{Task: aggregates.TaskLipsync, Engine: "comfyui-infinitetalk", Reason: "ComfyUI does not answer", Hint: "start it"}
 	other := events.TaskGap{Task: aggregates.TaskLipsync, Engine: "comfyui-s2v", Reason: "a file is missing", Hint: "put it there"}
 	unweighted := events.TaskGap{Task: aggregates.TaskLipsync, Engine: "talking-photo", Reason: "no weights", Hint: "run make deps", Builtin: true}
+	twice := full(aggregates.TaskUpscale, "esrgan")
+	twice.Factor = 2
 	rest := slices.Clip(realTasks(aggregates.TaskLipsync)) // each case appends its own
 	for name, c := range map[string]struct {
 		variant, engines string
@@ -69,12 +71,19 @@ func TestThePlannerGoesByTheEnginesThatAJobAllows(t *testing.T) {
 		"infinitetalk, real":            {"infinitetalk", events.EnginesReal, false, append(rest, full(aggregates.TaskLipsync, "comfyui-infinitetalk")), nil, nil, nil},
 		"infinitetalk, another's":       {"infinitetalk", events.EnginesReal, false, append(rest, builtin, full(aggregates.TaskLipsync, "comfyui-s2v")), []events.TaskGap{other, gone}, []string{"capability_missing /engines"}, []string{"the engine comfyui-infinitetalk", "ComfyUI does not answer; start it"}},
 		"infinitetalk, another's alone": {"infinitetalk", "", false, append(rest, full(aggregates.TaskLipsync, "comfyui-s2v")), []events.TaskGap{gone}, []string{"capability_missing /variant"}, []string{"ComfyUI does not answer"}},
+		"real, enlarging as asked":      {"enlarged", events.EnginesReal, false, append(realTasks(aggregates.TaskUpscale), twice, preview(aggregates.TaskUpscale, "lanczos")), nil, nil, nil},
+		"real, enlarging otherwise":     {"enlarged4", events.EnginesReal, false, append(realTasks(aggregates.TaskUpscale), twice, preview(aggregates.TaskUpscale, "lanczos")), nil, []string{"capability_missing /engines"}, []string{"a real engine for upscale_video now that enlarges 4 times; there is one for 2; or ask with engines auto"}},
+		"auto, enlarging otherwise":     {"enlarged4", "", false, append(realTasks(aggregates.TaskUpscale), twice, preview(aggregates.TaskUpscale, "lanczos")), nil, nil, nil},
+		"enlarging otherwise, no other": {"enlarged4", "", false, append(realTasks(aggregates.TaskUpscale), twice), nil, []string{"capability_missing /options/factor"}, []string{"no worker has an engine for upscale_video now that enlarges 4 times; there is one for 2"}},
 		"no such choice":                {"sadtalker", "best", false, append(rest, builtin), nil, []string{"engines_unknown /engines"}, []string{"auto, real, preview"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := trainRequest()
 			r.Variant, r.Engines = c.variant, c.engines
+			if factor := map[string]float64{"enlarged": 2, "enlarged4": 4}[c.variant]; factor > 0 {
+				r.Variant, r.Options = "sadtalker", map[string]any{"factor": factor}
+			}
 			if c.voice {
 				r.Inputs["voice"] = portrait
 			}

@@ -94,7 +94,7 @@ func (c *crew) skills(slots map[string]int) map[string]string {
 		}
 		var how []string
 		for _, r := range c.rooms[t.Name] {
-			how = append(how, fmt.Sprint(r.Can.Engine, r.Can.Builtin, r.Can.Fidelity, r.Can.Takes, r.Can.Languages, slices.Sorted(maps.Keys(r.Over))))
+			how = append(how, fmt.Sprint(r.Can.Engine, r.Can.Builtin, r.Can.Fidelity, r.Can.Takes, r.Can.Languages, r.Can.Factor, slices.Sorted(maps.Keys(r.Over))))
 		}
 		slices.Sort(how)
 		out[t.Name] = strings.Join(how, " ")

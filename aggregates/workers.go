@@ -105,11 +105,13 @@ func (e Engines) Asked() bool { return e.byTask != nil }
 func (e Engines) Tasks() []string { return slices.Sorted(maps.Keys(e.byTask)) }
 
 // Name says what would make a result of the node now: engine, version and model of
-// each that may, in the node's language. It is part of the name of a result, so that another engine or model
+// each that may, in the node's language and at its factor. It is part of the name of a result, so that another engine or model
 // never passes for the one that made it.
 func (e Engines) Name(n events.Node, engines string) string {
 	of, in := e.byTask[n.Task], languageOf(n)
-	barred := func(c events.TaskCapability) bool { return !c.Serves(engines, n.Engine) || !c.Speaks(in) }
+	barred := func(c events.TaskCapability) bool {
+		return !c.Serves(engines, n.Engine) || !c.Speaks(in) || !c.Enlarges(factorOf(n))
+	}
 	if !slices.ContainsFunc(of, barred) {
 		return e.all[n.Task]
 	}
@@ -130,6 +132,12 @@ func languageOf(n events.Node) string {
 	return l
 }
 
+// factorOf is the upscaling that a node asks for; 0 where it asks for none.
+func factorOf(n events.Node) int {
+	f, _ := n.Params["factor"].(float64)
+	return int(f)
+}
+
 // serve says whether some engine may do the node's work; has says which of the node's
 // inputs there will be.
 func (e Engines) serve(n events.Node, engines string, has func(input string) bool) bool {
@@ -137,7 +145,7 @@ func (e Engines) serve(n events.Node, engines string, has func(input string) boo
 }
 
 func serves(c events.TaskCapability, n events.Node, engines string, has func(input string) bool) bool {
-	return c.Task == n.Task && c.Serves(engines, n.Engine) && c.Speaks(languageOf(n)) && (c.Takes == "" || has(c.Takes))
+	return c.Task == n.Task && c.Serves(engines, n.Engine) && c.Speaks(languageOf(n)) && c.Enlarges(factorOf(n)) && (c.Takes == "" || has(c.Takes))
 }
 
 // spoken names the languages of the engines that may do the node's work, those first that

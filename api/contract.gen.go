@@ -154,8 +154,11 @@ type BulkRequestAction = string
 
 // Engine defines model for Capabilities.items.engines.
 type Engine struct {
-	Builtin  bool   `json:"builtin"`
-	Engine   string `json:"engine"`
+	Builtin bool   `json:"builtin"`
+	Engine  string `json:"engine"`
+
+	// Factor of upscaling, the only one that the engine does; null: every one
+	Factor   *int   `json:"factor"`
 	Fidelity string `json:"fidelity"`
 
 	// Languages those that it works in, such as en or pt-BR; none: any, or its work has none

@@ -152,6 +152,7 @@ type TaskCapability struct {
 	Fidelity string `json:"fidelity"`
 	Builtin  bool   `json:"builtin,omitempty"` // part of this program: no server, no model that somebody chose
 	Takes    string `json:"takes,omitempty"`   // input without which it does not work, though its task does; empty: none
+	Factor   int    `json:"factor,omitempty"`  // of upscaling, the only one that it does; 0: every one
 	// Languages are those that it works in; empty: any, or its work has none.
 	Languages Languages `json:"languages,omitempty"`
 }
@@ -159,6 +160,11 @@ type TaskCapability struct {
 // Speaks says whether the engine works in the language; an empty one is none in particular.
 func (c TaskCapability) Speaks(language string) bool {
 	return c.Languages == "" || language == "" || c.Languages.Has(language)
+}
+
+// Enlarges says whether the engine does upscaling by that factor; 0 is one that nobody named.
+func (c TaskCapability) Enlarges(factor int) bool {
+	return c.Factor == 0 || factor == 0 || c.Factor == factor
 }
 
 // Serves says whether the engine may work where a job allows engines of that choice

@@ -173,7 +173,7 @@ func (a *Attempt) frameSize() (w, h int, note string, err error) {
 
 // revisions are our own part of the version of each engine that runs ffmpeg: raised
 // when it makes something else of the same inputs.
-var revisions = map[string]string{"talking-photo": "2", "ken-burns": "1", "reference": "1", "lanczos": "1", "ffmpeg": "2"}
+var revisions = map[string]string{"talking-photo": "3", "ken-burns": "1", "reference": "1", "lanczos": "1", "ffmpeg": "2"}
 
 // versionOf is the engine's revision and ffmpeg's version, which both decide what
 // comes out.

@@ -162,7 +162,7 @@ func (e *comfyEngine) Capability(ctx context.Context) (events.TaskCapability, *e
 	}
 	return events.TaskCapability{
 		Task: e.t.Task, Lane: taskLanes[e.t.Task], Engine: e.t.engine(), Model: e.t.Model, Version: e.version(stats), Fidelity: events.FidelityFull,
-		Takes: e.needs(),
+		Takes: e.needs(), Factor: e.t.onlyFactor(),
 	}, nil
 }
 

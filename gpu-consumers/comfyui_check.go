@@ -47,8 +47,8 @@ func (t *comfyTemplate) check() error {
 	if t.overClip() && t.FPS <= 0 {
 		fault("fps: give the frames per second that the graph takes")
 	}
-	if t.Task == "upscale_video" && t.Factor <= 1 {
-		fault("factor: give how many times larger the result is")
+	if t.Task == "upscale_video" && t.Factor != 2 && t.Factor != 4 {
+		fault("factor: give how many times larger the result is, 2 or 4, which is what jobs ask for")
 	}
 	for id, node := range t.Graph {
 		if node.Class == "" {

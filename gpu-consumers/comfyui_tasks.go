@@ -26,6 +26,14 @@ func (e *comfyEngine) needs() string {
 	return comfyTakes[e.t.Task]
 }
 
+// onlyFactor is the enlargement of an upscaling template, whose model knows no other.
+func (t *comfyTemplate) onlyFactor() int {
+	if t.Task != "upscale_video" {
+		return 0
+	}
+	return int(t.Factor)
+}
+
 // takes says whether the template can do this attempt; otherwise the next engine is asked.
 func (e *comfyEngine) takes(a *Attempt) bool {
 	fits := func(input string) bool {

@@ -5,7 +5,6 @@ package gpu
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -114,9 +113,12 @@ func (l *talkingPhoto) animate(ctx context.Context, a *Attempt, t *talk, f *foot
 	clip := f.clip
 	a.report(10, "finding the face")
 	face, err := findFace(ctx, t.model, clip)
-	if errors.Is(err, talkingphoto.ErrNoFace) && still {
+	if err == nil {
+		err = legible(face.marks.Eyes() * min(1, mouthWidth/float64(min(clip.w, clip.h))))
+	}
+	if why := absence(err); why != "" && still {
 		f.draw = clip.read
-		return []string{"no face was found: the clip is shown without mouth movement"}, nil
+		return []string{why + ": the clip is shown without mouth movement"}, nil
 	}
 	if err != nil {
 		return nil, faceError(err)

@@ -31,7 +31,7 @@ func playFFmpeg() bool {
 	}
 	real, err := exec.LookPath("ffmpeg")
 	result := filepath.Base(os.Args[len(os.Args)-1])
-	if err != nil || behaviour == works || !slices.Contains([]string{"talking.mp4", "clip.mp4", "clip0.wav"}, result) {
+	if err != nil || behaviour == works || !slices.Contains([]string{"talking.mp4", "clip.mp4", "clip0.wav", "upscaled.mp4"}, result) {
 		_ = syscall.Exec(real, append([]string{"ffmpeg"}, os.Args[1:]...), os.Environ())
 		os.Exit(99)
 	}

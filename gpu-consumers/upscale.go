@@ -53,11 +53,12 @@ func (l *lanczos) Run(ctx context.Context, a *Attempt) (*Output, error) {
 	}
 	w, h := upscaledSize(info.Video.Width, info.Video.Height, factor)
 	out := filepath.Join(a.Dir, "upscaled.mp4")
+	a.report(20, "upscaling")
 	err = l.media.run(ctx, transcode{
 		dir: a.Dir, inputs: []mediaInput{{path: in.Path}}, output: out, seconds: info.Seconds,
 		args: append([]string{"-map", "0:v:0", "-map", "0:a:0?", "-c:a", "copy",
 			"-vf", fmt.Sprintf("scale=%d:%d:flags=lanczos", w, h)}, h264Args("18")...),
-		progress: func(f float64) { a.report(98*f, "upscaling") },
+		progress: func(f float64) { a.report(20+78*f, "upscaling") },
 		timeout:  30 * time.Minute,
 	})
 	if err != nil {

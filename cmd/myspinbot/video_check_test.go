@@ -178,7 +178,11 @@ const patchW, patchH = 64, 32
 // outer corners of the eyes lie at fixed places.
 func aligned(t *testing.T, model *talkingphoto.FaceModel, img image.Image, mirror bool) []float64 {
 	t.Helper()
-	marks := landmarksOf(t, model, img)
+	return eyeBand(img, landmarksOf(t, model, img), mirror)
+}
+
+// eyeBand is that band where the landmarks are known.
+func eyeBand(img image.Image, marks []talkingphoto.Point, mirror bool) []float64 {
 	l, r := marks[36], marks[45] // outer corners of the eyes (68-point scheme)
 	ux, uy := (r.X-l.X)/(patchW/2), (r.Y-l.Y)/(patchW/2)
 	cx, cy := (l.X+r.X)/2, (l.Y+r.Y)/2

@@ -69,6 +69,57 @@ func (c *Clip) MouthOpening(region image.Rectangle, width int) []float64 {
 	return out
 }
 
+// jawReach is how far JawDrop looks for chin and nose, up and down, as a share of the clip's width.
+const jawReach = 8.0 / 360
+
+// JawDrop is how far the chin stands below its place in the clip's first frame, against
+// the nose, in pixels of the clip: a mouth that opens takes the chin along. It follows
+// what chin and nose look like, so that neither a swaying head nor the mouth's own
+// colours (a beard's, a moustache's, of a photo without colour) disturb it. region and
+// width are those of MouthMotion.
+func (c *Clip) JawDrop(region image.Rectangle, width int) []float64 {
+	r := c.scaled(region, width)
+	side, whole := r.Dx()/4, image.Rect(0, 0, c.W, c.H)
+	chin := image.Rect(r.Min.X+side, r.Min.Y+r.Dy()*3/4, r.Max.X-side, r.Max.Y+r.Dy()/4).Intersect(whole)
+	nose := image.Rect(r.Min.X+side, r.Min.Y-r.Dy()/2, r.Max.X-side, r.Min.Y).Intersect(whole)
+	out := make([]float64, len(c.Frames))
+	if chin.Empty() || nose.Empty() {
+		return out
+	}
+	for i, f := range c.Frames {
+		out[i] = c.sunk(f, chin) - c.sunk(f, nose)
+	}
+	return out
+}
+
+// sunk is how many rows lower than in the first frame the part r of it is found in f.
+func (c *Clip) sunk(f []byte, r image.Rectangle) float64 {
+	reach := max(1, int(jawReach*float64(c.W)))
+	fits, best := make([]float64, 2*reach+1), reach
+	for i := range fits {
+		if o := r.Add(image.Pt(0, i-reach)); o.In(image.Rect(0, 0, c.W, c.H)) {
+			fits[i] = patchCorrelation(c.Frames[0], f, c.W, r, o)
+		}
+		if fits[i] > fits[best] {
+			best = i
+		}
+	}
+	return peakAt(fits, best) - float64(reach)
+}
+
+// peakAt is where a row of values peaks near its largest one: the vertex of the parabola
+// through it and its neighbours.
+func peakAt(v []float64, best int) float64 {
+	at := float64(best)
+	if best > 0 && best < len(v)-1 {
+		before, peak, after := v[best-1], v[best], v[best+1]
+		if curve := before - 2*peak + after; curve < 0 {
+			at += .5 * (before - after) / curve
+		}
+	}
+	return at
+}
+
 const (
 	// maxLag is how far apart picture and sound are looked for; seconds.
 	maxLag = 0.4
@@ -78,7 +129,7 @@ const (
 	syncTrend  = 0.6
 )
 
-// BestLag shifts the course of a mouth's opening against the loudness of its
+// BestLag shifts the course of a mouth's opening (MouthOpening, or JawDrop) against the loudness of its
 // sound and returns the shift, in milliseconds, with the highest correlation.
 // Positive lags mean that the picture is late. A clip in sync has a lag within
 // ±80 ms and a correlation above 0.3. When the mouth or the sound never
@@ -103,14 +154,7 @@ func BestLag(opening []float64, loud *Loudness, fps float64) (lagMS, corr float6
 			best = i
 		}
 	}
-	// The peak lies between frames: the vertex of the parabola through three.
-	at := float64(best - reach)
-	if best > 0 && best < len(fits)-1 {
-		before, peak, after := fits[best-1], fits[best], fits[best+1]
-		if curve := before - 2*peak + after; curve < 0 {
-			at += .5 * (before - after) / curve
-		}
-	}
+	at := peakAt(fits, best) - float64(reach) // the peak lies between frames
 	return at * 1000 / fps, fits[best]
 }
 

@@ -73,7 +73,7 @@ func TestFaceSimilarityTellsPicturesApart(t *testing.T) {
 		t.Errorf("the face is the photo's by %.3f only", s)
 	}
 	for name, other := range map[string]*Frame{
-		"mirrored": fromRGBA(mirror(still.RGBA())),
+		"mirrored": fromRGBA(mirror(still.RGBA(), image.Rect(0, 0, 360, 360))),
 		"drawing":  fromRGBA(drawing(360, 360)),
 		"shifted":  fromRGBA(shifted(still.RGBA(), 45, 30)),
 	} {

@@ -85,6 +85,9 @@ func NewAnimator(o AnimatorOptions) (*Animator, error) {
 // Seconds is the length of the speech.
 func (a *Animator) Seconds() float64 { return a.end }
 
+// Blinks says whether the eyes close now and then.
+func (a *Animator) Blinks() bool { return len(a.eyes) > 0 }
+
 // Framing tells which part of the photo the frames show.
 func (a *Animator) Framing() Framing { return a.framing }
 

@@ -21,7 +21,8 @@ func (m *FaceModel) Follow(img image.Image, before Landmarks) (Landmarks, error)
 		return Landmarks{}, ErrNoFace
 	}
 	src := toRGBA(img)
-	mirrored, axis := mirror(src), float64(src.Rect.Min.X+src.Rect.Max.X)
+	near := surroundings(tight)
+	mirrored, axis := mirror(src, near), float64(near.Min.X+near.Max.X)
 	var out Landmarks
 	for _, size := range followSizes {
 		side := side * size
@@ -64,6 +65,9 @@ func (l Landmarks) EyesOpen() float64 {
 	}
 	return (one(36) + one(42)) / 2
 }
+
+// Eyes is how many pixels the eyes stand apart: the face's size.
+func (l Landmarks) Eyes() float64 { return l.eyeDistance() }
 
 func (l Landmarks) eyeDistance() float64 {
 	return math.Max(distance(centroid(l.Points[36:42]...), centroid(l.Points[42:48]...)), 1e-9)

@@ -89,14 +89,14 @@ func (h *head) swayAt(t, stress float64) sway {
 // draw moves src into dst; both must not share memory.
 func (h *head) draw(src, dst *Frame, s sway) {
 	from, to := src.planes(), dst.planes()
-	parallelRows(src.H, func(r0, r1 int) {
+	// The chroma's rows follow the luma's, so that no processor waits between the two.
+	parallelRows(src.H+src.H/2, func(r0, r1 int) {
 		for y := r0; y < r1; y++ {
-			h.drawRow(&h.tables[0], from[:1], to[:1], y, s)
-		}
-	})
-	parallelRows(src.H/2, func(r0, r1 int) {
-		for y := r0; y < r1; y++ {
-			h.drawRow(&h.tables[1], from[1:], to[1:], y, s)
+			if y < src.H {
+				h.drawRow(&h.tables[0], from[:1], to[:1], y, s)
+			} else {
+				h.drawRow(&h.tables[1], from[1:], to[1:], y-src.H, s)
+			}
 		}
 	})
 }

@@ -45,8 +45,8 @@ func (m *FaceModel) Landmarks(img image.Image, face Box) (Landmarks, error) {
 	// The detector's box is loose; the box of the points is what the network
 	// was trained on.
 	tight := boxAround(first[:]...)
-	mirrored := mirror(src)
-	axis := float64(src.Rect.Min.X + src.Rect.Max.X)
+	near := surroundings(tight)
+	mirrored, axis := mirror(src, near), float64(near.Min.X+near.Max.X)
 	var xs, ys [68][]float64
 	for n, j := range jitters {
 		side := math.Max(tight.W, tight.H) * j.size
@@ -84,14 +84,21 @@ func trimmedMean(v []float64) float64 {
 	return total / float64(len(v)-2)
 }
 
-// mirror flips a picture left to right within the same rectangle.
-func mirror(src *image.RGBA) *image.RGBA {
-	out := image.NewRGBA(src.Rect)
-	w := src.Rect.Dx()
-	for y := range src.Rect.Dy() {
-		from, to := src.Pix[y*src.Stride:], out.Pix[y*out.Stride:]
-		for x := range w {
-			copy(to[(w-1-x)*4:(w-x)*4], from[x*4:x*4+4])
+// surroundings is the part of a picture, around a face's points, within which all looks
+// at it lie.
+func surroundings(face Box) image.Rectangle {
+	c, half := face.Center(), .75*math.Max(face.W, face.H)+1
+	return image.Rect(int(c.X-half), int(c.Y-half), int(c.X+half)+1, int(c.Y+half)+1)
+}
+
+// mirror flips what of a part of a picture lies in it, left to right about the part's middle.
+func mirror(src *image.RGBA, part image.Rectangle) *image.RGBA {
+	in, ends := part.Intersect(src.Rect), part.Min.X+part.Max.X
+	out := image.NewRGBA(image.Rect(ends-in.Max.X, in.Min.Y, ends-in.Min.X, in.Max.Y))
+	for y := in.Min.Y; y < in.Max.Y; y++ {
+		for x := in.Min.X; x < in.Max.X; x++ {
+			from, to := src.PixOffset(x, y), out.PixOffset(ends-1-x, y)
+			copy(out.Pix[to:to+4], src.Pix[from:from+4])
 		}
 	}
 	return out

@@ -182,14 +182,15 @@ func (k *lips) pose(s shape, upper, low []float32) pose {
 func (k *lips) draw(photo, out *Frame, p *pose) {
 	src, dst := photo.planes(), out.planes()
 	luma, chroma := &k.regions[0], &k.regions[1]
-	parallelRows(len(luma.rows), func(from, to int) {
-		for _, s := range luma.rows[from:to] {
-			k.drawRow(luma, s, src[:1], dst[:1], 0, p, photo)
-		}
-	})
-	parallelRows(len(chroma.rows), func(from, to int) {
-		for _, s := range chroma.rows[from:to] {
-			k.drawRow(chroma, s, src[1:], dst[1:], 1, p, photo)
+	n := len(luma.rows)
+	// The chroma's rows follow the luma's, so that no processor waits between the two.
+	parallelRows(n+len(chroma.rows), func(from, to int) {
+		for i := from; i < to; i++ {
+			if i < n {
+				k.drawRow(luma, luma.rows[i], src[:1], dst[:1], 0, p, photo)
+			} else {
+				k.drawRow(chroma, chroma.rows[i-n], src[1:], dst[1:], 1, p, photo)
+			}
 		}
 	})
 }

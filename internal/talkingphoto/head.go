@@ -13,7 +13,8 @@ const (
 	weightBits = 12
 	subBits    = 8
 	// stride is how many pixels of a row lie between two of which the movement is worked
-	// out; between them it is a straight line, off by a fiftieth of a pixel at the most.
+	// out; between them it is a straight line. By the curves' bend that is off by some
+	// fiftieth of a pixel where a head fills a frame of 720, by more in a tiny one.
 	stride = 8
 )
 

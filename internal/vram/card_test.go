@@ -366,3 +366,48 @@ func TestAHeldAccountIsNotWaitedForForLong(t *testing.T) {
 	}
 	admit(t, c, Claim{ID: "2", MiB: 100}, true, "what was released meanwhile is free")
 }
+
+// What a process has loaded is left to others, also where they hold the account while it
+// ends.
+func TestAHeldAccountForgetsNothingWhenAProcessEnds(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	open := func(owner string) *Card {
+		c, err := Open(Config{Owner: owner, Budget: budget, Folder: dir, Known: func(unit string) bool { return unit == "server" }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for name, release := range map[string]bool{"given back": true, "still running": false} {
+		c := open("leaves")
+		admit(t, c, Claim{ID: "x", MiB: 60, Unit: "server", Model: "m", Queue: "q"}, true, "the card is empty")
+		other, err := openFolder(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := lock(other.guard, false); err != nil {
+			t.Fatal(err)
+		}
+		if release {
+			c.Release("x") // cannot be written down now
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.close(&share{}); err != nil { // which lets go of the account
+			t.Fatal(err)
+		}
+		next := open("comes")
+		if _, err := next.Usage(); err != nil {
+			t.Fatal(err)
+		}
+		if got := next.Loaded("server", "m"); got != 60 {
+			t.Errorf("%s: %d MiB are known to be loaded, want 60", name, got)
+		}
+		next.Unloaded("server", true)
+		if err := next.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -262,6 +262,20 @@ func (c *Card) Budget() int { return c.cfg.Budget }
 func (c *Card) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_ = c.change(func(account) { c.own.Running, c.own.Waiting = nil, nil }) // closing comes to the same
+	end := func(a account) {
+		for _, r := range c.own.Running { // that nobody has given back: it may have loaded its model
+			c.keep(Loaded{Unit: r.Unit, Model: r.Model, MiB: r.MiB, Used: a.now})
+		}
+		c.own.Running, c.own.Waiting = nil, nil
+	}
+	if c.change(end) != nil {
+		// Others hold the account, and are left what it shows of this process, as if it had
+		// been killed. What was owed decides whether there is something to leave.
+		a := account{shares: []*share{&c.own}, now: c.cfg.Now()}
+		for _, owed := range c.owed {
+			owed(a)
+		}
+		end(a)
+	}
 	return c.book.close(&c.own)
 }

@@ -3,6 +3,7 @@
 package aggregates
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -69,8 +70,8 @@ func Decide(j Job, m events.Message, s Surroundings) ([]events.Message, *events.
 			return d.facts, nil
 		}
 		if c, labels := input.(events.JobLabel); labels && j.Terminal() {
-			d.label(c)
-			return d.facts, nil
+			refusal := d.label(c)
+			return d.facts, refusal
 		}
 		return nil, Refuse(j.Chain.Version > 0, j.Request.BodyDigest, input)
 	}
@@ -116,7 +117,7 @@ func (d *decision) decide(input events.JobInput) *events.Reason {
 	case events.JobDeny:
 		return d.deny(c)
 	case events.JobLabel:
-		d.label(c)
+		return d.label(c)
 	case events.TaskAccepted:
 		d.accepted(c)
 	case events.TaskSucceeded:
@@ -202,10 +203,19 @@ func (d *decision) nodeColumns(stage, state string) events.Columns {
 	return c
 }
 
-func (d *decision) label(c events.JobLabel) {
-	if !slices.Equal(c.Labels, d.job.Request.Labels) {
+// mostLabelled is how often the labels of one job can change. The commands that did are
+// remembered: one that comes again, after others, must not undo what they said.
+const mostLabelled = 100
+
+func (d *decision) label(c events.JobLabel) *events.Reason {
+	switch {
+	case slices.Contains(d.job.Labelled, d.cause.ID) || slices.Equal(c.Labels, d.job.Request.Labels):
+	case len(d.job.Labelled) >= mostLabelled:
+		return &events.Reason{Code: "labels_fixed", Field: "/labels", Detail: fmt.Sprintf("the labels of this job have changed %d times, which is as often as they can", mostLabelled)}
+	default:
 		d.emit(events.JobLabelled{Labels: c.Labels}, events.Columns{State: d.job.State})
 	}
+	return nil
 }
 
 func (d *decision) submit(c events.JobSubmit) {

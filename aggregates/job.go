@@ -142,6 +142,7 @@ func Evolve(j Job, m events.Message) Job {
 		j.Cancelling = true
 	case events.JobLabelled:
 		j.Request.Labels = d.Labels // retries and re-runs have those of today
+		j.Labelled = append(slices.Clip(j.Labelled), m.CausationID)
 	case events.JobSucceeded:
 		j.State = JobSucceeded
 	case events.JobFailed:

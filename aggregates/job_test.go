@@ -24,7 +24,8 @@ type script struct {
 	at      time.Time
 	n       int
 	facts   []events.Message
-	refusal string // the code of the last message's
+	last    events.Message // input
+	refusal string         // the code of the last message's
 	env     aggregates.Surroundings
 }
 
@@ -41,7 +42,13 @@ func (s *script) when(p events.Payload, c events.Columns) []string {
 	s.at = s.at.Add(time.Second)
 	m := events.Message{ID: fmt.Sprintf("m%d", s.n), AggregateType: events.AggregateJob, AggregateID: "job-1", OccurredAt: s.at,
 		CommandID: fmt.Sprintf("m%d", s.n), CorrelationID: "story", Tenant: "default", Actor: "test", Columns: c, Data: p}
-	s.env.At = s.at
+	return s.again(m)
+}
+
+// again is an input that may have come before.
+func (s *script) again(m events.Message) []string {
+	s.t.Helper()
+	s.last, s.env.At = m, s.at
 	facts, refusal := aggregates.Decide(s.job, m, s.env)
 	s.refusal = ""
 	if refusal != nil {

@@ -4,6 +4,7 @@ package aggregates_test
 
 import (
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/myspinbot/myspinbot/aggregates"
@@ -50,4 +51,29 @@ func TestAJobThatHasEndedIsLabelledAndNothingElse(t *testing.T) {
 	s.want(s.cancel())
 	s.refused(aggregates.CodeJobEnded)
 	s.want(s.accept("script", 1))
+}
+
+// A client that heard nothing repeats its command, when somebody else has said more.
+func TestALabelCommandIsHeededOnce(t *testing.T) {
+	t.Parallel()
+	s := newScript(t)
+	s.submit(talker())
+	s.want(s.label("spring"), "job.labelled")
+	first := s.last
+	for _, end := range []bool{false, true} {
+		s.want(s.label("summer"), "job.labelled")
+		s.want(s.again(first))
+		s.refused("")
+		s.want(s.label("autumn"), "job.labelled")
+		if !end {
+			s.cancel()
+		}
+	}
+	for n := len(s.job.Labelled); n < 100; n++ {
+		s.want(s.label("at", strconv.Itoa(n)), "job.labelled")
+	}
+	s.want(s.label("once more"))
+	s.refused("labels_fixed")
+	s.want(s.again(first))
+	s.refused("")
 }

@@ -199,13 +199,13 @@ func TestIndexEntries(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, ok := scanIndexEntry(value); !ok || got != e {
+		if got, ok := scanIndexEntry(value); !ok || !reflect.DeepEqual(got, e) {
 			t.Fatalf("read %s\nas   %+v, %v", value, got, ok)
 		}
 		value = damage(t, value)
 		got, ok := scanIndexEntry(value)
 		var want IndexEntry
-		if err := json.Unmarshal(value, &want); ok && (err != nil || got != want) {
+		if err := json.Unmarshal(value, &want); ok && (err != nil || !reflect.DeepEqual(got, want)) {
 			t.Fatalf("read %s\nas   %+v\nwant %+v, %v", value, got, want, err)
 		} else if _, refused := DecodeIndexEntry(value); (refused != nil) != (err != nil) || refused != nil && !errors.Is(refused, ErrMalformed) {
 			t.Fatalf("%s: %v, want %v", value, refused, err)

@@ -88,6 +88,7 @@ type JobState struct {
 	Stages      []StageState     `json:"stages,omitempty"` // parallel to Graph.Nodes
 	Values      map[string]Value `json:"values,omitempty"` // what stages hand on, by key
 	Cancelling  bool             `json:"cancelling,omitempty"`
+	Labelled    []string         `json:"labelled,omitempty"` // ids of the commands that changed the labels, in their order
 }
 
 // StageState is where one node of a job's graph stands.

@@ -21,6 +21,8 @@ type IndexEntry struct {
 	FirstOffset int64  `json:"first_offset,omitempty"`
 	LastOffset  int64  `json:"last_offset,omitempty"`
 	EndedMS     int64  `json:"ended_ms,omitempty"` // Unix milliseconds
+	// Labelled are the ids of the commands that changed the labels: each is heeded once.
+	Labelled []string `json:"labelled,omitempty"`
 }
 
 // Encode gives the record's value.
@@ -42,6 +44,6 @@ func DecodeIndexEntry(value []byte) (IndexEntry, error) {
 func scanIndexEntry(value []byte) (e IndexEntry, ok bool) {
 	s := scanner{b: value}
 	s.fields(member{"status", &e.Status}, member{"version", &e.Version}, member{"last_event_id", &e.LastEventID}, member{"body_digest", &e.BodyDigest},
-		member{"first_offset", &e.FirstOffset}, member{"last_offset", &e.LastOffset}, member{"ended_ms", &e.EndedMS})
+		member{"first_offset", &e.FirstOffset}, member{"last_offset", &e.LastOffset}, member{"ended_ms", &e.EndedMS}, member{"labelled", &e.Labelled})
 	return e, !s.bad && s.i == len(value)
 }

@@ -87,7 +87,7 @@ func (s *scanner) attachment(more ...member) (a Attachment) {
 func (s *scanner) state() (j JobState) {
 	s.fields(member{"state", &j.State}, member{"submitted_at", &j.SubmittedAt}, member{"request", &j.Request}, member{"parent", &j.Parent},
 		member{"graph", &j.Graph}, member{"deadline_ms", &j.DeadlineMS}, member{"profile", &j.Profile}, member{"stages", &j.Stages},
-		member{"values", &j.Values}, member{"cancelling", &j.Cancelling})
+		member{"values", &j.Values}, member{"cancelling", &j.Cancelling}, member{"labelled", &j.Labelled})
 	return j
 }
 

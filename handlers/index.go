@@ -86,7 +86,7 @@ type unindexed struct {
 // entryOf is the entry of a job that has ended.
 func entryOf(j aggregates.Job, last events.Message, first, lastOffset int64) events.IndexEntry {
 	return events.IndexEntry{Status: j.State, Version: j.Chain.Version, LastEventID: j.Chain.LastID, BodyDigest: j.Request.BodyDigest,
-		FirstOffset: first, LastOffset: lastOffset, EndedMS: last.OccurredAt.UnixMilli()}
+		FirstOffset: first, LastOffset: lastOffset, EndedMS: last.OccurredAt.UnixMilli(), Labelled: j.Labelled}
 }
 
 func indexRecord(id string, e events.IndexEntry) (eventlog.Record, error) {
@@ -100,6 +100,7 @@ func (p *partition) foldIndex(records []eventlog.Record) error {
 		k := keyOf(r.Key)
 		if len(r.Value) == 0 { // nobody writes one, but a topic may hold anything
 			delete(p.ended, k)
+			delete(p.labelled, k)
 			continue
 		}
 		e, err := events.DecodeIndexEntry(r.Value)
@@ -111,14 +112,23 @@ func (p *partition) foldIndex(records []eventlog.Record) error {
 			continue
 		}
 		p.remember(k, r.Key)
-		p.ended[k] = short(e)
+		p.close(k, short(e), e.Labelled)
 	}
 	p.indexed = len(p.ended) + len(p.archived)
 	return nil
 }
 
+// close notes how a job ended, and the commands that have changed its labels.
+func (p *partition) close(k jobKey, e ended, labelled []string) {
+	p.ended[k] = e
+	if len(labelled) > 0 {
+		p.labelled[k] = labelled
+	}
+}
+
 func (p *partition) archive(k jobKey) {
 	delete(p.ended, k)
+	delete(p.labelled, k)
 	delete(p.names, k)
 	p.archived[k.hash()] = struct{}{}
 }
@@ -135,17 +145,18 @@ func (p *partition) over(k jobKey) bool {
 // foldEnd notes a job that ended among the facts that recovery has read, and is over
 // since then.
 func (p *partition) foldEnd(k jobKey, e events.IndexEntry) {
-	p.ended[k] = short(e)
+	p.close(k, short(e), e.Labelled)
 	p.unindexed = append(p.unindexed, unindexed{key: k, entry: e})
 }
 
-// past is what is known of a job that has ended; ok is false for any other.
+// past is what is known of a job that has ended; ok is false for any other. What the open
+// transaction has decided about it goes before what was committed.
 func (p *partition) past(k jobKey) (e ended, archived, ok bool) {
-	if e, ok = p.ended[k]; ok {
-		return e, false, true
-	}
 	if o := p.open.jobs[k]; o != nil {
 		return o.end, false, o.job.Terminal()
+	}
+	if e, ok = p.ended[k]; ok {
+		return e, false, true
 	}
 	_, archived = p.archived[k.hash()]
 	return e, archived, archived

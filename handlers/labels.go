@@ -4,6 +4,8 @@
 package handlers
 
 import (
+	"slices"
+
 	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
@@ -12,10 +14,8 @@ import (
 // labelPast decides a command on the labels of a job that has ended, and moves its entry
 // in the index to the new end of its chain.
 func (c *Core) labelPast(p *partition, m events.Message, k jobKey, e ended) ([]eventlog.Record, error) {
-	facts, refusal := aggregates.Decide(e.job(m), m, c.surroundings(p, m))
-	if len(facts) > 0 && facts[0].ID == e.last.String() {
-		facts = nil // a record that a broker or a producer has doubled
-	}
+	job := e.job(m, p.labelledBy(k))
+	facts, refusal := aggregates.Decide(job, m, c.surroundings(p, m))
 	r := outcome(len(facts), refusal)
 	r.Version, r.Status = int64(e.version)+int64(len(facts)), e.status.String()
 	reply, err := replyRecord(p, m, r)
@@ -27,8 +27,8 @@ func (c *Core) labelPast(p *partition, m events.Message, k jobKey, e ended) ([]e
 	if err != nil {
 		return nil, err
 	}
-	o := p.change(k, aggregates.Evolve(e.job(m), facts[0]), shortDigest(m.ID), facts)
-	entry := relabelled(e.entry(), facts[0], p.expected(p.open.facts-1))
+	o := p.change(k, aggregates.Evolve(job, facts[0]), shortDigest(m.ID), facts)
+	entry := relabelled(e.entry(), o.job.Labelled, facts[0], p.expected(p.open.facts-1))
 	o.end = short(entry)
 	out := []eventlog.Record{fact, reply}
 	if p.open.flushed < len(p.unindexed) { // the earlier entry may be among those, and must not come later
@@ -39,17 +39,25 @@ func (c *Core) labelPast(p *partition, m events.Message, k jobKey, e ended) ([]e
 	return append(out, record), err
 }
 
+// labelledBy are the commands that have changed the labels of a job that has ended.
+func (p *partition) labelledBy(k jobKey) []string {
+	if o := p.open.jobs[k]; o != nil {
+		return o.job.Labelled
+	}
+	return p.labelled[k]
+}
+
 // job is the state as far as the index tells it.
-func (e ended) job(m events.Message) aggregates.Job {
+func (e ended) job(m events.Message, labelled []string) aggregates.Job {
 	j := aggregates.Job{Chain: events.Chain{Version: int64(e.version), LastID: e.last.String()}, ID: m.AggregateID, Tenant: m.Tenant, CorrelationID: m.CorrelationID}
-	j.State = e.status.String()
+	j.State, j.Labelled = e.status.String(), labelled
 	j.Request.Labels = []string{""} // which it has is not kept: any are others
 	return j
 }
 
 // relabelled is a job's entry after a fact about its labels.
-func relabelled(e events.IndexEntry, m events.Message, offset int64) events.IndexEntry {
-	e.Version, e.LastEventID, e.LastOffset = m.Version, m.ID, offset
+func relabelled(e events.IndexEntry, by []string, m events.Message, offset int64) events.IndexEntry {
+	e.Version, e.LastEventID, e.LastOffset, e.Labelled = m.Version, m.ID, offset, by
 	return e
 }
 
@@ -60,7 +68,7 @@ func (r *recovery) foldLabelled(k jobKey, m events.Message, offset int64) {
 	if !ok || m.Version != int64(e.version)+1 || m.PrevID != e.last.String() {
 		return
 	}
-	entry := relabelled(e.entry(), m, offset)
-	r.ended[k] = short(entry)
+	entry := relabelled(e.entry(), append(slices.Clip(r.labelled[k]), m.CausationID), m, offset)
+	r.close(k, short(entry), entry.Labelled)
 	r.unindexed = append(r.unindexed, unindexed{k, entry, true})
 }

@@ -144,6 +144,7 @@ func (p *packer) job(j *aggregates.Job) {
 	}
 	p.values(j.Values)
 	p.bool(j.Cancelling)
+	p.rare(j.Labelled, len(j.Labelled) == 0)
 }
 
 func (p *packer) time(t time.Time) {

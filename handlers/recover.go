@@ -312,7 +312,7 @@ func (c *Core) merge(p *partition, o *openJob, now time.Time) {
 		} else {
 			p.remember(o.key, o.job.ID)
 		}
-		p.ended[o.key] = o.end
+		p.close(o.key, o.end, o.job.Labelled)
 		return
 	}
 	if o.live == nil {

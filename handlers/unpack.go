@@ -108,6 +108,9 @@ func (u *unpacker) job() *aggregates.Job {
 	}
 	j.Values = u.values()
 	j.Cancelling = u.bool()
+	if labelled := rare[[]string](u); labelled != nil {
+		j.Labelled = *labelled
+	}
 	return &j
 }
 

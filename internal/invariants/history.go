@@ -40,6 +40,7 @@ const (
 	Cancel  = "cancel"
 	Approve = "approve"
 	Deny    = "deny"
+	Label   = "label"
 )
 
 // Outcomes of calls, as the client was told.

@@ -1,4 +1,4 @@
-// Clients: they submit, repeat themselves, cancel, approve, deny and re-run, and
+// Clients: they submit, repeat themselves, cancel, approve, deny, label and re-run, and
 // are told what happened, or are not.
 
 package simulation
@@ -161,6 +161,16 @@ func (c *clients) cancel() bool {
 		a = c.asked[i]
 	}
 	c.send(a, invariants.Cancel, "bob", events.JobCancel{})
+	return true
+}
+
+// label changes the labels of a job, which may have ended.
+func (c *clients) label() bool {
+	if c.w.calm {
+		return false
+	}
+	labels := []string{"blue", "green", "red"}
+	c.send(c.some(), invariants.Label, "bob", events.JobLabel{Labels: labels[:c.w.rng.IntN(len(labels)+1)]})
 	return true
 }
 

@@ -209,6 +209,7 @@ func (w *world) actions() []action {
 		{"again", 2, w.clients.submitAgain},
 		{"cancel", 2, w.clients.cancel},
 		{"approve", 3, w.clients.approve},
+		{"label", 1, w.clients.label},
 		{"rerun", 2, w.clients.rerun},
 		{"answers", 4, w.clients.answers},
 		{"garbage", 1, w.garbage},

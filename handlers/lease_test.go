@@ -58,6 +58,12 @@ func TestLeases(t *testing.T) {
 			m.now = at(12)
 			m.drop()
 		}, 26.9, 27},
+		"a new owner of an attempt that beats": {func(m *memory) {
+			m.h.BeatsCurrent(true, at(0))
+			m.now = at(12)
+			m.drop()
+			m.beat(events.LaneScript, 1, at(20))
+		}, 34.9, 35},
 		"a process that stood still": {func(m *memory) {
 			m.h.BeatsCurrent(true, at(0))
 			m.h.restartLeases(at(14))

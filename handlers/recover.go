@@ -121,6 +121,7 @@ func (r *recovery) putInPlace(n int32) {
 		job := c.state(live)
 		c.places.share(p.loads, job)
 		c.mu.Lock()
+		live.hear(job, p.recovered) // from here on their beats count
 		c.wake(p, live, job)
 		c.mu.Unlock()
 	}

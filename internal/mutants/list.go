@@ -31,7 +31,11 @@ func mutants() []mutant {
 		{"conflict-unseen", "another body under a used key is taken for a repeat", "aggregates/decide.go",
 			"		if c.Request.BodyDigest != d.job.Request.BodyDigest {", "		if false {", lives},
 		{"index-unread", "jobs that ended are forgotten at a restart, and start again", "handlers/index.go",
-			"		p.ended[k] = short(e)\n	}\n	p.indexed", "		_ = e\n	}\n	p.indexed", core},
+			"		p.close(k, short(e), e.Labelled)\n	}\n	p.indexed", "		_ = e\n	}\n	p.indexed", core},
+		{"labels-undone", "a command on labels that comes again undoes what others said since", "aggregates/decide.go",
+			"slices.Contains(d.job.Labelled, d.cause.ID) || ", "", lives},
+		{"labels-side-by-side", "two commands on labels in one transaction do not see each other", "handlers/index.go",
+			"	if o := p.open.jobs[k]; o != nil {\n		return o.end, false, o.job.Terminal()\n	}\n", "", seeds},
 		{"archived-forgotten", "an archived job can start again", "handlers/index.go",
 			"	p.archived[k.hash()] = struct{}{}", "	_ = p.archived", core},
 		// L3: legal facts, one chain, one end.
@@ -76,6 +80,8 @@ func mutants() []mutant {
 		// L8: everything ends.
 		{"lease-unwatched", "a silent worker keeps its attempt", "aggregates/ending.go",
 			"	if st, ok := d.current(); !ok || st.State != StageRunning {", "	if st, ok := d.current(); !ok || st.State == StageRunning {", lives},
+		{"recovered-unheard", "after a restart the beats of what runs are not heard, and its lease runs out", "handlers/recover.go",
+			"		live.hear(job, p.recovered) // from here on their beats count\n", "", core},
 		{"deaf-lease-clock", "silence counts while nobody listens", "handlers/lease.go",
 			"	if !c.beats.current {", "	if false {", core},
 		{"reply-unsaid", "a refused command gets no answer", "handlers/commands.go",

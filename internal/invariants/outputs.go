@@ -103,6 +103,9 @@ func asked(m events.Message) bool {
 }
 
 func (r *reading) checkReply(e entry, d events.CommandReplied) {
+	if e.src.topic == events.TopicProfileCommands && !r.has(events.TopicProfileEvents) {
+		return
+	}
 	facts := r.facts[e.src]
 	if in, ok := r.inputs[e.src]; r.has(e.src.topic) && (!ok || in.m.CommandID != e.m.CommandID) {
 		r.violation("T1", e.m.AggregateID, "the reply to input %s names the command %s", e.src, e.m.CommandID)

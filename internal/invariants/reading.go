@@ -36,7 +36,7 @@ type reading struct {
 	jobs    map[string][]entry // facts of each job in log order
 	order   []string           // job ids by first appearance
 	inputs  map[source]entry   // records of jobs.commands, gpu.events and profiles.commands
-	facts   map[source][]entry // of jobs.events, by the input they were decided from
+	facts   map[source][]entry // of jobs.events and profiles.events, by the input they were decided from
 	command map[string][]entry // facts of jobs.events by command id
 	found   []Violation
 }
@@ -64,6 +64,9 @@ func read(h History) *reading {
 		r.jobs[e.m.AggregateID] = append(r.jobs[e.m.AggregateID], e)
 		r.facts[e.src] = append(r.facts[e.src], e)
 		r.command[e.m.CommandID] = append(r.command[e.m.CommandID], e)
+	}
+	for _, e := range r.entries[events.TopicProfileEvents] {
+		r.facts[e.src] = append(r.facts[e.src], e)
 	}
 	return r
 }

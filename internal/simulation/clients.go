@@ -174,6 +174,43 @@ func (c *clients) label() bool {
 	return true
 }
 
+// profiles changes a profile, mostly one that there is, or makes one.
+func (c *clients) profiles() bool {
+	if len(c.asked) == 0 || c.w.calm {
+		return false
+	}
+	tenant, id := pick(c.w, c.asked).tenant, events.ProfileIDOfJob(pick(c.w, c.asked).job)
+	if there := c.w.log.all(events.TopicProfileEvents); len(there) > 0 && c.w.chance(80) {
+		id = pick(c.w, there).Key
+	} else if c.w.chance(50) {
+		id = events.NameID("profile", fmt.Sprint(c.ids)) // of no job
+	}
+	for range 1 + c.w.rng.IntN(4) {
+		c.profile(tenant, id)
+	}
+	return true
+}
+
+// profile sends one command to a profile.
+func (c *clients) profile(tenant, id string) {
+	c.ids++
+	command, name := events.NameID("command", fmt.Sprint(c.ids)), *c.w.text(tenant, fmt.Sprint("name ", c.ids)).Text
+	consent := events.Consent{By: name, Statement: name}
+	data := pick(c.w, []events.ProfileCommand{
+		events.ProfileCreate{Name: name, Consent: &consent}, events.ProfileRename{Name: name}, events.ProfileRecordConsent{Consent: consent}, events.ProfileWithdrawConsent{},
+		events.ProfileArchive{}, events.ProfileRestore{}, events.ProfileErase{}, events.ProfileCompleteErasure{},
+	})
+	if c.w.fault(c.w.chances.broker) && c.w.chance(50) {
+		return // it is lost on its way
+	}
+	c.w.log.write(record(events.TopicProfileCommands, events.Message{
+		ID: command, AggregateType: events.AggregateProfile, AggregateID: id, OccurredAt: c.w.now, CommandID: command, CausationID: command,
+		CorrelationID: command, Tenant: tenant, Actor: "carol", Data: data,
+	}), nil)
+	c.w.saw(data.EventType())
+	c.w.say("client: %s of %s", data.EventType(), short(id))
+}
+
 // giveUp is a job of which a stage has failed. Where another one runs, its owner may
 // cancel it at once: one stage then waits for its back-off while another is stopped.
 func (w *world) giveUp(job string) {

@@ -84,7 +84,7 @@ func (w *world) judge() {
 		h.Tables = w.project(h.Records)
 	}
 	w.broken = append(w.broken, invariants.Check(h)...)
-	for _, r := range h.Records[events.TopicJobEvents] {
+	for _, r := range slices.Concat(h.Records[events.TopicJobEvents], h.Records[events.TopicProfileEvents]) {
 		if m, err := events.Decode(r.Value); err == nil {
 			w.saw(m.Type())
 		}

@@ -124,7 +124,8 @@ func everythingHappened(t *testing.T, seen map[string]int) {
 		}
 		_, fact := p.(events.JobFact)
 		_, input := p.(events.JobInput)
-		if (fact || input && p.EventType() != "task.accepted") && seen[name] == 0 {
+		_, ofProfile := p.(events.ProfileFact)
+		if (fact || ofProfile || input && p.EventType() != "task.accepted") && seen[name] == 0 {
 			t.Errorf("no seed led to %s", name)
 		}
 	}

@@ -210,6 +210,7 @@ func (w *world) actions() []action {
 		{"cancel", 2, w.clients.cancel},
 		{"approve", 3, w.clients.approve},
 		{"label", 1, w.clients.label},
+		{"profiles", 1, w.clients.profiles},
 		{"rerun", 2, w.clients.rerun},
 		{"answers", 4, w.clients.answers},
 		{"garbage", 1, w.garbage},

@@ -3,13 +3,16 @@
 //
 //  1. A job with a recording brings a script, which the safety filter reads and which
 //     captions and mouth follow; a prompt would have other words written.
-//  2. Options of the voice are refused: nobody would hear them.
-//  3. The engine that takes a recording does the work, and no other, whatever engines the
+//  2. It is as long as a video may be; what is silent at its ends is cut off later, and
+//     what is left is measured again by who plays it.
+//  3. Options of the voice are refused: nobody would hear them.
+//  4. The engine that takes a recording does the work, and no other, whatever engines the
 //     job allows: what makes it is the person.
 
 package aggregates
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/myspinbot/myspinbot/events"
@@ -17,6 +20,13 @@ import (
 
 // playsRecordings says whether the engine makes speech of a recording, and of nothing else.
 func playsRecordings(c events.TaskCapability) bool { return c.Takes == events.InputRecording }
+
+// Bounds of a recording in milliseconds, where its length is known; formats that pad what
+// they hold get a little more.
+const (
+	shortestRecordingMS = 500
+	longestRecordingMS  = 60_500
+)
 
 // voiceParams are the parameters of tts.synthesize that decide how a voice sounds.
 var voiceParams = []string{"speed", "voice"}
@@ -40,6 +50,12 @@ func checkRecording(pipe Pipeline, r events.Request, given map[string]bool) []ev
 	if given["prompt"] {
 		reasons = append(reasons, events.Reason{Code: "input_unused", Field: "/prompt",
 			Detail: "a prompt has a script written, and " + key + " says one already: leave prompt out"})
+	}
+	for _, a := range r.Inputs[key].Artifacts {
+		if ms := a.DurationMS; ms > 0 && (ms < shortestRecordingMS || ms > longestRecordingMS) {
+			reasons = append(reasons, events.Reason{Code: "input_invalid", Field: "/" + key,
+				Detail: fmt.Sprintf("%s lasts %.1f s: a recording has half a second to 60 seconds of speech; record it again, or cut it", key, float64(ms)/1000)})
+		}
 	}
 	for _, param := range voiceParams {
 		option := param

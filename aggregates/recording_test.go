@@ -17,6 +17,12 @@ func recordingOf(digest string) events.Value {
 	return events.Value{Artifacts: []events.Artifact{{ID: "a", URI: "s3://b/a", SHA256: digest, DurationMS: 3000}}}
 }
 
+func lasting(ms int64) events.Value {
+	v := recordingOf("one")
+	v.Artifacts[0].DurationMS = ms
+	return v
+}
+
 func recorded(r events.Request) events.Request {
 	delete(r.Inputs, "prompt")
 	r.Inputs["script"], r.Inputs["audio"] = digested("words"), recordingOf("one")
@@ -54,6 +60,9 @@ func TestARecordingNeedsItsWordsAndNoVoice(t *testing.T) {
 		"no words":           {func(r *events.Request) { delete(r.Inputs, "script") }, []string{"input_missing /script"}, "the words that are said in audio"},
 		"a prompt":           {func(r *events.Request) { r.Inputs["prompt"] = text }, []string{"input_unused /prompt"}, "leave prompt out"},
 		"a prompt, no words": {func(r *events.Request) { r.Inputs["prompt"] = text; delete(r.Inputs, "script") }, []string{"input_missing /script", "input_unused /prompt"}, "leave prompt out"},
+		"a blink":            {func(r *events.Request) { r.Inputs["audio"] = lasting(400) }, []string{"input_invalid /audio"}, "audio lasts 0.4 s"},
+		"a minute":           {func(r *events.Request) { r.Inputs["audio"] = lasting(60_000) }, nil, ""},
+		"a lecture":          {func(r *events.Request) { r.Inputs["audio"] = lasting(61_000) }, []string{"input_invalid /audio"}, "audio lasts 61.0 s: a recording has half a second to 60 seconds"},
 		"a voice": {func(r *events.Request) { r.Options = map[string]any{"voice": "rms", "speed": 1.0} },
 			[]string{"input_unused /options/speed", "input_unused /options/voice"}, "leave voice out"},
 	} {

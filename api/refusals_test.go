@@ -25,7 +25,7 @@ var badSubmissions = []struct {
 	{"too deep", "/api/jobs", strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20), 400, "", "", "nested"},
 	{"a field twice", "/api/jobs", `{"script":"a","script":"b"}`, 422, "/script", "field_repeated", "twice"},
 	{"a field in both spellings", "/api/train", `{"profileName":"a","profile_name":"b"}`, 422, "/profileName", "field_repeated", "twice"},
-	{"an unknown field", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","colour":"red"}`, 422, "/colour", "field_unknown", "allowed are approval, consent, engines, images"},
+	{"an unknown field", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","colour":"red"}`, 422, "/colour", "field_unknown", "allowed are approval, audio, consent, engines, images"},
 	{"an unknown field within", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","consent":{"by":"a","statement":"b","on":"c"}}`, 422, "/consent/on", "field_unknown", "by, statement"},
 	{"half a consent", "/api/jobs", `{"script":"a","portrait":"PORTRAIT","consent":{"by":"a"}}`, 422, "/consent/statement", "field_missing", "consent.statement"},
 	{"a wrong type", "/api/jobs", `{"script":7,"portrait":"PORTRAIT"}`, 422, "/script", "type_wrong", "string"},

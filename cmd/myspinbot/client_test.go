@@ -265,6 +265,8 @@ func TestWrongUsageNeedsNoServer(t *testing.T) {
 		"nobody":       {[]string{"--text", "x"}, "nobody to show"},
 		"two scripts":  {[]string{"--text", "x", "--text-file", "y", "--profile", "p"}, "two scripts"},
 		"half consent": {[]string{"--text", "x", "--profile", "p", "--consent-by", "me"}, "both --consent-by and"},
+		"no words":     {[]string{"--audio", "said.wav", "--profile", "p"}, "--audio needs its words"},
+		"other words":  {[]string{"--audio", "said.wav", "--text", "x", "--prompt", "y", "--profile", "p"}, "and no --prompt"},
 		"no file":      {[]string{"--text", "x", "--portrait", "/absent/me.png"}, "cannot read the file"},
 		"option":       {[]string{"--text", "x", "--profile", "p", "--option", "fps"}, "want NAME=VALUE"},
 		"option twice": {[]string{"--text", "x", "--profile", "p", "--option", "fps=1", "--option", "fps=2"}, "given twice"},

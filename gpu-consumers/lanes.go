@@ -196,7 +196,7 @@ func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapab
 			}
 			continue
 		}
-		if s.can.Task != a.Task {
+		if s.can.Task != a.Task || hasRecording(a) != (s.can.Takes == events.InputRecording) {
 			continue
 		}
 		if !s.can.Serves(a.Engines, a.Wants) {

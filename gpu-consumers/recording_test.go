@@ -178,5 +178,16 @@ func TestWhoPlaysARecording(t *testing.T) {
 	without := newRoster(voices, map[string]int{events.LaneTTS: 1})
 	without.refresh(context.Background())
 	_, _, err = without.pick(context.Background(), &Attempt{Task: taskSpeech, Files: with})
-	wantTaskError(t, err, events.ClassInvalidInput)
+	if te := wantTaskError(t, err, events.ClassEngineUnavailable); !te.Misplaced {
+		t.Errorf("a worker without a recorder says %q", te.Message)
+	}
+	builtin := newRoster(BuiltinEngines(EngineConfig{}), map[string]int{events.LaneTTS: 1})
+	builtin.refresh(context.Background())
+	for says, a := range map[string]*Attempt{"that the job allows": {Engines: events.EnginesReal}, "in the language th": {Params: map[string]any{"language": "th"}}} {
+		a.Task = taskSpeech
+		_, _, err = builtin.pick(context.Background(), a)
+		if te := wantTaskError(t, err, events.ClassEngineUnavailable); !strings.Contains(te.Message, says) {
+			t.Errorf("a recorder and flite say %q, want %q", te.Message, says)
+		}
+	}
 }

@@ -37,6 +37,12 @@ func (recording) writing() writing      { return writing{spell: asWritten, whole
 // hasRecording says whether the attempt brings a recording, which no voice may replace.
 func hasRecording(a *Attempt) bool { return len(a.Files[events.InputRecording]) > 0 }
 
+// meantFor says whether the engine is for attempts like this one: of its task, and with a
+// recording where it plays one.
+func meantFor(a *Attempt, c events.TaskCapability) bool {
+	return c.Task == a.Task && hasRecording(a) == (c.Takes == events.InputRecording)
+}
+
 func (r recording) open(ctx context.Context, a *Attempt, _ float64) (speaker, error) {
 	file, err := a.oneFile(events.InputRecording)
 	if err != nil {

@@ -169,6 +169,9 @@ func TestWhoPlaysARecording(t *testing.T) {
 			if _, can, err := r.pick(context.Background(), a); err != nil || can.Engine != "recording" {
 				t.Errorf("engines %s, language %s: picked %+v, error %v", engines, language, can, err)
 			}
+			if _, can := r.expect(a); can.Engine != "recording" {
+				t.Errorf("engines %s, language %s: expected %+v", engines, language, can)
+			}
 		}
 		a := &Attempt{Task: taskSpeech, Engines: engines, Files: voiceReferenceFile(t, 4)}
 		if _, can, err := r.pick(context.Background(), a); err != nil || can.Engine == "recording" {

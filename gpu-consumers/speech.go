@@ -51,10 +51,7 @@ func (s *speech) Capability(ctx context.Context) (events.TaskCapability, *events
 }
 
 // takes implements chooser.
-func (s *speech) takes(a *Attempt) bool {
-	_, plays := s.voice.(recording)
-	return hasRecording(a) == plays && s.voice.takes(a)
-}
+func (s *speech) takes(a *Attempt) bool { return s.voice.takes(a) }
 
 // Run implements engine: narration (text), voice_reference and recording (both optional)
 // in; speech and timing out.

@@ -74,7 +74,7 @@ func (d *decision) schedule(stage string, attempt int) {
 		return
 	}
 	n := d.job.Graph.Nodes[i]
-	engine := d.s.Engines.Name(n, d.job.Request.Engines)
+	engine := d.s.Engines.Name(n, d.job.Request.Engines, d.has(n, events.InputRecording))
 	hash := InputHash(d.job, n, engine)
 	if attempt == 1 && d.reuse(n, hash) {
 		return

@@ -55,6 +55,9 @@ func lacking(n events.Node, in PlanInput, has func(input string) bool) events.Re
 	if in.Engines.serve(withoutLanguage(n), choice, has) {
 		return speechless(n, in, has)
 	}
+	if has(events.InputRecording) {
+		return unplayed(n)
+	}
 	r := events.Reason{Code: "capability_missing", Field: "/variant", Detail: "no worker runs " + n.Task + " now"}
 	able := in.Engines.serve(n, "", has)
 	switch {
@@ -130,12 +133,12 @@ func speechless(n events.Node, in PlanInput, has func(input string) bool) events
 }
 
 // Missing are the tasks of the pipeline that no engine of that choice runs now, given
-// every input that it takes.
+// every input that it takes but a recording, which most jobs bring none of.
 func (p Pipeline) Missing(e Engines, engines string) []string {
 	var missing []string
 	for _, n := range p.Nodes {
 		t, _ := Task(n.Task)
-		has := func(input string) bool { return n.In[input] != "" }
+		has := func(input string) bool { return n.In[input] != "" && input != events.InputRecording }
 		if t.Lane != "" && !slices.Contains(missing, n.Task) && !e.serve(events.Node{Task: n.Task, Engine: n.Engine}, engines, has) {
 			missing = append(missing, n.Task)
 		}
@@ -159,7 +162,7 @@ func (e Engines) factors(n events.Node, engines string) string {
 func (e Engines) needed(n events.Node, engines string) string {
 	var inputs []string
 	for _, c := range e.byTask[n.Task] {
-		if c.Serves(engines, n.Engine) && c.Takes != "" && !slices.Contains(inputs, c.Takes) {
+		if c.Serves(engines, n.Engine) && c.Takes != "" && !playsRecordings(c) && !slices.Contains(inputs, c.Takes) {
 			inputs = append(inputs, c.Takes)
 		}
 	}

@@ -249,7 +249,8 @@ const weightsValue = "voice_weights"
 
 func speechNode(after, transcript string) PipelineNode {
 	return PipelineNode{ID: "tts", Task: TaskSpeech, After: []string{after},
-		In: map[string]string{"narration": "narration", "voice_reference": "voice_reference?", transcriptValue: transcript, weightsValue: weightsValue + "?"}, Out: map[string]string{"speech": "speech", "timing": "timing"}}
+		In:  map[string]string{"narration": "narration", "voice_reference": "voice_reference?", transcriptValue: transcript, weightsValue: weightsValue + "?", events.InputRecording: "audio?"},
+		Out: map[string]string{"speech": "speech", "timing": "timing"}}
 }
 
 // Pipelines lists what is offered to users.

@@ -113,12 +113,15 @@ type work struct {
 func (d *decision) work(n events.Node) work {
 	w := work{node: n, engines: d.job.Request.Engines}
 	w.reduce = d.job.stage(n.ID).Reduce
-	w.has = func(input string) bool {
-		k, _ := optionalKey(n.In[input])
-		v, there := d.job.Values[k]
-		return there && v.Present()
-	}
+	w.has = func(input string) bool { return d.has(n, input) }
 	return w
+}
+
+// has says whether the node's input is there.
+func (d *decision) has(n events.Node, input string) bool {
+	k, _ := optionalKey(n.In[input])
+	v, there := d.job.Values[k]
+	return there && v.Present()
 }
 
 func (c *crew) can(w work) bool {

@@ -130,7 +130,7 @@ func TestAResultIsNamedByTheEnginesOfItsLanguage(t *testing.T) {
 	t.Parallel()
 	e := aggregates.EnginesOf(inLanguages(full("t", "german"), "de"), inLanguages(preview("t", "flite"), "en"), full("t", "any"))
 	for language, want := range map[string]string{"de": "any/1/ german/1/", "en": "any/1/ flite/1/", "fr": "any/1/", "": "any/1/ flite/1/ german/1/"} {
-		if got := e.Name(events.Node{Task: "t", Params: map[string]any{"language": language}}, ""); got != want {
+		if got := e.Name(events.Node{Task: "t", Params: map[string]any{"language": language}}, "", false); got != want {
 			t.Errorf("%q: %q, want %q", language, got, want)
 		}
 	}

@@ -203,7 +203,9 @@ func ProfileValues(p *events.ProfileSnapshot) map[string]events.Value {
 func checkInputs(pipe Pipeline, r events.Request, given map[string]bool) []events.Reason {
 	var reasons []events.Reason
 	required, optional := pipe.Inputs()
-	if pipe.has(TaskScript) && !given["prompt"] && !given["script"] {
+	recorded := checkRecording(pipe, r, given)
+	reasons = append(reasons, recorded...)
+	if pipe.has(TaskScript) && len(recorded) == 0 && !given["prompt"] && !given["script"] {
 		reasons = append(reasons, events.Reason{Code: "input_missing", Field: "/prompt", Detail: "give a prompt, or a script to be spoken as it is"})
 	}
 	for _, k := range required {
@@ -345,7 +347,7 @@ func skipReason(n PipelineNode, params map[string]any, given map[string]bool) st
 	case n.Task == TaskTrainLora && !given["images"]:
 		return "no training images were given"
 	case n.Task == TaskTrainVoice && !given["voice"]:
-		return "no voice sample was given; the built-in voice speaks"
+		return noVoice(given)
 	case n.Task == TaskUpscale && params["factor"] == 1.0:
 		return "factor 1 leaves the picture as it is"
 	case n.Task == TaskUpscale && params["draft"] == true:

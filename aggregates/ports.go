@@ -3,6 +3,8 @@
 
 package aggregates
 
+import "github.com/myspinbot/myspinbot/events"
+
 // kinds of values. A task reads what another wrote only where the kinds agree.
 const (
 	kindText    = "text"
@@ -42,7 +44,7 @@ var (
 		TaskTrainVoice: {in: map[string]port{"voice": must(kindAudio), "voice_transcript": may(kindText)}, out: map[string]port{"voice_reference": must(kindAudio), weightsValue: must(kindWeights)}},
 		TaskRender: {in: map[string]port{"scene": may(kindText), "portrait": must(kindImage), "lora": may(kindWeights)},
 			out: map[string]port{"scene_image": must(kindImage), "clip": must(kindVideo)}},
-		TaskSpeech: {in: map[string]port{"narration": must(kindText), "voice_reference": may(kindAudio), "voice_transcript": may(kindText), weightsValue: may(kindWeights)},
+		TaskSpeech: {in: map[string]port{"narration": must(kindText), "voice_reference": may(kindAudio), "voice_transcript": may(kindText), weightsValue: may(kindWeights), events.InputRecording: may(kindAudio)},
 			out: map[string]port{"speech": must(kindAudio), "timing": must(kindTiming)}},
 		TaskLipsync: {in: map[string]port{"portrait": may(kindImage), "clip": may(kindVideo), "speech": must(kindAudio), "timing": may(kindTiming), "scene": may(kindText)},
 			out: map[string]port{"talking": must(kindVideo)}, oneOf: []string{"portrait", "clip"}},
@@ -56,6 +58,6 @@ var (
 	// an existing one, portrait and voice come from it.
 	requestPort = map[string]port{
 		"prompt": must(kindText), "script": must(kindText), "voice_transcript": must(kindText),
-		"portrait": must(kindImage), "images": must(kindImage), "voice": must(kindAudio), "music": must(kindAudio),
+		"portrait": must(kindImage), "images": must(kindImage), "voice": must(kindAudio), "music": must(kindAudio), "audio": must(kindAudio),
 	}
 )

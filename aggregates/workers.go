@@ -106,11 +106,11 @@ func (e Engines) Tasks() []string { return slices.Sorted(maps.Keys(e.byTask)) }
 
 // Name says what would make a result of the node now: engine, version and model of
 // each that may, in the node's language and at its factor. It is part of the name of a result, so that another engine or model
-// never passes for the one that made it.
-func (e Engines) Name(n events.Node, engines string) string {
+// never passes for the one that made it. recorded says that the node has a recording.
+func (e Engines) Name(n events.Node, engines string, recorded bool) string {
 	of, in := e.byTask[n.Task], languageOf(n)
 	barred := func(c events.TaskCapability) bool {
-		return !c.Serves(engines, n.Engine) || !c.Speaks(in) || !c.Enlarges(factorOf(n))
+		return !c.Serves(engines, n.Engine) || !c.Speaks(in) || !c.Enlarges(factorOf(n)) || playsRecordings(c) != recorded
 	}
 	if !slices.ContainsFunc(of, barred) {
 		return e.all[n.Task]
@@ -145,7 +145,8 @@ func (e Engines) serve(n events.Node, engines string, has func(input string) boo
 }
 
 func serves(c events.TaskCapability, n events.Node, engines string, has func(input string) bool) bool {
-	return c.Task == n.Task && c.Serves(engines, n.Engine) && c.Speaks(languageOf(n)) && c.Enlarges(factorOf(n)) && (c.Takes == "" || has(c.Takes))
+	return c.Task == n.Task && c.Serves(engines, n.Engine) && c.Speaks(languageOf(n)) && c.Enlarges(factorOf(n)) &&
+		(c.Takes == "" || has(c.Takes)) && (playsRecordings(c) || !has(events.InputRecording))
 }
 
 // spoken names the languages of the engines that may do the node's work, those first that

@@ -58,7 +58,7 @@ func TestEnginesOfWorkers(t *testing.T) {
 	}
 	tell("a", events.TaskCapability{Task: "t", Engine: "z", Version: "1"}, events.TaskCapability{Task: "t", Engine: "b", Model: "m"})
 	tell("b", events.TaskCapability{Task: "t", Engine: "z", Version: "1"})
-	if got := w.Engines(start).Name(events.Node{Task: "t"}, ""); got != "b//m z/1/" {
+	if got := w.Engines(start).Name(events.Node{Task: "t"}, "", false); got != "b//m z/1/" {
 		t.Errorf("engines are %s", got)
 	}
 }

@@ -58,7 +58,9 @@ func (s *Server) getCapabilities(c *fiber.Ctx) error {
 			}
 			for _, e := range w.manifest.Tasks {
 				if e.Task == t.Name {
-					v.Available, v.Real = true, v.Real || events.IsReal(e.Fidelity)
+					if e.Takes != events.InputRecording { // who plays a recording speaks for no job without one
+						v.Available, v.Real = true, v.Real || events.IsReal(e.Fidelity)
+					}
 					v.Engines = append(v.Engines, engineView{Worker: w.id, Engine: e.Engine, Model: opt(e.Model), Version: opt(e.Version), Fidelity: e.Fidelity, Builtin: e.Builtin, Takes: opt(e.Takes), Languages: orEmpty(e.Languages.List()), Factor: opt(e.Factor)})
 				}
 			}

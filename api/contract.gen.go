@@ -190,7 +190,7 @@ type Task struct {
 	Lane  *string `json:"lane"`
 	Plane string  `json:"plane"`
 
-	// Real some engine makes the real thing, not a preview
+	// Real some engine makes the real thing, not a preview; one that takes recordings counts for neither this nor available
 	Real bool   `json:"real"`
 	Task string `json:"task"`
 }
@@ -361,6 +361,7 @@ type JobPatch struct {
 type JobRequest struct {
 	// Approval somebody must approve the script before anything else is made
 	Approval bool          `json:"approval,omitempty"`
+	Audio    ID            `json:"audio,omitempty"`
 	Consent  *ConsentGiven `json:"consent,omitempty"`
 
 	// Engines real: results of fidelity full alone, nothing stands in for a configured engine; preview: built-in engines alone; auto: the configured engine when it is healthy, otherwise the built-in one. Left out: what the operator has set, mostly auto
@@ -597,7 +598,10 @@ type Redelivered struct {
 type RequestView struct {
 	// Approval whether somebody must approve the script
 	Approval bool `json:"approval"`
-	Consent  bool `json:"consent"`
+
+	// Audio whether a recording is heard in place of a voice
+	Audio   bool `json:"audio"`
+	Consent bool `json:"consent"`
 
 	// EditedScript of a retry or re-run: what takes the place of what the script stage makes
 	EditedScript *string `json:"edited_script"`

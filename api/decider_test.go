@@ -75,7 +75,7 @@ func (d *decider) decide(m events.Message) []events.Message {
 	for _, t := range allTasks() {
 		caps = append(caps, events.TaskCapability{Task: t, Engine: "test", Fidelity: events.FidelityPreview, Builtin: true})
 	}
-	s.Engines = aggregates.EnginesOf(caps...)
+	s.Engines = aggregates.EnginesOf(append(caps, recorder)...)
 	if c, ok := m.Data.(events.JobSubmit); ok {
 		s.Profile, s.Barred = d.profiles[c.Request.ProfileID].Snapshot(), d.profiles[c.Request.ProfileID].Barred(c.Request.Mode)
 	}

@@ -158,8 +158,12 @@ func (e *example) form(t *testing.T) {
 			ok(t, form.WriteField(name, text))
 			continue
 		}
-		data, err := os.ReadFile("../deploy/demo/" + file)
-		ok(t, err)
+		data := wavFile(2)
+		if file != "audio.wav" {
+			var err error
+			data, err = os.ReadFile("../deploy/demo/" + file)
+			ok(t, err)
+		}
 		part, err := form.CreateFormFile(name, file)
 		ok(t, err)
 		_, err = part.Write(data)

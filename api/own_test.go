@@ -16,11 +16,18 @@ import (
 // announceAs makes a worker known that runs everything by one engine.
 func (w *world) announceAs(worker string, can events.TaskCapability) {
 	w.t.Helper()
-	m := events.WorkerManifest{Slots: map[string]int{"tts": 1}, Running: map[string]int{}}
+	var all []events.TaskCapability
 	for _, name := range allTasks() {
 		can.Task = name
-		m.Tasks = append(m.Tasks, can)
+		all = append(all, can)
 	}
+	w.announceOnly(worker, all...)
+}
+
+// announceOnly makes a worker known that has these engines alone.
+func (w *world) announceOnly(worker string, can ...events.TaskCapability) {
+	w.t.Helper()
+	m := events.WorkerManifest{Tasks: can, Slots: map[string]int{"tts": 1}, Running: map[string]int{}}
 	w.produce(events.TopicWorkers, events.Message{ID: "m-" + worker, SchemaVersion: m.SchemaVersion(), AggregateType: events.AggregateWorker, AggregateID: worker,
 		OccurredAt: time.Now().UTC(), CommandID: "m", CausationID: "m", CorrelationID: "m", Tenant: tenant, Actor: worker, Data: m})
 }

@@ -247,7 +247,7 @@ func (s *Server) usable(ctx context.Context, pointer string, use use, id string)
 }
 
 // fileInputs are the inputs that are files; true: maybe several.
-var fileInputs = map[string]bool{"images": true, "voice": true, "portrait": false, "music": false}
+var fileInputs = map[string]bool{"images": true, "voice": true, "portrait": false, "music": false, "audio": false}
 
 // use is where a request names uploads.
 type use struct {
@@ -266,6 +266,9 @@ func (sub *submitting) uses() []use {
 	}
 	if b.Music != "" {
 		uses = append(uses, use{"music", uploadAudio, "music", []string{b.Music}, false})
+	}
+	if b.Audio != "" {
+		uses = append(uses, use{"audio", uploadAudio, "audio", []string{b.Audio}, false})
 	}
 	return uses
 }

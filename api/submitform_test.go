@@ -189,7 +189,10 @@ func refusedForms(t *testing.T) []formRefusal {
 		{"text where a file belongs", []part{textPart("portrait", "me.png"), script}, 422, "/portrait", "portrait must be an id"},
 		{"a picture without a filename", []part{{"portrait", "", picture}, script}, 400, "", "portrait is not valid UTF-8; a file needs a filename"},
 		{"an unknown field", []part{portrait, script, textPart("colour", "red")}, 422, "/colour", "there is no field"},
-		{"an unknown file", []part{portrait, script, filePart("audio", wavFile(1))}, 422, "/audio", "files are images, music, portrait, voice"},
+		{"an unknown file", []part{portrait, script, filePart("film", wavFile(1))}, 422, "/film", "files are audio, images, music, portrait, voice"},
+		{"a page as audio", []part{portrait, script, filePart("audio", []byte("<!DOCTYPE html><title>It works!</title>"))}, 422, "/audio", "audio: "},
+		{"a picture as audio", []part{portrait, script, filePart("audio", picture)}, 422, "/audio", "audio needs audio, but the file is image"},
+		{"audio of a minute and more", []part{portrait, script, filePart("audio", wavFile(61))}, 422, "/audio", "audio lasts 61.0 s"},
 		{"an upload that is not there", []part{textPart("portrait", examplePortrait), script}, 422, "/portrait", "there is no upload"},
 		{"a text of 10 MB", []part{portrait, textPart("script", strings.Repeat("a", 10<<20))}, 413, "", "at most 256 KiB"},
 		{"a long text", []part{portrait, textPart("script", strings.Repeat("a", 5_001))}, 422, "/script", "at most 5000 characters"},
@@ -208,7 +211,8 @@ func refusedForms(t *testing.T) []formRefusal {
 		{"a bad file and a bad field", []part{filePart("portrait", picture[:50]), script, textPart("variant", "hologram")}, 422, "/variant", "svd_wav2lip"},
 	}
 	for _, h := range append(hostileFiles(t), disguisedFiles(t)...) {
-		out = append(out, formRefusal{h.name, []part{filePart("portrait", h.file), script}, 422, "/portrait", h.says})
+		out = append(out, formRefusal{h.name, []part{filePart("portrait", h.file), script}, 422, "/portrait", h.says},
+			formRefusal{h.name + ", as audio", []part{portrait, script, filePart("audio", h.file)}, 422, "/audio", h.says})
 	}
 	return out
 }

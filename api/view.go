@@ -128,7 +128,7 @@ func viewRequest(o *opener, r *events.Request) *requestView {
 	v := &requestView{
 		Prompt: o.text(r.Inputs["prompt"].Text), Script: o.text(r.Inputs["script"].Text), VoiceTranscript: o.text(r.Inputs["voice_transcript"].Text),
 		Options: r.Options, Portrait: r.Inputs["portrait"].Present(), Images: len(r.Inputs["images"].Artifacts),
-		Voice: len(r.Inputs["voice"].Artifacts), Music: r.Inputs["music"].Present(), Consent: r.Consent != nil, Approval: r.Approval, EditedScript: o.text(valueOf(r.Edit).Text),
+		Voice: len(r.Inputs["voice"].Artifacts), Music: r.Inputs["music"].Present(), Audio: r.Inputs["audio"].Present(), Consent: r.Consent != nil, Approval: r.Approval, EditedScript: o.text(valueOf(r.Edit).Text),
 		Engines: cmp.Or(r.Engines, events.EnginesAuto),
 		Webhook: viewHook(o, r.Webhook),
 	}

@@ -317,10 +317,16 @@ func (w *world) announce(tasks []string, gaps ...events.TaskGap) {
 	for _, name := range tasks {
 		spec, _ := aggregates.Task(name)
 		m.Tasks = append(m.Tasks, events.TaskCapability{Task: name, Lane: spec.Lane, Engine: "test", Fidelity: events.FidelityPreview, Builtin: true})
+		if name == aggregates.TaskSpeech {
+			m.Tasks = append(m.Tasks, recorder)
+		}
 	}
 	w.produce(events.TopicWorkers, events.Message{ID: "m", SchemaVersion: 1, AggregateType: events.AggregateWorker, AggregateID: "worker-1",
 		OccurredAt: time.Now().UTC(), CommandID: "m", CausationID: "m", CorrelationID: "m", Tenant: tenant, Actor: "worker-1", Data: m})
 }
+
+// recorder plays recordings.
+var recorder = events.TaskCapability{Task: aggregates.TaskSpeech, Lane: events.LaneTTS, Engine: "recording", Fidelity: events.FidelityFull, Builtin: true, Takes: events.InputRecording}
 
 func allTasks() []string {
 	var names []string

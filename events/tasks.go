@@ -142,6 +142,10 @@ type WorkerManifest struct {
 // EventType implements Payload.
 func (WorkerManifest) EventType() string { return "worker.manifest" }
 
+// InputRecording is the input of tts.synthesize that holds what a person has said: the
+// engine that takes it does that work, and no voice.
+const InputRecording = "recording"
+
 // TaskCapability is one engine for one task.
 type TaskCapability struct {
 	Task     string `json:"task"`

@@ -29,7 +29,7 @@ func BuiltinEngines(cfg EngineConfig) []engine {
 	faces := &faceNetworks{folder: cfg.FaceWeights}
 	engines := []engine{
 		trainingSet{}, &voiceReference{media},
-		&kenBurns{media, faces}, &talkingPhoto{media, faces}, &lanczos{media}, &assembler{media, faces}, &checker{media, faces},
+		&kenBurns{media, faces}, &talkingPhoto{media, faces}, &lanczos{media}, &assembler{media, faces}, &checker{media, faces}, cfg.recorder(media),
 	}
 	if !cfg.NoVoice {
 		engines = append(engines, cfg.builtinVoice(media))
@@ -39,6 +39,11 @@ func BuiltinEngines(cfg EngineConfig) []engine {
 
 func (cfg EngineConfig) media() *mediaTool {
 	return &mediaTool{ffmpeg: cmp.Or(cfg.FFmpeg, "ffmpeg"), ffprobe: cmp.Or(cfg.FFprobe, "ffprobe")}
+}
+
+// recorder is the speech engine that plays what a person has said.
+func (cfg EngineConfig) recorder(media *mediaTool) *speech {
+	return &speech{voice: recording{media}, aligner: &aligner{cmp.Or(cfg.Flite, "flite")}, media: media}
 }
 
 // builtinVoice is the speech engine with flite.
@@ -173,7 +178,7 @@ func (a *Attempt) frameSize() (w, h int, note string, err error) {
 
 // revisions are our own part of the version of each engine that runs ffmpeg: raised
 // when it makes something else of the same inputs.
-var revisions = map[string]string{"talking-photo": "3", "ken-burns": "1", "reference": "1", "lanczos": "1", "ffmpeg": "2"}
+var revisions = map[string]string{"talking-photo": "3", "ken-burns": "1", "reference": "1", "lanczos": "1", "ffmpeg": "2", "recording": "1"}
 
 // versionOf is the engine's revision and ffmpeg's version, which both decide what
 // comes out.

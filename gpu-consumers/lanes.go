@@ -196,7 +196,7 @@ func (r *roster) pick(ctx context.Context, a *Attempt) (engine, events.TaskCapab
 			}
 			continue
 		}
-		if s.can.Task != a.Task {
+		if !meantFor(a, s.can) {
 			continue
 		}
 		if !s.can.Serves(a.Engines, a.Wants) {
@@ -247,7 +247,7 @@ func (r *roster) expect(a *Attempt) (engine, events.TaskCapability) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, s := range r.states {
-		if !s.known || s.gap != nil || s.can.Task != a.Task || !s.can.Serves(a.Engines, a.Wants) || !s.can.Speaks(a.language()) {
+		if !s.known || s.gap != nil || !meantFor(a, s.can) || !s.can.Serves(a.Engines, a.Wants) || !s.can.Speaks(a.language()) {
 			continue
 		}
 		c, picky := r.engines[i].(chooser)

@@ -53,8 +53,8 @@ func (s *speech) Capability(ctx context.Context) (events.TaskCapability, *events
 // takes implements chooser.
 func (s *speech) takes(a *Attempt) bool { return s.voice.takes(a) }
 
-// Run implements engine: narration (text) and voice_reference (optional) in; speech
-// and timing out.
+// Run implements engine: narration (text), voice_reference and recording (both optional)
+// in; speech and timing out.
 func (s *speech) Run(ctx context.Context, a *Attempt) (out *Output, err error) {
 	speed, err := a.span("speed", 0.5, 2, 1)
 	if err != nil {
@@ -108,6 +108,9 @@ func readableNarration(text string, w writing) ([]utterance, int, error) {
 		return nil, 0, refuse("the narration is empty", "write a script with at least one word")
 	case unsaid > said:
 		return nil, 0, refuse("the voice cannot read the letters of the narration", "write it in Latin letters, or connect a speech server that knows the language")
+	}
+	if w.whole {
+		return []utterance{allOf(sentences)}, unsaid, nil
 	}
 	return gather(sentences, w.longest), unsaid, nil
 }

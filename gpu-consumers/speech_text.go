@@ -105,6 +105,16 @@ func gather(sentences []utterance, longest int) []utterance {
 	return out
 }
 
+// allOf is what sentences say, of which there is one at least, in one go.
+func allOf(sentences []utterance) utterance {
+	all := sentences[len(sentences)-1]
+	all.words = nil
+	for _, s := range sentences {
+		all.words = append(all.words, s.words...)
+	}
+	return all
+}
+
 // splitNarration cuts a text into sentences of words as spell writes them. unsaid
 // counts the words that hold letters, none of which the voice knows. Words that
 // cannot be said are shown together with the word before them.

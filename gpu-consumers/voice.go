@@ -27,6 +27,7 @@ type voice interface {
 type writing struct {
 	spell   func(word string) string // "" where nothing of the word can be said
 	longest int                      // words that are spoken in one go, at least a sentence; 0: one sentence at a time
+	whole   bool                     // everything is spoken in one go, however long
 }
 
 // speaker speaks one attempt's sentences, one after another.

@@ -83,7 +83,7 @@ func TestWhatPeopleWantOfAVideoIsAFlag(t *testing.T) {
 		outputs[name+"_2"] = outputs[name]
 	}
 	out := t.TempDir()
-	status, stdout, stderr := run(t, submitCommand, "--server", f.url, "--portrait", writeFile(t, "me.png", "pixels"), "--music", writeFile(t, "tune.mp3", "a tune"), "--text", "Hello.",
+	status, stdout, stderr := run(t, submitCommand, "--server", f.url, "--portrait", writeFile(t, "me.png", "pixels"), "--music", writeFile(t, "tune.mp3", "a tune"), "--audio", writeFile(t, "said.ogg", "my words"), "--text", "Hello.",
 		"--language", "pt-BR", "--aspect", "9:16", "--resolution", "1080p", "--fit", "blur", "--captions", "burned", "--music-level", "-14.5", "--seed", "7", "--takes", "2", "--draft", "--visible-label=false", "--label", "spring", "--out", out)
 	if status != 0 {
 		t.Fatalf("status %d: %s", status, stderr)
@@ -97,6 +97,9 @@ func TestWhatPeopleWantOfAVideoIsAFlag(t *testing.T) {
 	}
 	if f.requests[0]["music"] != "upload-tune.mp3" || f.uploads["upload-tune.mp3"] != "a tune" {
 		t.Errorf("music %v, uploads %v", f.requests[0]["music"], f.uploads)
+	}
+	if f.requests[0]["audio"] != "upload-said.ogg" || f.uploads["upload-said.ogg"] != "my words" {
+		t.Errorf("audio %v, uploads %v", f.requests[0]["audio"], f.uploads)
 	}
 	for _, name := range []string{"video.mp4", "video-2.mp4", "thumbnail-2.jpg", "captions.srt"} {
 		if !strings.Contains(stdout, filepath.Join(out, name)+"\n") {
@@ -262,6 +265,8 @@ func TestWrongUsageNeedsNoServer(t *testing.T) {
 		"nobody":       {[]string{"--text", "x"}, "nobody to show"},
 		"two scripts":  {[]string{"--text", "x", "--text-file", "y", "--profile", "p"}, "two scripts"},
 		"half consent": {[]string{"--text", "x", "--profile", "p", "--consent-by", "me"}, "both --consent-by and"},
+		"no words":     {[]string{"--audio", "said.wav", "--profile", "p"}, "--audio needs its words"},
+		"other words":  {[]string{"--audio", "said.wav", "--text", "x", "--prompt", "y", "--profile", "p"}, "and no --prompt"},
 		"no file":      {[]string{"--text", "x", "--portrait", "/absent/me.png"}, "cannot read the file"},
 		"option":       {[]string{"--text", "x", "--profile", "p", "--option", "fps"}, "want NAME=VALUE"},
 		"option twice": {[]string{"--text", "x", "--profile", "p", "--option", "fps=1", "--option", "fps=2"}, "given twice"},

@@ -1,5 +1,6 @@
 // The video people want, end to end: upright, captions in the picture, music under the
-// speech, a label, two takes to choose from, measured on the files that are downloaded.
+// speech, a label, two takes to choose from, spoken by a recording, measured on the files
+// that are downloaded.
 
 package main
 
@@ -25,13 +26,23 @@ func TestAnUprightVideoWithCaptionsMusicAndTwoTakes(t *testing.T) {
 	if printed, err := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", tune, "-t", "2", music).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, printed)
 	}
-	status, printed := s.submit("--portrait", portraitFile, "--text", "Good morning, my friends. Here is the news of today.", "--variant", "sadtalker", "--aspect", "9:16",
+	const words = "Good morning, my friends. Here is the news of today."
+	said := filepath.Join(t.TempDir(), "said.wav")
+	if printed, err := exec.Command("flite", "-voice", "awb", "-t", words, "-o", said).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, printed)
+	}
+	status, printed := s.submit("--portrait", portraitFile, "--audio", said, "--text", words, "--variant", "sadtalker", "--aspect", "9:16",
 		"--resolution", "576p", "--fit", "blur", "--captions", "burned", "--music", music, "--music-level", "-10", "--visible-label", "--takes", "2", "--seed", "41",
 		"--option", "fps=15", "--out", out)
 	if status != 0 {
 		t.Fatalf("status %d\n%s", status, printed)
 	}
 	s.caughtUp("succeeded")
+	for _, stage := range s.newestJobWhole().Stages {
+		if stage.ID == "tts" && (stage.Engine != "recording" || stage.Fidelity != "full") {
+			t.Errorf("the speech was made by %s, %s", stage.Engine, stage.Fidelity)
+		}
+	}
 	for name, seed := range map[string]string{"video.mp4": "41", "video-2.mp4": "42"} {
 		path := filepath.Join(out, name)
 		probe, err := exec.Command("ffprobe", "-v", "error", "-show_entries", "stream=width,height,channels:format_tags=comment", "-of", "default=noprint_wrappers=1", path).Output()
@@ -78,6 +89,7 @@ func (s *system) secondTake(t *testing.T) {
 		Outputs map[string][]string `json:"outputs"`
 		Request struct {
 			Music   bool           `json:"music"`
+			Audio   bool           `json:"audio"`
 			Options map[string]any `json:"options"`
 		} `json:"request"`
 		Stages []struct {
@@ -88,7 +100,7 @@ func (s *system) secondTake(t *testing.T) {
 	if err := json.Unmarshal(body, &job); err != nil || code != http.StatusOK {
 		t.Fatalf("%d %s: %v", code, body, err)
 	}
-	if !job.Draft || !job.Request.Music || job.Request.Options["draft"] != true || len(job.Outputs["video_2"]) > 0 || len(job.Outputs["video"]) != 1 {
+	if !job.Draft || !job.Request.Music || !job.Request.Audio || job.Request.Options["draft"] != true || len(job.Outputs["video_2"]) > 0 || len(job.Outputs["video"]) != 1 {
 		t.Errorf("the draft is told as %+v", job)
 	}
 	for _, stage := range job.Stages {

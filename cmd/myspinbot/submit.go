@@ -21,7 +21,7 @@ import (
 type submission struct {
 	server, out, key             string
 	portrait, transcript         string
-	music                        string
+	music, audio                 string
 	voice, images, labels        wordList
 	text, textFile, prompt       string
 	variant, mode, profile, name string
@@ -77,6 +77,7 @@ func (s *submission) flags() *flag.FlagSet {
 	f.Var(&s.options, "option", "NAME=VALUE for the pipeline, such as resolution=576p; may be given again (GET /api/pipelines lists them)")
 	s.look(f)
 	f.StringVar(&s.music, "music", "", "recording that is laid under the speech, repeated or cut to its length")
+	f.StringVar(&s.audio, "audio", "", "recording of what is said, in place of a voice; --text or --text-file gives its words")
 	f.StringVar(&s.consentBy, "consent-by", "", "who agreed to the use of face and voice")
 	f.StringVar(&s.consentStatement, "consent-statement", "", "what they agreed to, in their words")
 	f.StringVar(&s.out, "out", "", "folder for the result; default: one named after the job")
@@ -116,6 +117,9 @@ func (s *submission) parse(args []string, stderr io.Writer) error {
 	if s.text == "" && s.textFile == "" && s.prompt == "" && !nobody {
 		fault("nothing to say: give --text, --text-file or --prompt")
 	}
+	if s.audio != "" && (s.prompt != "" || s.text == "" && s.textFile == "") {
+		fault("--audio needs its words: give --text or --text-file, and no --prompt")
+	}
 	if (s.consentBy == "") != (s.consentStatement == "") {
 		fault("a consent needs both --consent-by and --consent-statement")
 	}
@@ -128,7 +132,7 @@ func (s *submission) parse(args []string, stderr io.Writer) error {
 	if err := s.when(); err != nil {
 		fault("--not-before %w", err)
 	}
-	for _, path := range append(append([]string{s.portrait, s.music}, s.voice...), s.images...) {
+	for _, path := range append(append([]string{s.portrait, s.music, s.audio}, s.voice...), s.images...) {
 		if path == "" {
 			continue
 		}
@@ -268,7 +272,7 @@ func (s *submission) request(ctx context.Context, c *client, script string) (map
 	if s.consentBy != "" {
 		body["consent"] = map[string]string{"by": s.consentBy, "statement": s.consentStatement}
 	}
-	for name, path := range map[string]string{"portrait": s.portrait, "music": s.music} {
+	for name, path := range map[string]string{"portrait": s.portrait, "music": s.music, "audio": s.audio} {
 		if path == "" {
 			continue
 		}

@@ -75,17 +75,22 @@ func (s *Server) patchJob(c *fiber.Ctx) error {
 func (s *Server) ask(c *fiber.Ctx, a *asking) error {
 	a.server = s
 	err := a.send(c)
+	s.countCommand(a.verb, err, a.pending)
+	return err
+}
+
+// countCommand counts a command by what its client was told.
+func (s *Server) countCommand(verb string, err error, pending bool) {
 	outcome := events.OutcomeAccepted
 	switch {
 	case err != nil && kinds[asRefusal(err).code].status >= fiber.StatusInternalServerError:
 		outcome = "unavailable"
 	case err != nil:
 		outcome = events.OutcomeRefused
-	case a.pending:
+	case pending:
 		outcome = outcomePending
 	}
-	s.metrics.commands.WithLabelValues(a.verb, outcome).Inc()
-	return err
+	s.metrics.commands.WithLabelValues(verb, outcome).Inc()
 }
 
 // send writes the command and answers with what became of it.

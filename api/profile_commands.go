@@ -99,16 +99,7 @@ func (s *Server) eraseProfile(c *fiber.Ctx) error {
 func (s *Server) askProfile(c *fiber.Ctx, verb string, take func(*profileAsking, *fiber.Ctx) ([]fault, error)) error {
 	p := &profileAsking{server: s, verb: verb, trace: traceID(c)}
 	err := p.handle(c, take)
-	outcome := events.OutcomeAccepted
-	switch {
-	case err != nil && kinds[asRefusal(err).code].status >= fiber.StatusInternalServerError:
-		outcome = "unavailable"
-	case err != nil:
-		outcome = events.OutcomeRefused
-	case p.pending:
-		outcome = outcomePending
-	}
-	s.metrics.commands.WithLabelValues("profile_"+verb, outcome).Inc()
+	s.countCommand("profile_"+verb, err, p.pending)
 	return err
 }
 

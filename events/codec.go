@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/myspinbot/myspinbot/internal/jsonwrite"
 )
 
 // ErrMalformed says that a record is no valid envelope of its type.
@@ -23,16 +25,16 @@ func Encode(m Message) ([]byte, error) {
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	w := dataWriter{b: append((*buf)[:0], '{')}
+	w := dataWriter{jsonwrite.Writer{B: append((*buf)[:0], '{')}}
 	w.plain("event_id", m.ID)
 	w.plain("event_type", m.Type())
-	w.int("schema_version", int64(m.Data.SchemaVersion()))
+	w.Int("schema_version", int64(m.Data.SchemaVersion()))
 	w.plain("aggregate_type", m.AggregateType)
 	w.plain("aggregate_id", m.AggregateID)
-	w.int("aggregate_version", m.Version)
+	w.Int("aggregate_version", m.Version)
 	w.nullable("prev_event_id", m.PrevID)
-	w.key("occurred_at")
-	w.b = append(m.OccurredAt.UTC().AppendFormat(append(w.b, '"'), time.RFC3339Nano), '"')
+	w.Key("occurred_at")
+	w.B = append(m.OccurredAt.UTC().AppendFormat(append(w.B, '"'), time.RFC3339Nano), '"')
 	w.plain("command_id", m.CommandID)
 	w.plain("causation_id", m.CausationID)
 	w.plain("correlation_id", m.CorrelationID)
@@ -51,18 +53,18 @@ func Encode(m Message) ([]byte, error) {
 	w.nullable("error_class", m.ErrorClass)
 	w.nullable("artifact_uri", m.ArtifactURI)
 	w.nullable("artifact_sha256", m.ArtifactSHA256)
-	w.key("data")
+	w.Key("data")
 	var ok bool
-	if w.b, ok = appendData(w.b, m.Data); !ok {
+	if w.B, ok = appendData(w.B, m.Data); !ok {
 		data, err := json.Marshal(m.Data)
 		if err != nil {
 			return nil, fmt.Errorf("cannot encode the data of %s: %w", m.Type(), err)
 		}
-		w.b = append(w.b, data...)
+		w.B = append(w.B, data...)
 	}
-	w.b = append(w.b, '}')
-	*buf = w.b
-	return bytes.Clone(w.b), nil
+	w.B = append(w.B, '}')
+	*buf = w.B
+	return bytes.Clone(w.B), nil
 }
 
 // EncodeData gives the data part of a record alone.
@@ -192,8 +194,8 @@ func source(aggregate string) string {
 
 // plain writes a string of the envelope, nullable one that is null when empty.
 func (w *dataWriter) plain(k, v string) {
-	w.key(k)
-	w.b = appendString(w.b, v)
+	w.Key(k)
+	w.B = appendString(w.B, v)
 }
 
 func (w *dataWriter) nullable(k, v string) {
@@ -201,20 +203,15 @@ func (w *dataWriter) nullable(k, v string) {
 		w.plain(k, v)
 		return
 	}
-	w.null(k)
+	w.Null(k)
 }
 
 func (w *dataWriter) nullableInt(k string, v int64) {
 	if v != 0 {
-		w.int(k, v)
+		w.Int(k, v)
 		return
 	}
-	w.null(k)
-}
-
-func (w *dataWriter) null(k string) {
-	w.key(k)
-	w.b = append(w.b, "null"...)
+	w.Null(k)
 }
 
 // appendString writes plain ASCII directly and leaves the rest to encoding/json.

@@ -275,11 +275,12 @@ func (d *definition) checkKinds() {
 // checkRules holds the pipeline to what every video of this system promises.
 func (d *definition) checkRules() {
 	p := d.pipe
-	g := graphCheck{g: events.Graph{Edges: buildEdges(p)}}
+	shape := events.Graph{Edges: buildEdges(p)}
 	for _, n := range p.Nodes {
-		g.g.Nodes = append(g.g.Nodes, events.Node{ID: n.ID})
+		shape.Nodes = append(shape.Nodes, events.Node{ID: n.ID})
 	}
-	before := g.ancestors()
+	graph := newGraphCheck(shape)
+	before := graph.ancestors()
 	safe := map[string]bool{} // keys that a safety filter wrote
 	for _, n := range p.Nodes {
 		for _, key := range n.Out {
@@ -304,7 +305,7 @@ func (d *definition) checkRules() {
 		if n.Task == TaskAssemble && n.Out["video"] == p.Results["video"] {
 			assembled = n.Out["video"]
 		}
-		if n.Task == TaskRegister && !slices.ContainsFunc(p.Nodes, func(c PipelineNode) bool { return c.Task == TaskCheck && before[n.ID][c.ID] }) {
+		if n.Task == TaskRegister && !slices.ContainsFunc(p.Nodes, func(c PipelineNode) bool { return c.Task == TaskCheck && before[graph.ids[n.ID]][graph.ids[c.ID]] }) {
 			d.fault(d.node(i)+"/needs", "unchecked", "outputs are registered once they are checked: wait for the node of "+TaskCheck)
 		}
 	}

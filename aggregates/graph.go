@@ -3,6 +3,7 @@
 package aggregates
 
 import (
+	"iter"
 	"maps"
 	"slices"
 
@@ -14,7 +15,7 @@ import (
 // not reach, values with two writers, required inputs that nobody writes. given
 // are the keys that the request fills.
 func CheckGraph(g events.Graph, given map[string]bool) []events.Reason {
-	c := graphCheck{g: g, ids: map[string]int{}}
+	c := newGraphCheck(g)
 	c.nodes()
 	c.edges()
 	if len(c.reasons) == 0 { // order means nothing in a graph with dangling edges
@@ -26,8 +27,18 @@ func CheckGraph(g events.Graph, given map[string]bool) []events.Reason {
 
 type graphCheck struct {
 	g       events.Graph
-	ids     map[string]int
+	ids     map[string]int // places of the nodes, of the first where several have one id
 	reasons []events.Reason
+}
+
+func newGraphCheck(g events.Graph) *graphCheck {
+	c := &graphCheck{g: g, ids: make(map[string]int, len(g.Nodes))}
+	for i, n := range g.Nodes {
+		if _, dup := c.ids[n.ID]; !dup {
+			c.ids[n.ID] = i
+		}
+	}
+	return c
 }
 
 func (c *graphCheck) refuse(code, node, detail string) {
@@ -39,31 +50,43 @@ func (c *graphCheck) nodes() {
 		c.refuse("graph_empty", "", "the graph has no nodes")
 	}
 	for i, n := range c.g.Nodes {
-		if _, dup := c.ids[n.ID]; dup {
+		if c.ids[n.ID] != i {
 			c.refuse("node_duplicate", n.ID, "two nodes are called "+n.ID)
 		}
-		c.ids[n.ID] = i
 		t, ok := Task(n.Task)
 		if !ok {
 			c.refuse("task_unknown", n.ID, "task "+n.Task+" is not registered")
 			continue
 		}
-		for _, name := range slices.Sorted(maps.Keys(n.Params)) {
-			j := slices.IndexFunc(t.Params, func(p Param) bool { return p.Name == name })
-			if j < 0 {
-				c.refuse("param_unknown", n.ID, "task "+n.Task+" has no parameter "+name)
-				continue
-			}
-			if _, bad := t.Params[j].Check(n.Params[name]); bad != nil {
-				c.refuse("param_invalid", n.ID, bad.Detail)
-			}
+		c.params(n, t)
+	}
+}
+
+func (c *graphCheck) params(n events.Node, t TaskSpec) {
+	known := 0
+	for _, p := range t.Params {
+		v, given := n.Params[p.Name]
+		if !given {
+			continue
+		}
+		known++
+		if _, bad := p.Check(v); bad != nil {
+			c.refuse("param_invalid", n.ID, bad.Detail)
+		}
+	}
+	if known == len(n.Params) {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.Params)) {
+		if !slices.ContainsFunc(t.Params, func(p Param) bool { return p.Name == name }) {
+			c.refuse("param_unknown", n.ID, "task "+n.Task+" has no parameter "+name)
 		}
 	}
 }
 
 func (c *graphCheck) edges() {
 	for _, e := range c.g.Edges {
-		for _, id := range []string{e.From, e.To} {
+		for _, id := range [2]string{e.From, e.To} {
 			if _, ok := c.ids[id]; !ok {
 				c.refuse("edge_dangling", id, "an edge names node "+id+", which does not exist")
 			}
@@ -73,65 +96,61 @@ func (c *graphCheck) edges() {
 
 // order finds cycles, and nodes that the first node does not lead to.
 func (c *graphCheck) order() {
-	waits := make(map[string]int, len(c.ids))
-	next := map[string][]string{}
+	waits := make([]int, len(c.g.Nodes))
 	for _, e := range c.g.Edges {
-		waits[e.To]++
-		next[e.From] = append(next[e.From], e.To)
+		waits[c.ids[e.To]]++
 	}
-	var ready []string
+	ready := make([]int, 0, len(c.g.Nodes))
 	for i, n := range c.g.Nodes {
-		if waits[n.ID] > 0 {
+		if waits[i] > 0 {
 			continue
 		}
-		ready = append(ready, n.ID)
+		ready = append(ready, i)
 		if i > 0 {
 			c.refuse("node_unreachable", n.ID, "nothing leads to node "+n.ID)
 		}
 	}
-	done := 0
-	for len(ready) > 0 {
-		id := ready[0]
-		ready = ready[1:]
-		done++
-		for _, to := range next[id] {
+	for done := 0; done < len(ready); done++ {
+		id := c.g.Nodes[ready[done]].ID
+		for _, e := range c.g.Edges {
+			if e.From != id {
+				continue
+			}
+			to := c.ids[e.To]
 			if waits[to]--; waits[to] == 0 {
 				ready = append(ready, to)
 			}
 		}
 	}
-	if done < len(c.g.Nodes) {
-		for _, n := range c.g.Nodes {
-			if waits[n.ID] > 0 {
-				c.refuse("graph_cycle", n.ID, "node "+n.ID+" waits for itself")
-			}
+	for i, n := range c.g.Nodes {
+		if waits[i] > 0 {
+			c.refuse("graph_cycle", n.ID, "node "+n.ID+" waits for itself")
 		}
 	}
 }
 
 // values checks that every key has one writer, before its readers.
 func (c *graphCheck) values(given map[string]bool) {
-	writer := map[string]string{}
-	for _, n := range c.g.Nodes {
-		for _, name := range slices.Sorted(maps.Keys(n.Out)) {
-			k := n.Out[name]
+	writer := make(map[string]int, len(c.g.Nodes))
+	for i, n := range c.g.Nodes {
+		for _, k := range byName(n.Out) {
 			if w, dup := writer[k]; dup {
-				c.refuse("output_duplicate", n.ID, "nodes "+w+" and "+n.ID+" both write "+k)
+				c.refuse("output_duplicate", n.ID, "nodes "+c.g.Nodes[w].ID+" and "+n.ID+" both write "+k)
 			}
-			writer[k] = n.ID
+			writer[k] = i
 		}
 	}
 	before := c.ancestors()
-	for _, n := range c.g.Nodes {
+	for i, n := range c.g.Nodes {
 		if n.Skip != "" {
 			continue
 		}
-		for _, name := range slices.Sorted(maps.Keys(n.In)) {
-			k, optional := optionalKey(n.In[name])
+		for _, k := range byName(n.In) {
+			k, optional := optionalKey(k)
 			w, written := writer[k]
 			switch {
-			case written && !before[n.ID][w]:
-				c.refuse("input_unordered", n.ID, "node "+n.ID+" reads "+k+" but does not wait for "+w)
+			case written && !before[i][w]:
+				c.refuse("input_unordered", n.ID, "node "+n.ID+" reads "+k+" but does not wait for "+c.g.Nodes[w].ID)
 			case !written && !given[k] && !optional:
 				c.refuse("input_missing", n.ID, "node "+n.ID+" reads "+k+", which nothing provides")
 			}
@@ -139,19 +158,41 @@ func (c *graphCheck) values(given map[string]bool) {
 	}
 }
 
-// ancestors maps a node to all nodes that end before it starts.
-func (c *graphCheck) ancestors() map[string]map[string]bool {
-	before := map[string]map[string]bool{}
-	for _, n := range c.g.Nodes {
-		before[n.ID] = map[string]bool{}
+// byName are a node's keys in the order of the names that it has for them.
+func byName(keys map[string]string) iter.Seq2[string, string] {
+	return func(yield func(name, key string) bool) {
+		var room [8]string // most nodes have fewer
+		names := slices.AppendSeq(room[:0], maps.Keys(keys))
+		slices.Sort(names)
+		for _, name := range names {
+			if !yield(name, keys[name]) {
+				return
+			}
+		}
+	}
+}
+
+// ancestors says of every node, by its place, which nodes end before it starts.
+func (c *graphCheck) ancestors() [][]bool {
+	n := len(c.g.Nodes)
+	cells, before := make([]bool, n*n), make([][]bool, n)
+	for i := range before {
+		before[i] = cells[i*n : (i+1)*n]
 	}
 	for changed := true; changed; {
 		changed = false
 		for _, e := range c.g.Edges {
-			n := len(before[e.To])
-			before[e.To][e.From] = true
-			maps.Copy(before[e.To], before[e.From])
-			changed = changed || len(before[e.To]) > n
+			from, isFrom := c.ids[e.From]
+			to, isTo := c.ids[e.To]
+			if !isFrom || !isTo {
+				continue
+			}
+			changed = changed || !before[to][from]
+			before[to][from] = true
+			for i, ends := range before[from] {
+				changed = changed || ends && !before[to][i]
+				before[to][i] = before[to][i] || ends
+			}
 		}
 	}
 	return before

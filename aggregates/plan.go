@@ -22,7 +22,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
@@ -60,7 +59,7 @@ func Plan(in PlanInput) (events.Graph, []events.Reason) {
 		reasons = append(reasons, events.Reason{Code: "approval_unsupported", Field: "/approval", Detail: "pipeline " + pipe.Workflow + " has no stage at which a script is approved or edited"})
 	}
 	if !r.Approval && r.Edit == nil {
-		pipe = pipe.without(TaskApproval)
+		pipe = pipe.ungated()
 	}
 	if r.Priority != "" && r.Priority != events.PriorityInteractive && r.Priority != events.PriorityBatch {
 		reasons = append(reasons, events.Reason{Code: "priority_unknown", Field: "/priority",
@@ -87,11 +86,7 @@ func Plan(in PlanInput) (events.Graph, []events.Reason) {
 		g.Options = opts
 	}
 	if len(reasons) == 0 {
-		g.Nodes = buildNodes(pipe, opts, given, in.JobID)
-		g.Edges = buildEdges(pipe)
-		addTakes(&g, takesOf(opts))
-		scaleWeights(g.Nodes)
-		reasons = append(reasons, CheckGraph(g, given)...)
+		reasons = append(reasons, build(&g, pipe, opts, given, in.JobID)...)
 		reasons = append(reasons, checkCapabilities(g, in, given)...)
 		reasons = append(reasons, checkRooms(pipe, g, in, given)...)
 	}
@@ -103,8 +98,11 @@ func Plan(in PlanInput) (events.Graph, []events.Reason) {
 
 // checkOptions gives the options in canonical form, without defaults.
 func checkOptions(pipe Pipeline, given map[string]any, lim Limits) (map[string]any, []events.Reason) {
-	params := pipe.Options()
 	opts := map[string]any{}
+	if len(given) == 0 {
+		return opts, nil
+	}
+	params := pipe.Options()
 	var reasons []events.Reason
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		i := slices.IndexFunc(params, func(p Param) bool { return p.Name == name })
@@ -247,10 +245,31 @@ func (p Pipeline) has(task string) bool {
 	return slices.ContainsFunc(p.Nodes, func(n PipelineNode) bool { return n.Task == task })
 }
 
+// ungatedPipelines are the built-in pipelines without their approval, by mode and variant:
+// most jobs run one of them.
+var ungatedPipelines = func() map[[2]string]Pipeline {
+	out := map[[2]string]Pipeline{}
+	for _, p := range pipelines {
+		out[[2]string{p.Mode, p.Variant}] = p.without(TaskApproval)
+	}
+	return out
+}()
+
+// ungated is the pipeline without approval.
+func (p Pipeline) ungated() Pipeline {
+	if built, ok := ungatedPipelines[[2]string{p.Mode, p.Variant}]; ok && p.Definition == "" {
+		return built
+	}
+	return p.without(TaskApproval)
+}
+
 // without is the pipeline with no node of that task: who would read what the node
 // writes reads what it would have passed on, and who would wait for it waits for
 // what it would have waited for.
 func (p Pipeline) without(task string) Pipeline {
+	if !p.has(task) {
+		return p
+	}
 	keys, before := map[string]string{}, map[string][]string{}
 	kept := make([]PipelineNode, 0, len(p.Nodes))
 	for _, n := range p.Nodes {
@@ -286,114 +305,4 @@ func (p Pipeline) without(task string) Pipeline {
 	}
 	p.Nodes = kept
 	return p
-}
-
-func buildNodes(pipe Pipeline, opts map[string]any, given map[string]bool, jobID string) []events.Node {
-	nodes := make([]events.Node, 0, len(pipe.Nodes))
-	for _, n := range pipe.Nodes {
-		t, _ := Task(n.Task)
-		node := events.Node{ID: n.ID, Task: n.Task, Plane: t.Plane, Lane: t.Lane, Out: n.Out, Pass: n.Pass,
-			In: n.In, Params: nodeParams(pipe, n, t, opts, jobID), Weight: t.Weight, TimeoutMS: t.Timeout, Engine: n.Engine}
-		if n.Weight > 0 {
-			node.Weight = n.Weight
-		}
-		node.Skip = skipReason(n, node.Params, given)
-		nodes = append(nodes, node)
-	}
-	return nodes
-}
-
-// nodeParams are what the pipeline fixes, what the options say, and defaults: first
-// those of the pipeline's own options, then the task's.
-func nodeParams(pipe Pipeline, n PipelineNode, t TaskSpec, opts map[string]any, jobID string) map[string]any {
-	params := map[string]any{}
-	for _, p := range t.Params {
-		if v, fixed := n.Fixed[p.Name]; fixed {
-			params[p.Name] = v
-			continue
-		}
-		option := p.Name
-		if other, renamed := n.From[p.Name]; renamed {
-			option = other
-		}
-		v, ok := opts[option]
-		if i := slices.IndexFunc(pipe.Params, func(o Param) bool { return o.Name == option }); !ok && i >= 0 && pipe.Params[i].Default != nil {
-			v, ok = pipe.Params[i].Default, true
-		}
-		switch {
-		case ok:
-			params[p.Name] = v
-		case p.Default != nil:
-			params[p.Name] = p.Default
-		case p.Name == seed.Name:
-			params[p.Name] = seedOf(jobID)
-		}
-	}
-	if len(params) == 0 {
-		return nil
-	}
-	return params
-}
-
-// seedOf picks a seed that a repeated plan picks again.
-func seedOf(jobID string) float64 {
-	h := fnv.New32a()
-	h.Write([]byte(jobID)) //nolint:errcheck // a hash's Write never fails
-	return float64(h.Sum32() >> 1)
-}
-
-func skipReason(n PipelineNode, params map[string]any, given map[string]bool) string {
-	switch {
-	case n.Task == TaskTrainLora && !given["images"]:
-		return "no training images were given"
-	case n.Task == TaskTrainVoice && !given["voice"]:
-		return noVoice(given)
-	case n.Task == TaskUpscale && params["factor"] == 1.0:
-		return "factor 1 leaves the picture as it is"
-	case n.Task == TaskUpscale && params["draft"] == true:
-		return "a draft is not enlarged"
-	}
-	return ""
-}
-
-// buildEdges joins a node to the writers of its inputs and to the nodes it waits for.
-func buildEdges(pipe Pipeline) []events.Edge {
-	writer := map[string]string{}
-	for _, n := range pipe.Nodes {
-		for _, k := range n.Out {
-			writer[k] = n.ID
-		}
-	}
-	var edges []events.Edge
-	for _, n := range pipe.Nodes {
-		froms := slices.Clone(n.After)
-		for _, k := range n.In {
-			name, _ := optionalKey(k)
-			if w := writer[name]; w != "" {
-				froms = append(froms, w)
-			}
-		}
-		slices.Sort(froms)
-		for _, f := range slices.Compact(froms) {
-			edges = append(edges, events.Edge{From: f, To: n.ID})
-		}
-	}
-	return edges
-}
-
-// scaleWeights makes the weights of the nodes that will run add up to 1.
-func scaleWeights(nodes []events.Node) {
-	sum := 0.0
-	for _, n := range nodes {
-		if n.Skip == "" {
-			sum += n.Weight
-		}
-	}
-	for i := range nodes {
-		if nodes[i].Skip != "" {
-			nodes[i].Weight = 0
-			continue
-		}
-		nodes[i].Weight /= sum
-	}
 }

@@ -31,10 +31,20 @@ func readObject(c *fiber.Ctx) (map[string]any, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return map[string]any{}, nil
 	}
-	if media, _, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType)); err != nil || media != fiber.MIMEApplicationJSON {
+	if media, err := mediaType(c); err != nil || media != fiber.MIMEApplicationJSON {
 		return nil, badMedia("Content-Type", "send the body as application/json")
 	}
 	return parseObject(body, "", "the body")
+}
+
+// mediaType is that of the body, without parameters.
+func mediaType(c *fiber.Ctx) (string, error) {
+	given := c.Get(fiber.HeaderContentType)
+	if given == fiber.MIMEApplicationJSON { // as nearly every program writes it
+		return given, nil
+	}
+	media, _, err := mime.ParseMediaType(given)
+	return media, err
 }
 
 // parseObject reads text as one JSON object. It stands at a pointer, and is called what.
@@ -117,7 +127,15 @@ func readBody(c *fiber.Ctx, limit int) ([]byte, error) {
 	if c.Request().Header.ContentLength() > limit {
 		return nil, refuse(codeTooLarge, "the body may have at most %d KiB", limit>>10)
 	}
-	body, err := io.ReadAll(io.LimitReader(bodyStream(c), int64(limit)+1))
+	from := io.LimitReader(bodyStream(c), int64(limit)+1)
+	if n := c.Request().Header.ContentLength(); n >= 0 { // then it is that long, or breaks off
+		body := make([]byte, n)
+		if _, err := io.ReadFull(from, body); err != nil {
+			return nil, refuse(codeRequestMalformed, "the body broke off")
+		}
+		return body, nil
+	}
+	body, err := io.ReadAll(from)
 	switch {
 	case err != nil:
 		return nil, refuse(codeRequestMalformed, "the body broke off")
@@ -132,7 +150,7 @@ func bodyStream(c *fiber.Ctx) io.Reader {
 	if stream := c.Context().RequestBodyStream(); stream != nil {
 		return stream
 	}
-	return bytes.NewReader(bytes.Clone(c.Request().Body()))
+	return bytes.NewReader(c.Request().Body())
 }
 
 // patientReader lets a body take until its end time, as long as it never pauses for long.

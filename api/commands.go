@@ -171,7 +171,7 @@ func (a *asking) answer(c *fiber.Ctx, reply events.CommandReplied) error {
 	position := positionToken(a.job, max(1, reply.Version))
 	if s.cfg.Tables.WaitFor(ctx, tenant, a.job, reply.Version) == nil {
 		if view, err := s.job(ctx, a.job); err == nil {
-			return c.JSON(accepted{jobView: view, Position: position})
+			return sendWritten(c, func(w *jobWriter) { w.accepted(&accepted{jobView: view, Position: position}) })
 		}
 	}
 	return c.Status(fiber.StatusAccepted).JSON(asked{ID: a.job, Command: a.verb, Outcome: events.OutcomeAccepted, Status: opt(reply.Status),
@@ -253,8 +253,10 @@ func (s *Server) sealedFor(ctx context.Context, job string, text *string) (*even
 // contentKey is the id of the job's content key, "" if it has none. It is named after the profile
 // as well, which this process remembers, the tables know, or an event tells that came lately.
 func (s *Server) contentKey(ctx context.Context, job string) (string, error) {
-	if known, ok := s.accepted.find(job); ok && known.confirmed && known.view != nil {
-		return contentKeyID(job, known.view.Mode, known.view.Profile)
+	if known, ok := s.accepted.find(job); ok && known.confirmed {
+		if r, _, ok := known.request(); ok {
+			return contentKeyID(job, r.Mode, &profileRef{ID: r.ProfileID})
+		}
 	}
 	for _, e := range s.feed.lately(tenant, job) {
 		var told struct {

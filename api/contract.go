@@ -31,7 +31,7 @@ func loadContract(own ...aggregates.Pipeline) (*contract, error) {
 	if err := yaml.Unmarshal(contractYAML, &doc); err != nil {
 		return nil, fmt.Errorf("cannot read the embedded contract: %w", err)
 	}
-	embedded := checker{doc}
+	embedded := newChecker(doc)
 	for _, p := range own {
 		allow(embedded.resolve("#/components/schemas/Variant"), p.Variant)
 		for _, request := range []string{"JobRequest", "JobForm"} {
@@ -48,7 +48,7 @@ func loadContract(own ...aggregates.Pipeline) (*contract, error) {
 	if err := json.Unmarshal(body, &doc); err != nil {
 		return nil, fmt.Errorf("cannot read the contract back: %w", err)
 	}
-	return &contract{json: body, checker: checker{doc}}, nil
+	return &contract{json: body, checker: newChecker(doc)}, nil
 }
 
 // allow adds a word to those of an enumeration.

@@ -37,7 +37,7 @@ type formBody struct {
 
 // isForm says whether the body is sent as a form.
 func isForm(c *fiber.Ctx) bool {
-	media, _, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType))
+	media, err := mediaType(c)
 	return err == nil && media == fiber.MIMEMultipartForm
 }
 

@@ -45,7 +45,7 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 		Inputs: map[string]events.Value{}, BodyDigest: sub.digest, Approval: b.Approval, Priority: b.Priority, NotBeforeMS: sub.notBefore,
 		Engines: sub.engines, Definition: sub.definition, Labels: sub.labels,
 	}
-	for name, text := range map[string]*string{"prompt": b.Prompt, "script": b.Script, "voice_transcript": b.VoiceTranscript} {
+	for name, text := range sub.texts() {
 		if text != nil && strings.TrimSpace(*text) != "" {
 			said := strings.TrimSpace(*text)
 			r.Inputs[name] = events.Value{Text: seal(said), Digest: s.textDigest(said)}
@@ -65,6 +65,9 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 	}
 	if failed != nil {
 		return events.Request{}, fmt.Errorf("cannot seal the request: %w", failed)
+	}
+	if len(sub.uploads) == 0 {
+		return r, nil
 	}
 	return r, inTime(ctx, objectTimeout+sub.copying, func(ctx context.Context) error { return sub.copyUploads(ctx, r.Inputs) })
 }

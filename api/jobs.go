@@ -104,15 +104,15 @@ func (s *Server) answerSubmission(c *fiber.Ctx, sub *submitting) error {
 	if err != nil {
 		return err
 	}
-	status, view := fiber.StatusAccepted, got.view
+	status, view, applied := fiber.StatusAccepted, got.view, make([]string, 0, 2)
 	switch wait := sub.prefer.wait; {
 	case wait > 0:
 		if done, ok := s.waitForEnd(c.UserContext(), sub.jobID, min(wait, s.longestWait)); ok {
 			view, status = done, fiber.StatusOK
 		}
-		c.Set("Preference-Applied", fmt.Sprintf("wait=%d", int(wait.Seconds())))
+		applied = append(applied, fmt.Sprintf("wait=%d", int(wait.Seconds())))
 	case sub.prefer.async:
-		c.Set("Preference-Applied", "respond-async")
+		applied = append(applied, "respond-async")
 	}
 	answer := accepted{jobView: view, Position: positionToken(view.ID, max(1, view.Version, got.version))}
 	answer.WebhookSecret = sub.madeSecret()
@@ -122,8 +122,18 @@ func (s *Server) answerSubmission(c *fiber.Ctx, sub *submitting) error {
 			answer.ProfileID = &view.Profile.ID
 		}
 	}
+	brief := sub.prefer.minimal && status == fiber.StatusAccepted
+	if brief {
+		applied = append(applied, "return=minimal")
+	}
+	if len(applied) > 0 {
+		c.Set("Preference-Applied", strings.Join(applied, ", "))
+	}
 	c.Set(fiber.HeaderLocation, "/api/jobs/"+view.ID)
-	return c.Status(status).JSON(answer)
+	if brief {
+		return sendWritten(c.Status(status), func(w *jobWriter) { w.briefly(&answer) })
+	}
+	return sendWritten(c.Status(status), func(w *jobWriter) { w.accepted(&answer) })
 }
 
 // positionToken is what a client gives to read its own write.
@@ -243,8 +253,9 @@ const longestWait = time.Minute
 
 // preference is what the Prefer header asks for (RFC 7240); preferences of other names may stand beside.
 type preference struct {
-	wait  time.Duration // for the end of the job
-	async bool          // answer as soon as the command lies on the log; wait goes before
+	wait    time.Duration // for the end of the job
+	async   bool          // answer as soon as the command lies on the log; wait goes before
+	minimal bool          // a 202 need not hold the job
 }
 
 func preferred(c *fiber.Ctx) (preference, error) {
@@ -252,6 +263,7 @@ func preferred(c *fiber.Ctx) (preference, error) {
 	for _, p := range strings.Split(c.Get("Prefer"), ",") {
 		p = strings.TrimSpace(p)
 		out.async = out.async || p == "respond-async"
+		out.minimal = out.minimal || p == "return=minimal"
 		text, ok := strings.CutPrefix(p, "wait=")
 		if !ok || out.wait > 0 {
 			continue
@@ -300,8 +312,8 @@ func (sub *submitting) repeat(ctx context.Context) (taken, error) {
 	if known.bodyDigest != sub.digest {
 		return taken{}, sub.conflict()
 	}
-	if known.view != nil {
-		return taken{*known.view, known.version, true}, nil
+	if view, ok := s.asPlanned(sub.jobID, known); ok {
+		return taken{view, known.version, true}, nil
 	}
 	view, err := s.job(ctx, sub.jobID)
 	return taken{view, view.Version, err == nil}, err

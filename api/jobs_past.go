@@ -43,7 +43,8 @@ func (s *Server) getPastJob(c *fiber.Ctx, id, text string) error {
 	case err != nil:
 		return err
 	}
-	return c.JSON(s.viewWhole(c.UserContext(), past, nil))
+	v := s.viewWhole(c.UserContext(), past, nil)
+	return sendWritten(c, func(w *jobWriter) { w.job(&v) })
 }
 
 func (s *Server) pastJob(ctx context.Context, id string, at projections.Moment) (*projections.PastJob, error) {

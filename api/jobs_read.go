@@ -78,7 +78,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 		out.Items[i] = s.viewJob(texts.item(), j, stages[j.ID], s.feed.stages(j.ID))
 		s.foresee(&out.Items[i])
 	}
-	return c.JSON(out)
+	return sendWritten(c, func(w *jobWriter) { w.page(&out) })
 }
 
 // jobStatuses are all that a job can have.
@@ -172,7 +172,7 @@ func (s *Server) getJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(v)
+	return sendWritten(c, func(w *jobWriter) { w.job(&v) })
 }
 
 // waitForPosition waits until the tables show what the client's token promises of
@@ -212,8 +212,10 @@ func (s *Server) job(ctx context.Context, id string) (jobView, error) {
 		return err
 	})
 	if errors.Is(err, projections.ErrNotFound) {
-		if known, ok := s.accepted.find(id); ok && known.view != nil {
-			return *known.view, nil
+		if known, ok := s.accepted.find(id); ok {
+			if v, ok := s.asPlanned(id, known); ok {
+				return v, nil
+			}
 		}
 		return jobView{}, refuse(codeNotFound, "there is no job %s", id)
 	}

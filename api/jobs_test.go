@@ -5,6 +5,7 @@ package api
 import (
 	"bytes"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -269,6 +270,30 @@ func TestPreferRespondAsyncWaitsForNobody(t *testing.T) {
 	}
 	if n := len(w.records(events.TopicJobCommands)); n != 1 {
 		t.Errorf("%d commands lie on the log", n)
+	}
+}
+
+// TestPreferReturnMinimalSaysWhereTheJobIs: what a brief answer says is what the whole one says.
+func TestPreferReturnMinimalSaysWhereTheJobIs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{noProjector: true})
+	w.decider.mute.Store(true)
+	got := w.post("/api/jobs", diagnostic, "Prefer", "return=minimal, respond-async", "Idempotency-Key", "brief")
+	var brief map[string]any
+	w.want(http.StatusAccepted, got).decode(t, &brief)
+	if applied := got.header.Get("Preference-Applied"); applied != "respond-async, return=minimal" {
+		t.Errorf("Preference-Applied is %q", applied)
+	}
+	var whole accepted
+	w.want(http.StatusAccepted, w.post("/api/jobs", diagnostic, "Prefer", "respond-async", "Idempotency-Key", "brief")).decode(t, &whole)
+	want := map[string]any{"id": whole.ID, "status": whole.Status, "version": 0.0, "position": whole.Position}
+	if !reflect.DeepEqual(brief, want) || got.header.Get("Location") != "/api/jobs/"+whole.ID {
+		t.Errorf("a brief answer is %v at %s, the whole one says %v", brief, got.header.Get("Location"), want)
+	}
+	later := jsonBody(t, map[string]any{"mode": "diagnostic", "not_before": time.Now().Add(time.Hour).Format(time.RFC3339)})
+	w.want(http.StatusAccepted, w.post("/api/jobs", later, "Prefer", "respond-async,return=minimal")).decode(t, &brief)
+	if brief["status"] != "scheduled" {
+		t.Errorf("a job for later is %v", brief)
 	}
 }
 

@@ -4,9 +4,11 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/myspinbot/myspinbot/aggregates"
@@ -30,11 +32,7 @@ func (sub *submitting) plan(ctx context.Context, faults []fault) error {
 		Options: plainNumbers(b.Options), Inputs: map[string]events.Value{}})
 	b.Mode, b.Variant, b.Pipeline, b.Options = request.Mode, request.Variant, request.Workflow, request.Options
 	faults = append(faults, sub.modeFaults()...)
-	var missing []fault
-	err := inTime(ctx, objectTimeout, func(ctx context.Context) (err error) {
-		missing, err = sub.resolve(ctx, request.Inputs)
-		return err
-	})
+	missing, err := sub.resolve(ctx, request.Inputs)
 	if err != nil {
 		return err
 	}
@@ -75,10 +73,9 @@ func (s *Server) engines(asked, mode string) string {
 
 // planned is what the job handler will make of the request, as far as is known here.
 func (sub *submitting) planned(request events.Request) (events.Graph, []events.Reason, error) {
-	s := sub.server
-	in := aggregates.PlanInput{JobID: sub.jobID, Request: request, Limits: s.cfg.Limits}
+	in := aggregates.PlanInput{JobID: sub.jobID, Request: request, Limits: sub.server.cfg.Limits}
 	if request.ProfileID != "" {
-		profile, err := s.known.profile(tenant, request.ProfileID)
+		profile, err := sub.server.known.profile(tenant, request.ProfileID)
 		if err != nil {
 			return events.Graph{}, nil, err
 		}
@@ -86,11 +83,33 @@ func (sub *submitting) planned(request events.Request) (events.Graph, []events.R
 			in.Profile = profile.Snapshot()
 		}
 	}
-	if can := s.known.capabilities(); can.alive > 0 {
+	if can := sub.server.known.capabilities(); can.alive > 0 {
 		in.Engines, in.Gaps, in.Rooms = can.engines, can.gaps, can.rooms
 	}
 	graph, reasons := aggregates.Plan(in)
 	return graph, reasons, nil
+}
+
+// asPlanned is a job that this process has accepted and no table shows yet, without the texts:
+// the plan is made again, which makes the same one.
+func (s *Server) asPlanned(id string, known submission) (jobView, bool) {
+	request, at, ok := known.request()
+	if !ok {
+		return jobView{}, false
+	}
+	in := aggregates.PlanInput{JobID: id, Request: request, Limits: s.cfg.Limits}
+	if request.Mode == aggregates.ModeGenerateFromProfile {
+		if profile, err := s.known.profile(tenant, request.ProfileID); err == nil {
+			in.Profile = profile.Snapshot()
+		}
+	}
+	graph, reasons := aggregates.Plan(in)
+	if len(reasons) > 0 { // its profile has been erased since: no stage will run
+		graph = events.Graph{Workflow: request.Workflow, Mode: request.Mode, Variant: request.Variant}
+	}
+	view := viewPlan(id, at, graph, &request)
+	view.Status = cmp.Or(known.status, view.Status)
+	return view, true
 }
 
 // someWorker refuses a job that nobody could run.
@@ -185,16 +204,36 @@ func plainNumbers(options map[string]any) map[string]any {
 
 // resolve puts placeholders for the texts and the uploads' artifacts into inputs,
 // and lists uploads that the tenant does not have or that are of the wrong kind.
-func (sub *submitting) resolve(ctx context.Context, inputs map[string]events.Value) ([]fault, error) {
-	b := sub.body
-	for name, text := range map[string]*string{"prompt": b.Prompt, "script": b.Script, "voice_transcript": b.VoiceTranscript} {
+func (sub *submitting) resolve(ctx context.Context, inputs map[string]events.Value) (faults []fault, err error) {
+	for name, text := range sub.texts() {
 		if text != nil && strings.TrimSpace(*text) != "" {
 			inputs[name] = events.Value{Text: &events.Sealed{}}
 		}
 	}
+	uses := sub.uses()
+	if len(uses) == 0 {
+		return nil, nil
+	}
+	err = inTime(ctx, objectTimeout, func(ctx context.Context) (err error) {
+		faults, err = sub.find(ctx, uses, inputs)
+		return err
+	})
+	return faults, err
+}
+
+// texts are what the request says in words, by input.
+func (sub *submitting) texts() iter.Seq2[string, *string] {
+	return func(yield func(string, *string) bool) {
+		b := &sub.body
+		_ = yield("prompt", b.Prompt) && yield("script", b.Script) && yield("voice_transcript", b.VoiceTranscript)
+	}
+}
+
+// find looks the uploads up.
+func (sub *submitting) find(ctx context.Context, uses []use, inputs map[string]events.Value) ([]fault, error) {
 	sub.uploads = map[string]upload{}
 	var faults []fault
-	for _, use := range sub.uses() {
+	for _, use := range uses {
 		for i, id := range use.ids {
 			pointer := "/" + use.input
 			if use.list {
@@ -260,7 +299,13 @@ type use struct {
 
 func (sub *submitting) uses() []use {
 	b := sub.body
-	uses := []use{{"images", uploadImage, "image", b.Images, true}, {"voice", uploadAudio, "voice", b.Voice, true}}
+	var uses []use
+	if len(b.Images) > 0 {
+		uses = append(uses, use{"images", uploadImage, "image", b.Images, true})
+	}
+	if len(b.Voice) > 0 {
+		uses = append(uses, use{"voice", uploadAudio, "voice", b.Voice, true})
+	}
 	if b.Portrait != "" {
 		uses = append(uses, use{"portrait", uploadImage, "portrait", []string{b.Portrait}, false})
 	}

@@ -5,6 +5,7 @@ package api
 
 import (
 	"sync"
+	"time"
 
 	"github.com/myspinbot/myspinbot/events"
 )
@@ -16,8 +17,11 @@ const recentSize = 4096
 type submission struct {
 	command    string // its id
 	bodyDigest string
-	view       *jobView // without the texts
-	version    int64    // of the job after the command; 0: not known
+	// record is the command as it lies on the log, which is small and holds no pointers: with
+	// thousands of whole Job objects the collector would have more to do than the requests.
+	record  []byte
+	status  string // of the job after the command; empty: as planned
+	version int64  // of the job after the command; 0: not known
 	// confirmed says that the job handler has taken this very body. Until then the key
 	// may belong to another one, so that nothing is refused on account of it.
 	confirmed bool
@@ -70,13 +74,15 @@ func (r *recent) settle(job, command string, reply events.CommandReplied) {
 
 // after is the submission once the job handler has taken it.
 func (s submission) after(reply events.CommandReplied) submission {
-	s.confirmed, s.version = true, reply.Version
-	if s.view != nil && reply.Status != "" {
-		v := *s.view
-		v.Status = reply.Status
-		s.view = &v
-	}
+	s.confirmed, s.version, s.status = true, reply.Version, reply.Status
 	return s
+}
+
+// request is what was submitted, and when.
+func (s submission) request() (r events.Request, at time.Time, ok bool) {
+	m, err := events.Decode(s.record)
+	d, ok := m.Data.(events.JobSubmit)
+	return d.Request, m.OccurredAt, err == nil && ok
 }
 
 func (r *recent) find(job string) (submission, bool) {

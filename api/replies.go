@@ -100,8 +100,11 @@ func (r *replies) expect(job, command string) *waiter {
 	return w
 }
 
-// forget ends the expectation.
+// forget ends the expectation, if there is one.
 func (w *waiter) forget() {
+	if w == nil {
+		return
+	}
 	w.replies.mu.Lock()
 	defer w.replies.mu.Unlock()
 	delete(w.replies.waiting[w.job], w)

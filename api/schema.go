@@ -20,7 +20,12 @@ import (
 type schema map[string]any
 
 // checker resolves references within one document.
-type checker struct{ doc map[string]any }
+type checker struct {
+	doc   map[string]any
+	found *sync.Map // schemas by reference
+}
+
+func newChecker(doc map[string]any) checker { return checker{doc, &sync.Map{}} }
 
 // check lists what is wrong with v. Pointers begin with at.
 func (k checker) check(s schema, v any, at string) []fault {
@@ -67,13 +72,19 @@ func (k checker) oneOf(options []any, v any, at string) []fault {
 	return closest
 }
 
+// resolve follows a reference. Most schemas are one, so that those found are kept.
 func (k checker) resolve(ref string) schema {
+	if s, ok := k.found.Load(ref); ok {
+		return s.(schema)
+	}
 	var v any = k.doc
 	for _, part := range strings.Split(strings.TrimPrefix(ref, "#/"), "/") {
 		m, _ := v.(map[string]any)
 		v = m[part]
 	}
-	return asSchema(v)
+	s := asSchema(v)
+	k.found.Store(ref, s)
+	return s
 }
 
 func (k checker) object(s schema, v map[string]any, at string) []fault {

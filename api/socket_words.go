@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/myspinbot/myspinbot/aggregates"
@@ -117,15 +118,12 @@ var (
 func (s *Server) socketUpdate(id string, job *projections.Followed) socketUpdate {
 	var v jobView
 	row, stages := job.Rows()
-	known, accepted := s.accepted.find(id)
-	switch {
-	case row != nil:
+	if row != nil {
 		v = s.viewJob(&opener{answering: &answering{down: true}}, row, stages, s.feed.stages(id))
-	case accepted && known.view != nil:
-		v = *known.view
-	default:
-		v = jobView{ID: id, Status: aggregates.JobQueued}
+	} else if known, ok := s.accepted.find(id); ok {
+		v, _ = s.asPlanned(id, known)
 	}
+	v.ID, v.Status = id, cmp.Or(v.Status, aggregates.JobQueued)
 	u := socketUpdate{Type: "update", JobID: id, Version: v.Version, Status: jobWords[v.Status], State: v.Status, Cancelling: v.Cancelling, Progress: v.Progress,
 		Stages: make([]socketStage, len(v.Stages)), Error: socketFailureOf(v.Error), Ended: endStates[v.Status]}
 	if row == nil {

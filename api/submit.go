@@ -3,6 +3,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -12,10 +13,10 @@ import (
 
 // sent is a command on the log, and who waits for its reply.
 type sent struct {
-	command string
+	at      time.Time
 	request events.Request
-	kept    jobView // as planned, without the texts
-	waiter  *waiter
+	entry   submission
+	waiter  *waiter // nil: nobody waits
 }
 
 // produce writes key, inputs and command, in this order. Whoever gets no error must
@@ -35,11 +36,17 @@ func (sub *submitting) produce(ctx context.Context) (*sent, error) {
 			return nil, err
 		}
 	}
-	kept := viewPlan(sub.jobID, at, sub.graph, &data.Request)
-	out := &sent{commandID, data.Request, kept, s.replies.expect(sub.jobID, commandID)}
 	m := commandMessage(sub.jobID, commandID, at, data)
 	m.Variant = data.Request.Variant
-	if err := s.send(ctx, events.TopicJobCommands, m, sub.trace); err != nil {
+	record, err := traced(events.TopicJobCommands, m.AggregateID, m, sub.trace)
+	if err != nil {
+		return nil, err
+	}
+	out := &sent{at: at, request: data.Request, entry: submission{command: commandID, bodyDigest: sub.digest, record: record.Value}}
+	if !sub.prefer.async {
+		out.waiter = s.replies.expect(sub.jobID, commandID)
+	}
+	if err := s.cfg.Log.Produce(ctx, record); err != nil {
 		out.waiter.forget()
 		r := asRefusal(err)
 		if r.code == codeLogUnavailable && sub.keyed {
@@ -47,7 +54,7 @@ func (sub *submitting) produce(ctx context.Context) (*sent, error) {
 		}
 		return nil, r
 	}
-	s.accepted.add(sub.jobID, submission{command: commandID, bodyDigest: sub.digest, view: &kept})
+	s.accepted.add(sub.jobID, out.entry)
 	return out, nil
 }
 
@@ -74,23 +81,22 @@ func commandMessage(job, command string, at time.Time, data events.Payload) even
 func (sub *submitting) settle(ctx context.Context, out *sent) (taken, error) {
 	s := sub.server
 	if sub.prefer.async {
-		return taken{view: sub.withTexts(ctx, out.kept, out.request)}, nil
+		return taken{view: sub.view(ctx, out)}, nil
 	}
 	reply, answered := out.waiter.wait(ctx, s.cfg.ReplyTimeout, s.stopping)
-	entry := submission{command: out.command, bodyDigest: sub.digest, view: &out.kept}
 	switch {
 	case !answered:
 		s.log.WarnContext(ctx, "no reply to a submission in time", "jobId", sub.jobID, "trace_id", sub.trace)
-		return taken{view: sub.withTexts(ctx, out.kept, out.request)}, nil
+		return taken{view: sub.view(ctx, out)}, nil
 	case reply.Outcome == events.OutcomeRefused:
-		s.accepted.settle(sub.jobID, out.command, reply)
+		s.accepted.settle(sub.jobID, out.entry.command, reply)
 		if reply.Code == codeKeyConflict {
 			return taken{}, sub.conflict()
 		}
 		return taken{}, refusedCommand(sub.jobID, reply)
 	}
-	entry = entry.after(reply)
-	s.accepted.add(sub.jobID, entry)
+	out.entry = out.entry.after(reply)
+	s.accepted.add(sub.jobID, out.entry)
 	if reply.Outcome == events.OutcomeDuplicate {
 		ctx, cancel := context.WithTimeout(ctx, repeatTimeout)
 		defer cancel()
@@ -98,17 +104,26 @@ func (sub *submitting) settle(ctx context.Context, out *sent) (taken, error) {
 		if view, err := s.job(ctx, sub.jobID); err == nil {
 			return taken{view, reply.Version, true}, nil
 		}
-		return taken{sub.withTexts(ctx, *entry.view, out.request), reply.Version, true}, nil
+		return taken{sub.view(ctx, out), reply.Version, true}, nil
 	}
 	s.log.InfoContext(ctx, "job accepted", "jobId", sub.jobID, "workflowId", out.request.Workflow, "variant", out.request.Variant, "trace_id", sub.trace)
-	return taken{view: sub.withTexts(ctx, *entry.view, out.request), version: reply.Version}, nil
+	return taken{view: sub.view(ctx, out), version: reply.Version}, nil
 }
 
-// withTexts is a job as planned, with what was written in clear.
-func (sub *submitting) withTexts(ctx context.Context, view jobView, request events.Request) jobView {
-	s := sub.server
+// view is the job as planned, with what was written in clear.
+func (sub *submitting) view(ctx context.Context, out *sent) jobView {
+	s, request := sub.server, &out.request
+	if sub.prefer.minimal && sub.prefer.wait == 0 {
+		v := jobView{ID: sub.jobID, Status: cmp.Or(out.entry.status, firstStatus(request)), Pipeline: sub.graph.Workflow}
+		if request.ProfileID != "" {
+			v.Profile = &profileRef{ID: request.ProfileID}
+		}
+		return v
+	}
+	view := viewPlan(sub.jobID, out.at, sub.graph, request)
+	view.Status = cmp.Or(out.entry.status, view.Status)
 	o := s.opener(ctx)
-	view.Request = viewRequest(o, &request)
+	view.Request = viewRequest(o, request)
 	if view.Profile != nil {
 		label := request.ProfileName
 		if label == nil {
@@ -153,7 +168,9 @@ func traced(topic, key string, m events.Message, trace string) (eventlog.Record,
 		return eventlog.Record{}, err
 	}
 	r := eventlog.Record{Topic: topic, Key: key, Value: value}
-	for _, h := range events.Headers(m) {
+	headers := events.Headers(m)
+	r.Headers = make([]eventlog.Header, 0, len(headers)+1)
+	for _, h := range headers {
 		r.Headers = append(r.Headers, eventlog.Header(h))
 	}
 	r.Headers = append(r.Headers, eventlog.Header{Key: traceParent, Value: "00-" + trace + "-" + newTrace()[:16] + "-01"})

@@ -156,12 +156,12 @@ func viewGraph(g *events.Graph) *graphView {
 // Texts are left out.
 func viewPlan(id string, at time.Time, g events.Graph, r *events.Request) jobView {
 	v := jobView{
-		ID: id, Status: aggregates.JobQueued, Pipeline: g.Workflow, Variant: g.Variant, Mode: g.Mode, Tenant: tenant, ParentJobID: opt(r.ParentJobID), Labels: orEmpty(r.Labels),
+		ID: id, Status: firstStatus(r), Pipeline: g.Workflow, Variant: g.Variant, Mode: g.Mode, Tenant: tenant, ParentJobID: opt(r.ParentJobID), Labels: orEmpty(r.Labels),
 		Priority: cmp.Or(r.Priority, events.PriorityInteractive), CreatedAt: at, Stages: make([]stageView, len(g.Nodes)), Content: contentAvailable, Graph: viewGraph(&g),
 		Draft: aggregates.IsDraft(&g),
 	}
 	if r.NotBeforeMS != 0 {
-		v.Status, v.NotBefore = aggregates.JobScheduled, optTime(time.UnixMilli(r.NotBeforeMS).UTC())
+		v.NotBefore = optTime(time.UnixMilli(r.NotBeforeMS).UTC())
 	}
 	if r.ProfileID != "" {
 		v.Profile = &profileRef{ID: r.ProfileID}
@@ -170,6 +170,14 @@ func viewPlan(id string, at time.Time, g events.Graph, r *events.Request) jobVie
 		v.Stages[i] = stageView{ID: n.ID, Task: n.Task, Plane: n.Plane, Lane: opt(n.Lane), Status: aggregates.StagePending, Notes: []string{}}
 	}
 	return v
+}
+
+// firstStatus is that of a job which has just been accepted.
+func firstStatus(r *events.Request) string {
+	if r.NotBeforeMS != 0 {
+		return aggregates.JobScheduled
+	}
+	return aggregates.JobQueued
 }
 
 func viewOutputs(outputs map[string]events.Value) map[string][]string {

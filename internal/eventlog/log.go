@@ -78,13 +78,13 @@ func (l *Log) Produce(ctx context.Context, records ...Record) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.ProduceTimeout)
-	defer cancel()
+	late := time.NewTimer(l.cfg.ProduceTimeout)
+	defer late.Stop()
 	results := make(chan error, len(out))
 	for _, r := range out {
 		// Not under the caller's context: the client fails what waits behind a cancelled
 		// record of the same partition. The delivery time-out bounds it as well.
-		l.cl.TryProduce(context.WithoutCancel(ctx), r, func(_ *kgo.Record, err error) { results <- err })
+		l.cl.TryProduce(context.Background(), r, func(_ *kgo.Record, err error) { results <- err })
 	}
 	var failed error
 	for range out {
@@ -93,8 +93,9 @@ func (l *Log) Produce(ctx context.Context, records ...Record) error {
 			failed = cmp.Or(failed, err)
 		// A blocked produce does not heed its context once a request is on its way.
 		case <-ctx.Done():
-			l.metrics.produced.WithLabelValues("unavailable").Add(float64(len(out)))
-			return fmt.Errorf("%w: no acknowledgement within %v; the records may or may not be written", ErrUnavailable, l.cfg.ProduceTimeout)
+			return l.unheard(len(out))
+		case <-late.C:
+			return l.unheard(len(out))
 		}
 	}
 	if failed != nil {
@@ -103,6 +104,12 @@ func (l *Log) Produce(ctx context.Context, records ...Record) error {
 	}
 	l.metrics.produced.WithLabelValues("ok").Add(float64(len(out)))
 	return nil
+}
+
+// unheard is what is known of records that nobody has acknowledged in time.
+func (l *Log) unheard(records int) error {
+	l.metrics.produced.WithLabelValues("unavailable").Add(float64(records))
+	return fmt.Errorf("%w: no acknowledgement within %v; the records may or may not be written", ErrUnavailable, l.cfg.ProduceTimeout)
 }
 
 // Range is what a partition holds.

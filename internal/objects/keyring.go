@@ -43,6 +43,8 @@ type Keyring struct {
 	hooks  []byte // roots the secrets of webhooks
 	now    func() time.Time
 
+	digests sync.Map // digest keys by tenant
+
 	mu    sync.Mutex
 	cache map[string]cachedKey
 }
@@ -69,7 +71,13 @@ func derive(secret []byte, purpose string) []byte {
 }
 
 // DigestKey is the tenant's key for events.Digest, the same in every process.
-func (k *Keyring) DigestKey(tenant string) []byte { return derive(k.digest, tenant) }
+func (k *Keyring) DigestKey(tenant string) []byte {
+	if key, ok := k.digests.Load(tenant); ok {
+		return key.([]byte)
+	}
+	key, _ := k.digests.LoadOrStore(tenant, derive(k.digest, tenant))
+	return key.([]byte)
+}
 
 // WebhookKey is the key that signs what is told of the job, 32 bytes, the same in every
 // process: a submission that is repeated gets the same one without anybody keeping it.

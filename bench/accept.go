@@ -6,8 +6,10 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
-	"net"
+	"io"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -48,47 +50,60 @@ func measureAccept(ctx context.Context, s setting) (_ []Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
-	if err := server.awaitAccepting(ctx); err != nil {
+	if err := awaitAccepting(ctx, server.url("/api/jobs"), server.ended); err != nil {
 		return nil, err
 	}
-	bare, err := startBare(log)
+	bare, err := d.startBare(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, bare.stop()) }()
-	var rate, late, bareRate, bareLate []float64
+	var rate, late, whole, bareRate, bareLate []float64
 	for i := range s.rounds {
-		ours, err := submitAll(ctx, server.url("/api/jobs"), size("ACCEPT_JOBS", 20_000))
+		ours, err := submitAll(ctx, server.url("/api/jobs"), briefly, size("ACCEPT_JOBS", 20_000))
 		if err != nil {
 			return nil, err
 		}
-		theirs, err := submitAll(ctx, bare.url, size("ACCEPT_JOBS", 20_000))
+		all, err := submitAll(ctx, server.url("/api/jobs"), wholly, size("ACCEPT_JOBS", 20_000))
+		if err != nil {
+			return nil, err
+		}
+		theirs, err := submitAll(ctx, bare.url("/"), briefly, size("ACCEPT_JOBS", 20_000))
 		if err != nil {
 			return nil, err
 		}
 		rate, late = append(rate, ours.rate), append(late, milliseconds(quantile(ours.took, .99)))
+		whole = append(whole, all.rate)
 		bareRate, bareLate = append(bareRate, theirs.rate), append(bareLate, milliseconds(quantile(theirs.took, .99)))
-		fmt.Fprintf(s.progress, "  round %d: %.0f accepted a second, p99 %.1f ms; a bare handler %.0f, p99 %.1f ms\n", i+1, rate[i], late[i], bareRate[i], bareLate[i])
+		fmt.Fprintf(s.progress, "  round %d: %.0f accepted a second, p99 %.1f ms; %.0f with the whole job in the answer; a bare handler %.0f, p99 %.1f ms\n", i+1, rate[i], late[i], whole[i], bareRate[i], bareLate[i])
 	}
 	peer := "bare Fiber handler, one record acks=all"
-	return []Result{newResult("accept_rate", "jobs/s", rate).against(peer, bareRate), newResult("accept_rate.p99", "ms", late).against(peer, bareLate)}, nil
+	return []Result{newResult("accept_rate", "jobs/s", rate).against(peer, bareRate), newResult("accept_rate.p99", "ms", late).against(peer, bareLate),
+		newResult("accept_rate.whole", "jobs/s", whole).against(peer, bareRate)}, nil
 }
+
+// What the client wants to hear: that the job is durable, as the bare handler says it, or the whole
+// Job object.
+const (
+	briefly = "respond-async, return=minimal"
+	wholly  = "respond-async"
+)
 
 // diagnosticJob is the body of a submission that needs nothing else.
 const diagnosticJob = `{"mode":"diagnostic"}`
 
 // awaitAccepting submits a job until one is accepted: the API learns of workers after its start.
-func (a *api) awaitAccepting(ctx context.Context) error {
+func awaitAccepting(ctx context.Context, url string, ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
-	first := ask(&fasthttp.Client{}, fasthttp.MethodPost, a.url("/api/jobs"), diagnosticJob, "Prefer", "respond-async")
+	first := ask(&fasthttp.Client{}, fasthttp.MethodPost, url, diagnosticJob, "Prefer", wholly)
 	defer first.release()
 	for {
 		refused := first.do(fasthttp.StatusAccepted)
 		if refused == nil {
 			return nil
 		}
-		if err := wait(ctx, 20*time.Millisecond, a.ended); err != nil {
+		if err := wait(ctx, 20*time.Millisecond, ended); err != nil {
 			return errors.Join(err, refused)
 		}
 	}
@@ -101,7 +116,7 @@ type submitted struct {
 }
 
 // submitAll posts jobs, acceptClients at once, after a warm-up. Every one must be accepted.
-func submitAll(ctx context.Context, url string, jobs int) (submitted, error) {
+func submitAll(ctx context.Context, url, prefer string, jobs int) (submitted, error) {
 	client := &fasthttp.Client{MaxConnsPerHost: acceptClients}
 	defer client.CloseIdleConnections()
 	var mu sync.Mutex
@@ -112,7 +127,7 @@ func submitAll(ctx context.Context, url string, jobs int) (submitted, error) {
 	warm := time.Now().Add(acceptWarm)
 	for range acceptClients {
 		work.Go(func() error {
-			a := ask(client, fasthttp.MethodPost, url, diagnosticJob, "Prefer", "respond-async")
+			a := ask(client, fasthttp.MethodPost, url, diagnosticJob, "Prefer", prefer)
 			defer a.release()
 			var own []time.Duration
 			for ctx.Err() == nil {
@@ -142,20 +157,58 @@ func submitAll(ctx context.Context, url string, jobs int) (submitted, error) {
 	return submitted{perSecond(len(took), spent), took}, nil
 }
 
-// bare is the limit: an HTTP handler that does nothing but write the record of a submission.
-type bare struct {
-	app *fiber.App
-	url string
+// bareCommand is the first argument of a process that is the limit of submissions.
+const bareCommand = "bare"
+
+// startBare starts the limit as a process of its own, as what is measured beside it is one.
+func (d *deployment) startBare(ctx context.Context) (*api, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("cannot find the program that measures: %w", err)
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	r, err := d.spawn(ctx, bareCommand, os.Environ(), program, bareCommand, "-listen", addr, "-broker", d.services.broker, "-prefix", d.prefix)
+	if err != nil {
+		return nil, err
+	}
+	a := &api{r, addr}
+	if err := awaitAccepting(ctx, a.url("/"), r.ended); err != nil {
+		return nil, errors.Join(err, r.stop())
+	}
+	return a, nil
 }
 
-func startBare(log *eventlog.Log) (*bare, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen for the bare handler: %w", err)
+// runBare is the process that is the limit: an HTTP handler that does nothing but write the
+// record of a submission. It returns the exit status.
+func runBare(ctx context.Context, args []string, stderr io.Writer) int {
+	flags := flag.NewFlagSet(bareCommand, flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	addr := flags.String("listen", "127.0.0.1:0", "address")
+	broker := flags.String("broker", "", "address of the broker")
+	prefix := flags.String("prefix", "", "of the topics, which are there")
+	if err := flags.Parse(args); err != nil {
+		return 2
 	}
-	b := &bare{app: fiber.New(fiber.Config{DisableStartupMessage: true}), url: "http://" + l.Addr().String() + "/"}
+	log, err := (&deployment{services: &services{broker: *broker}, prefix: *prefix, lane: 1}).connect()
+	if err == nil {
+		defer log.Close()
+		err = serveBare(ctx, log, *addr)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "bare:", err)
+		return 1
+	}
+	return 0
+}
+
+// serveBare serves until ctx ends.
+func serveBare(ctx context.Context, log *eventlog.Log, addr string) error {
+	app := fiber.New(fiber.Config{DisableStartupMessage: true})
 	var n atomic.Int64
-	b.app.Post("/", func(c *fiber.Ctx) error {
+	app.Post("/", func(c *fiber.Ctx) error {
 		r, err := submission(events.JobID("bench", "bare", fmt.Sprint(n.Add(1))), time.Now())
 		if err != nil {
 			return err
@@ -166,8 +219,6 @@ func startBare(log *eventlog.Log) (*bare, error) {
 		}
 		return c.SendStatus(fiber.StatusAccepted)
 	})
-	go func() { _ = b.app.Listener(l) }() // a fault shows as a submission that is not accepted
-	return b, nil
+	context.AfterFunc(ctx, func() { _ = app.Shutdown() }) // Listen tells how it ended
+	return app.Listen(addr)
 }
-
-func (b *bare) stop() error { return b.app.Shutdown() }

@@ -3,6 +3,7 @@ package main
 // Tests of the loads that ask the API over HTTP.
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -24,19 +25,19 @@ func TestEverySubmissionMustBeAccepted(t *testing.T) {
 	var full atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		posts.Add(1)
-		if full.Load() || r.Header.Get("Prefer") != "respond-async" {
+		if full.Load() || r.Header.Get("Prefer") != briefly {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
 		w.WriteHeader(http.StatusAccepted)
 	}))
 	defer server.Close()
-	got, err := submitAll(t.Context(), server.URL, 500)
+	got, err := submitAll(t.Context(), server.URL, briefly, 500)
 	if err != nil || len(got.took) != 500 || got.rate <= 0 || posts.Load() < 500 {
 		t.Errorf("%d of %d posts measured, %g a second: %v", len(got.took), posts.Load(), got.rate, err)
 	}
 	full.Store(true)
-	if _, err := submitAll(t.Context(), server.URL, 1); err == nil {
+	if _, err := submitAll(t.Context(), server.URL, briefly, 1); err == nil {
 		t.Error("a refused submission was counted")
 	}
 }
@@ -44,19 +45,31 @@ func TestEverySubmissionMustBeAccepted(t *testing.T) {
 func TestTheBareHandlerWritesWhatItAccepts(t *testing.T) {
 	t.Parallel()
 	_, log := fakeDeployment(t)
-	b, err := startBare(log)
+	addr, err := freeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = b.stop() }()
-	resp, err := http.Post(b.url, "application/json", http.NoBody)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	var ending error
+	go func() { defer close(ended); ending = serveBare(ctx, log, addr) }()
+	defer func() {
+		stop()
+		if <-ended; ending != nil {
+			t.Error(ending)
+		}
+	}()
+	if err := awaitAccepting(t.Context(), "http://"+addr+"/", ended); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Post("http://"+addr+"/", "application/json", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
 	n := 0
 	_, err = log.Read(t.Context(), log.Whole(events.TopicDeadLetters), func(r []eventlog.Record) error { n += len(r); return nil })
-	if resp.StatusCode != http.StatusAccepted || n != 1 || err != nil {
+	if resp.StatusCode != http.StatusAccepted || n != 2 || err != nil {
 		t.Errorf("answer %d, %d records: %v", resp.StatusCode, n, err)
 	}
 }

@@ -24,6 +24,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() { <-ctx.Done(); stop() }() // a second signal kills
+	if len(os.Args) > 1 && os.Args[1] == bareCommand {
+		os.Exit(runBare(ctx, os.Args[2:], os.Stderr))
+	}
 	os.Exit(run(ctx, os.Args[1:], measures(), os.Stdout, os.Stderr))
 }
 

@@ -62,8 +62,7 @@ func (d *deployment) lanes() map[string]int {
 
 // open opens the deployment's log with its topics.
 func (d *deployment) open(ctx context.Context) (*eventlog.Log, error) {
-	log, err := eventlog.Open(eventlog.Config{Brokers: []string{d.services.broker}, Prefix: d.prefix, Partitions: jobPartitions(), LanePartitions: d.lanes(),
-		Instance: "bench", ProduceTimeout: time.Minute})
+	log, err := d.connect()
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +71,12 @@ func (d *deployment) open(ctx context.Context) (*eventlog.Log, error) {
 		return nil, err
 	}
 	return log, nil
+}
+
+// connect opens the log whose topics are there.
+func (d *deployment) connect() (*eventlog.Log, error) {
+	return eventlog.Open(eventlog.Config{Brokers: []string{d.services.broker}, Prefix: d.prefix, Partitions: jobPartitions(), LanePartitions: d.lanes(),
+		Instance: "bench", ProduceTimeout: time.Minute})
 }
 
 // ensureTopics makes the topics. There are hundreds of partitions, which takes a broker that has just
@@ -107,20 +112,31 @@ func (d *deployment) start(ctx context.Context, name, roles string, env ...strin
 	if err != nil {
 		return nil, err
 	}
-	r := &role{name: name, output: filepath.Join(d.services.dir, d.prefix+name+".log"), metrics: addr, ended: make(chan struct{})}
+	env = append(append(append([]string{}, d.env...), "MYSPINBOT_INSTANCE="+name, "MYSPINBOT_OPS_LISTEN="+addr), env...)
+	r, err := d.spawn(ctx, name, env, d.program, "run", "--roles", roles)
+	if err != nil {
+		return nil, fmt.Errorf("%w; run `make build`", err)
+	}
+	r.metrics = addr
+	return r, nil
+}
+
+// spawn starts a process beside the services.
+func (d *deployment) spawn(ctx context.Context, name string, env []string, program string, args ...string) (*role, error) {
+	r := &role{name: name, output: filepath.Join(d.services.dir, d.prefix+name+".log"), ended: make(chan struct{})}
 	said, err := os.OpenFile(r.output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot keep what %s says: %w", name, err)
 	}
 	ctx, r.cancel = context.WithCancel(ctx)
-	r.cmd = exec.CommandContext(ctx, d.program, "run", "--roles", roles)
-	r.cmd.Env = append(append(append([]string{}, d.env...), "MYSPINBOT_INSTANCE="+name, "MYSPINBOT_OPS_LISTEN="+addr), env...)
+	r.cmd = exec.CommandContext(ctx, program, args...)
+	r.cmd.Env = env
 	r.cmd.Dir, r.cmd.Stdout, r.cmd.Stderr = d.services.dir, said, said
 	r.cmd.Cancel = func() error { return r.cmd.Process.Signal(syscall.SIGTERM) }
 	r.cmd.WaitDelay = 30 * time.Second
 	if err := r.cmd.Start(); err != nil {
 		r.cancel()
-		return nil, errors.Join(fmt.Errorf("cannot start %s; run `make build`: %w", d.program, err), said.Close())
+		return nil, errors.Join(fmt.Errorf("cannot start %s: %w", program, err), said.Close())
 	}
 	go func() {
 		defer close(r.ended)

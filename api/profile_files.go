@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -172,6 +173,9 @@ func (p *profileAsking) copyFiles(ctx context.Context) error {
 		for _, f := range p.files {
 			u := f.upload
 			a, err := p.server.copyObject(ctx, u, subject)
+			if errors.Is(err, errSwept) {
+				return invalid(uploadUnknown("/"+f.input, u.ID))
+			}
 			if err != nil {
 				return fmt.Errorf("cannot copy upload %s into the profile's folder: %w", u.ID, err)
 			}

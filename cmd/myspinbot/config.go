@@ -229,6 +229,8 @@ type UploadsConfig struct {
 	MaxMegapixels int `key:"max_megapixels" default:"16" min:"1" max:"32"`
 	// Longest recording that is taken. Raise it where voices are trained on whole lectures; checking takes time and room in proportion.
 	MaxAudio time.Duration `key:"max_audio" default:"10m" min:"1s" max:"2h"`
+	// How long an upload can be named by a job or a profile; then it is deleted. They have copies of their own. Raise it where people prepare files days ahead.
+	Keep time.Duration `key:"keep" default:"24h" min:"1h" max:"720h"`
 }
 
 // WebhooksConfig is about telling others of jobs; api and notifier read it.

@@ -241,12 +241,14 @@ type WebhooksConfig struct {
 	Endpoints []string `key:"endpoints"`
 	// What those addresses are told of, such as job.submitted, job.failed. Empty: how jobs end.
 	EndpointEvents []string `key:"endpoint_events"`
-	// Secret that messages to those addresses are signed with: whsec_ and 24 to 64 bytes in base64. No default.
+	// Secret that messages to those addresses are signed with: whsec_ and 24 to 64 bytes in base64. Several sign each, as webhooks.receivers.NAME.secret has it. No default.
 	EndpointSecret Secret `key:"endpoint_secret"`
-	// File that holds that secret; for secrets that are mounted as files.
+	// File that holds that secret, or several, one a line; for secrets that are mounted as files.
 	EndpointSecretFile string `key:"endpoint_secret_file"`
 	// Least time between two messages about one job's progress, for webhooks that ask for it.
 	Progress time.Duration `key:"progress" default:"10s" min:"1s" max:"1h"`
+
+	Receivers map[string]*ReceiverConfig `key:"receivers"`
 }
 
 // LogConfig is about the lines that the program writes on standard error.

@@ -27,7 +27,7 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 	var key []byte
 	if b.Mode != aggregates.ModeDiagnostic || b.Webhook != nil { // otherwise it has no text
 		err := inTime(ctx, objectTimeout, func(ctx context.Context) (err error) {
-			keyID, key, err = s.keyring.Create(ctx, tenant, sub.profile, sub.jobID)
+			keyID, key, err = sub.contentKey(ctx)
 			return err
 		})
 		if err != nil {

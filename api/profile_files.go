@@ -92,11 +92,11 @@ func (p *profileAsking) compose(ctx context.Context) (commands []events.Payload,
 	if p.verb == profileErase {
 		return []events.Payload{events.ProfileErase{}}, nil
 	}
-	if err := p.copyFiles(ctx); err != nil {
+	label, consent, transcript, err := p.sealed(ctx) // the key comes first: by it leftovers are found
+	if err != nil {
 		return nil, err
 	}
-	label, consent, transcript, err := p.sealed(ctx)
-	if err != nil {
+	if err := p.copyFiles(ctx); err != nil {
 		return nil, err
 	}
 	portrait, voice := p.file("portrait"), p.file("voice")
@@ -137,7 +137,11 @@ func (p *profileAsking) sealed(ctx context.Context) (label *events.Sealed, conse
 	var keyID string
 	var key []byte
 	err = inTime(ctx, objectTimeout, func(ctx context.Context) (err error) {
-		keyID, key, err = p.server.keyring.Create(ctx, tenant, p.id, p.id)
+		if p.verb == profileCreate {
+			keyID, key, err = p.server.requestKey(ctx, p.id, p.id)
+		} else {
+			keyID, key, err = p.server.keyring.Create(ctx, tenant, p.id, p.id)
+		}
 		return err
 	})
 	if err != nil {

@@ -14,15 +14,15 @@ import (
 	"github.com/myspinbot/myspinbot/internal/objects"
 )
 
-const sweepEvery = 10 * time.Minute // how often left-overs are looked for
+const sweepEvery = 10 * time.Minute // how often posted files and uploads are looked at
 
 // sweeping calls sweep now and again until ctx ends; what says in the log what it deletes.
-func (s *Server) sweeping(ctx context.Context, what string, sweep func(ctx context.Context, now time.Time) error) error {
-	again := time.NewTicker(sweepEvery)
+func (s *Server) sweeping(ctx context.Context, every time.Duration, what string, sweep func(ctx context.Context, now time.Time) error) error {
+	again := time.NewTicker(every)
 	defer again.Stop()
 	for {
 		if err := sweep(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			s.log.Warn(what+" could not be swept; it is tried again", "after", sweepEvery, "error", err)
+			s.log.Warn(what+" could not be swept; it is tried again", "after", every, "error", err)
 		}
 		select {
 		case <-again.C:
@@ -89,6 +89,6 @@ func (s *Server) sweepUpload(ctx context.Context, f objects.Folder, now time.Tim
 	}
 	// The record goes last: as long as it is there, whoever was interrupted is gone on with.
 	deleted, err = s.cfg.Objects.EraseFolder(ctx, f, record)
-	s.metrics.swept.Add(float64(deleted))
+	s.metrics.swept.WithLabelValues("upload").Add(float64(deleted))
 	return deleted, err
 }

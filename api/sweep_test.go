@@ -63,7 +63,7 @@ func TestUploadsGoWhenTheirTimeIsOver(t *testing.T) {
 	if w.found(first.ID) || w.found(posted.ID) || !w.found(longer.ID) || w.stored() != before-4 {
 		t.Errorf("%d objects are left of %d, want the two of two uploads gone", w.stored(), before)
 	}
-	if said := string(w.get("/metrics").body); !strings.Contains(said, "myspinbot_api_swept_objects_total 4\n") {
+	if said := string(w.get("/metrics").body); !strings.Contains(said, "myspinbot_api_swept_objects_total{kind=\"upload\"} 4\n") {
 		t.Errorf("the metrics say %s", said[max(0, strings.Index(said, "swept_objects")):])
 	}
 	w.whole(job.ID)
@@ -132,26 +132,33 @@ func TestOnlyUploadsAreSwept(t *testing.T) {
 	}
 }
 
-// gate calls before for every request to the store.
+// gate calls before for every request to the store, and after with every answer.
 type gate struct {
 	before func(*http.Request) error
+	after  func(*http.Response)
 }
 
 func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
-	if err := g.before(r); err != nil {
-		return nil, err
+	if g.before != nil {
+		if err := g.before(r); err != nil {
+			return nil, err
+		}
 	}
-	return http.DefaultTransport.RoundTrip(r)
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil && g.after != nil {
+		g.after(res)
+	}
+	return res, err
 }
 
 // gated is the world's store, with a gate before it.
-func (w *world) gated(before func(*http.Request) error) *objects.Store {
+func (w *world) gated(g *gate) *objects.Store {
 	w.t.Helper()
 	u := w.keepTold(pngFile(w.t, 88, 64))
 	known, err := w.server.findUpload(w.t.Context(), tenant, u.ID)
 	ok(w.t, err)
 	bucket, _, _ := strings.Cut(strings.TrimPrefix(known.URI, "s3://"), "/")
-	store, err := objects.Open(w.t.Context(), objects.Config{Endpoint: s3.S3(), AccessKey: s3.AccessKey, SecretKey: s3.SecretKey, Bucket: bucket, Transport: &gate{before}})
+	store, err := objects.Open(w.t.Context(), objects.Config{Endpoint: s3.S3(), AccessKey: s3.AccessKey, SecretKey: s3.SecretKey, Bucket: bucket, Transport: g})
 	ok(w.t, err)
 	return store
 }
@@ -162,7 +169,7 @@ func TestAnUploadThatGoesWhileItIsNamed(t *testing.T) {
 	w := newWorld(t, options{})
 	var mu sync.Mutex
 	var moment func(*http.Request) bool
-	store := w.gated(func(r *http.Request) error {
+	store := w.gated(&gate{before: func(r *http.Request) error {
 		mu.Lock()
 		is := moment != nil && moment(r)
 		if is {
@@ -173,7 +180,7 @@ func TestAnUploadThatGoesWhileItIsNamed(t *testing.T) {
 			return w.server.sweepUploads(context.Background(), time.Now().Add(25*time.Hour))
 		}
 		return nil
-	})
+	}})
 	edge := w.another(func(c *Config) { c.Objects = store })
 	of := func(method, id, ending string) func(*http.Request) bool {
 		return func(r *http.Request) bool {
@@ -243,7 +250,7 @@ func TestASweepThatBreaksOffIsGoneOnWith(t *testing.T) {
 	w := newWorld(t, options{noProjector: true})
 	ctx, kill := context.WithCancel(t.Context())
 	deletions := 0
-	store := w.gated(func(r *http.Request) error {
+	store := w.gated(&gate{before: func(r *http.Request) error {
 		if r.Method == http.MethodDelete {
 			if deletions++; deletions == 2 {
 				kill()
@@ -251,7 +258,7 @@ func TestASweepThatBreaksOffIsGoneOnWith(t *testing.T) {
 			}
 		}
 		return nil
-	})
+	}})
 	dying := w.another(func(c *Config) { c.Objects = store })
 	later := time.Now().Add(25 * time.Hour)
 	ok(t, w.server.sweepUploads(t.Context(), later)) // leaves the one that follows

@@ -7,7 +7,9 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/minio/minio-go/v7"
@@ -19,19 +21,37 @@ type Folder struct {
 	Objects []Info // in key order
 }
 
-// Tenants are those that have anything in the bucket.
-func (s *Store) Tenants(ctx context.Context) (tenants []string, err error) {
+// Tenants are those that have anything in the bucket, in the order of their names.
+func (s *Store) Tenants(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for o := range s.s3.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{}) {
-		if o.Err != nil {
-			return nil, fmt.Errorf("cannot list the tenants: %w", classify(ctx, o.Err))
-		}
-		if name, folder := strings.CutSuffix(o.Key, "/"); folder && name != keyRoot && partForm.MatchString(name) {
-			tenants = append(tenants, name)
+	found := map[string]bool{}
+	for _, prefix := range []string{"", keyRoot + "/"} {
+		for o := range s.s3.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix}) {
+			if o.Err != nil {
+				return nil, fmt.Errorf("cannot list the tenants: %w", classify(ctx, o.Err))
+			}
+			if name, folder := strings.CutSuffix(strings.TrimPrefix(o.Key, prefix), "/"); folder && name != keyRoot && partForm.MatchString(name) {
+				found[name] = true
+			}
 		}
 	}
-	return tenants, nil
+	return slices.Sorted(maps.Keys(found)), nil
+}
+
+// Folder is what lies in the subject's folder.
+func (s *Store) Folder(ctx context.Context, subject string) (Folder, error) {
+	f := Folder{Subject: subject}
+	if err := CheckSubject(subject); err != nil {
+		return f, err
+	}
+	for o, err := range s.List(ctx, subject+"/") {
+		if err != nil {
+			return f, err
+		}
+		f.Objects = append(f.Objects, o)
+	}
+	return f, nil
 }
 
 // Folders gives the tenant's subjects that belong to no profile, in the order of their names,

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 )
@@ -35,10 +36,18 @@ func TestFoldersAreWalkedOneByOne(t *testing.T) {
 		place(t, s, folder, "json", "the record of "+folder)
 	}
 	place(t, s, "default/-/u2", "wav", "a voice")
-	if _, _, err := NewKeyring(s, [32]byte{1}).Create(t.Context(), "default", "", "j2"); err != nil {
-		t.Fatal(err)
+	k := NewKeyring(s, [32]byte{1})
+	for tenant, profile := range map[string]string{"default": "", "third": "p2"} {
+		if _, _, err := k.Create(t.Context(), tenant, profile, "j2"); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if got, err := s.Tenants(t.Context()); err != nil || !slices.Equal(got, []string{"default", "other"}) {
+	for key, err := range k.List(t.Context(), "third") {
+		if err != nil || key.ID != "keys/third/p2/j2" || key.Subject != "third/p2/j2" || time.Since(key.Made).Abs() > time.Minute {
+			t.Errorf("%+v, %v", key, err)
+		}
+	}
+	if got, err := s.Tenants(t.Context()); err != nil || !slices.Equal(got, []string{"default", "other", "third"}) {
 		t.Errorf("the tenants are %v, %v", got, err)
 	}
 	if got := folders(t, s, "default"); !slices.Equal(got, []string{"default/-/u1 2", "default/-/u10 2", "default/-/u2 3"}) {

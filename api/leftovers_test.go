@@ -158,43 +158,57 @@ func TestARepeatThatTheTablesCannotSeeIsAskedForLater(t *testing.T) {
 }
 
 // What is anywhere on the log is no leftover: in the tables, in facts that the tables do not
-// have, or in commands that nobody has handled.
+// have, or in commands that nobody has handled. Each of these here is in one of them alone.
 func TestWhatIsOnTheLogIsNoLeftover(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{manual: true})
-	shown := w.submit(jsonBody(t, map[string]any{"variant": "sadtalker", "script": "hello", "portrait": w.portrait()}))
-	w.inTables(shown.ID, 2)
-	w.stopProjector()
-	w.stopProjector = nil
-	behind := w.submit(jsonBody(t, map[string]any{"variant": "sadtalker", "script": "hello", "portrait": w.portrait()}))
-	w.planned(behind.ID)
-	profile := uuid.NewString()
-	w.makeProfile(profile, tenant, "Ada")
 	placed := func(id, owner string) {
 		_, _, err := w.keyring.Create(t.Context(), tenant, owner, id)
 		ok(t, err)
 		_, err = w.objects.Put(t.Context(), tenant+"/"+owner+"/"+id, "png", "image/png", strings.NewReader("a face of "+id))
 		ok(t, err)
 	}
-	placed(profile, profile)
-	waiting, nobodys := uuid.NewString(), uuid.NewString()
-	placed(waiting, uuid.NewString())
+	ids := map[string]string{}
+	job := func(where string) string {
+		ids[where] = uuid.NewString()
+		placed(ids[where], uuid.NewString())
+		return ids[where]
+	}
+	profile := func(where string) string {
+		ids[where] = uuid.NewString()
+		w.makeProfile(ids[where], tenant, "Ada")
+		placed(ids[where], ids[where])
+		return ids[where]
+	}
+	version := int64(0)
+	w.happen(job("a job in the tables"), &version, 1, false)
+	shown := profile("a profile in the tables")
+	w.inTables(ids["a job in the tables"], version)
+	ok(t, w.server.cfg.Tables.WaitForProfile(t.Context(), tenant, shown, 1))
+	w.stopProjector()
+	w.stopProjector = nil
+	version = 0
+	w.happen(job("a job behind the tables"), &version, 1, false)
+	profile("a profile behind the tables")
+	waiting := job("a command to a job")
+	w.produce(events.TopicJobCommands, commandMessage(waiting, uuid.NewString(), time.Now(), events.JobCancel{}))
+	wished := job("a command to a profile")
+	w.produce(events.TopicProfileCommands, commandMessage(wished, uuid.NewString(), time.Now(), events.ProfileErase{}))
+	nobodys := uuid.NewString()
 	placed(nobodys, uuid.NewString())
-	// A command that no handler has taken yet: nothing else of the job is anywhere.
-	m := commandMessage(waiting, uuid.NewString(), time.Now(), events.JobCancel{})
-	w.produce(events.TopicJobCommands, m)
+	before := map[string]int{}
+	for _, id := range ids {
+		before[id] = w.files(id)
+	}
 	ok(t, w.server.sweepLeftovers(t.Context(), ripe()))
-	for name, id := range map[string]string{"in the tables": shown.ID, "behind the tables": behind.ID, "a profile behind the tables": profile, "a command": waiting} {
-		if w.files(id) == 0 {
-			t.Errorf("%s: the files went", name)
+	for where, id := range ids {
+		if n := w.files(id); n != before[id] || n == 0 {
+			t.Errorf("%s: %d files are left of %d", where, n, before[id])
 		}
 	}
 	if w.files(nobodys) != 0 {
 		t.Error("a leftover is still there")
 	}
-	w.whole(shown.ID)
-	w.whole(behind.ID)
-
 	w.tableNet.Cut()
 	placed(nobodys, uuid.NewString())
 	if err := w.server.sweepLeftovers(t.Context(), ripe()); err == nil || w.files(nobodys) != 1 {

@@ -701,6 +701,7 @@ type Upload struct {
 	ID         ID     `json:"id"`
 	CreatedAt  Time   `json:"created_at"`
 	DurationMS *int64 `json:"duration_ms"`
+	ExpiresAt  Time   `json:"expires_at"`
 	Height     *int   `json:"height"`
 	MediaType  string `json:"media_type"`
 	SHA256     string `json:"sha256"`

@@ -27,7 +27,7 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 	var key []byte
 	if b.Mode != aggregates.ModeDiagnostic || b.Webhook != nil { // otherwise it has no text
 		err := inTime(ctx, objectTimeout, func(ctx context.Context) (err error) {
-			keyID, key, err = s.keyring.Create(ctx, tenant, sub.profile, sub.jobID)
+			keyID, key, err = sub.contentKey(ctx)
 			return err
 		})
 		if err != nil {
@@ -103,6 +103,9 @@ func (sub *submitting) copyUploads(ctx context.Context, inputs map[string]events
 			}
 			group.Go(func() error {
 				a, err := sub.server.putInput(ctx, u, subject)
+				if errors.Is(err, errSwept) {
+					return sub.invalid(uploadUnknown(use.pointer(i), u.ID))
+				}
 				if err != nil {
 					return fmt.Errorf("cannot put file %s into the job's folder: %w", u.ID, err)
 				}
@@ -140,11 +143,27 @@ func (s *Server) putInput(ctx context.Context, u upload, subject string) (events
 	return s.cfg.Objects.PutFile(ctx, subject, u.unstored.ext, u.MediaType, u.unstored.path)
 }
 
+// errSwept says that an upload was deleted after it was found.
+var errSwept = errors.New("the upload is kept no longer")
+
+// copyObject puts a copy of the upload into the subject's folder, or says errSwept.
 func (s *Server) copyObject(ctx context.Context, u upload, subject string) (a events.Artifact, err error) {
 	r, err := s.cfg.Objects.Open(ctx, u.URI)
+	if errors.Is(err, objects.ErrMissing) {
+		return a, errSwept
+	}
 	if err != nil {
 		return a, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	return s.cfg.Objects.Put(ctx, subject, strings.TrimPrefix(path.Ext(u.URI), "."), u.MediaType, r)
+	a, err = s.cfg.Objects.Put(ctx, subject, strings.TrimPrefix(path.Ext(u.URI), "."), u.MediaType, r)
+	switch {
+	case err == nil && a.SHA256 != u.SHA256:
+		return a, fmt.Errorf("upload %s was read as something else: %w", u.ID, objects.ErrCorrupt)
+	case errors.Is(err, objects.ErrMissing): // the upload, while it was read, or the copy?
+		if _, gone := s.cfg.Objects.Stat(ctx, u.URI); errors.Is(gone, objects.ErrMissing) {
+			return a, errSwept
+		}
+	}
+	return a, err
 }

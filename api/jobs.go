@@ -52,6 +52,7 @@ type submitting struct {
 	labels     []string // sorted, each once
 
 	notBefore int64         // Unix milliseconds; 0: at once
+	unseen    error         // why the tables could not say whether the job is there
 	copying   time.Duration // granted for copying the uploads
 	camel     bool          // the route speaks the specification's camelCase
 	written   spelling      // of the fields that the client gave
@@ -304,6 +305,9 @@ func (sub *submitting) repeat(ctx context.Context) (taken, error) {
 		// With the tables down the command is written again: the handler knows it.
 		if err != nil && !errors.Is(err, projections.ErrNotFound) && !errors.Is(err, projections.ErrUnavailable) && asRefusal(err).code != codeTablesDown {
 			return taken{}, err
+		}
+		if !errors.Is(err, projections.ErrNotFound) {
+			sub.unseen = err
 		}
 	}
 	if !ok {

@@ -47,16 +47,21 @@ func (sub *submitting) plan(ctx context.Context, faults []fault) error {
 	}
 	faults = append(faults, fresh(reasons, faults)...)
 	if len(faults) > 0 {
-		if sub.camel {
-			faults = sub.written.respelled(faults)
-		}
-		return invalid(faults...)
+		return sub.invalid(faults...)
 	}
 	sub.graph, sub.profile = graph, b.ProfileID
 	if b.Mode == aggregates.ModeTrainAndGenerate {
 		sub.profile = events.ProfileIDOfJob(sub.jobID)
 	}
 	return sub.someWorker(ctx)
+}
+
+// invalid refuses the request in the client's own spelling.
+func (sub *submitting) invalid(faults ...fault) *refusal {
+	if sub.camel {
+		faults = sub.written.respelled(faults)
+	}
+	return invalid(faults...)
 }
 
 // engines is the choice as it lies on the log, where the usual one is left out. What the
@@ -235,11 +240,7 @@ func (sub *submitting) find(ctx context.Context, uses []use, inputs map[string]e
 	var faults []fault
 	for _, use := range uses {
 		for i, id := range use.ids {
-			pointer := "/" + use.input
-			if use.list {
-				pointer += fmt.Sprintf("/%d", i)
-			}
-			u, wrong, err := sub.usable(ctx, pointer, use, id)
+			u, wrong, err := sub.usable(ctx, use.pointer(i), use, id)
 			if err != nil {
 				return nil, err
 			}
@@ -276,13 +277,19 @@ func (s *Server) usable(ctx context.Context, pointer string, use use, id string)
 	u, err := s.findUpload(ctx, tenant, strings.ToLower(id))
 	switch {
 	case errors.Is(err, objects.ErrMissing):
-		return u, &fault{Pointer: pointer, Code: "upload_unknown", Detail: "there is no upload " + id + "; post the file to /api/uploads first"}, nil
+		unknown := uploadUnknown(pointer, id)
+		return u, &unknown, nil
 	case err != nil:
 		return u, nil, err
 	case u.Type != use.kind:
 		return u, &fault{Pointer: pointer, Code: "upload_wrong_type", Detail: fmt.Sprintf("%s needs %s, but upload %s is %s", use.input, use.kind, id, u.Type)}, nil
 	}
 	return u, nil, nil
+}
+
+// uploadUnknown is what is wrong with naming an upload that is not there, or not any more.
+func uploadUnknown(pointer, id string) fault {
+	return fault{Pointer: pointer, Code: "upload_unknown", Detail: "there is no upload " + id + ", or it is kept no longer; post the file to /api/uploads first"}
 }
 
 // fileInputs are the inputs that are files; true: maybe several.
@@ -295,6 +302,14 @@ type use struct {
 	as    string // type of the artifact
 	ids   []string
 	list  bool
+}
+
+// pointer is where the body names the use's ith upload.
+func (u use) pointer(i int) string {
+	if u.list {
+		return fmt.Sprintf("/%s/%d", u.input, i)
+	}
+	return "/" + u.input
 }
 
 func (sub *submitting) uses() []use {

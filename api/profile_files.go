@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -91,11 +92,11 @@ func (p *profileAsking) compose(ctx context.Context) (commands []events.Payload,
 	if p.verb == profileErase {
 		return []events.Payload{events.ProfileErase{}}, nil
 	}
-	if err := p.copyFiles(ctx); err != nil {
+	label, consent, transcript, err := p.sealed(ctx) // the key comes first: by it leftovers are found
+	if err != nil {
 		return nil, err
 	}
-	label, consent, transcript, err := p.sealed(ctx)
-	if err != nil {
+	if err := p.copyFiles(ctx); err != nil {
 		return nil, err
 	}
 	portrait, voice := p.file("portrait"), p.file("voice")
@@ -136,7 +137,11 @@ func (p *profileAsking) sealed(ctx context.Context) (label *events.Sealed, conse
 	var keyID string
 	var key []byte
 	err = inTime(ctx, objectTimeout, func(ctx context.Context) (err error) {
-		keyID, key, err = p.server.keyring.Create(ctx, tenant, p.id, p.id)
+		if p.verb == profileCreate {
+			keyID, key, err = p.server.requestKey(ctx, p.id, p.id)
+		} else {
+			keyID, key, err = p.server.keyring.Create(ctx, tenant, p.id, p.id)
+		}
 		return err
 	})
 	if err != nil {
@@ -172,6 +177,9 @@ func (p *profileAsking) copyFiles(ctx context.Context) error {
 		for _, f := range p.files {
 			u := f.upload
 			a, err := p.server.copyObject(ctx, u, subject)
+			if errors.Is(err, errSwept) {
+				return invalid(uploadUnknown("/"+f.input, u.ID))
+			}
 			if err != nil {
 				return fmt.Errorf("cannot copy upload %s into the profile's folder: %w", u.ID, err)
 			}

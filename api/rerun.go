@@ -221,7 +221,7 @@ func (sub *submitting) composeAgain(ctx context.Context) (events.JobSubmit, erro
 		if err = s.readable(ctx, a.request); err != nil {
 			return err
 		}
-		if keyID, _, err = s.keyring.Create(ctx, tenant, sub.profile, sub.jobID); err == nil {
+		if keyID, _, err = sub.contentKey(ctx); err == nil {
 			a.request.Webhook, err = s.resealedHook(ctx, a.request.Webhook, keyID)
 		}
 		return err

@@ -213,6 +213,7 @@ type metrics struct {
 	submitted *prometheus.CounterVec   // by route and outcome
 	commands  *prometheus.CounterVec   // by command and outcome
 	uploads   *prometheus.CounterVec   // by type and outcome
+	swept     *prometheus.CounterVec   // by kind
 	streams   prometheus.Gauge
 	cut       prometheus.Counter
 	forecast  prometheus.Histogram
@@ -233,6 +234,8 @@ func newMetrics() *metrics {
 			Help: "Commands to what is there, by command (cancel, approve, deny, label; profile_create, profile_change, profile_erase) and outcome: accepted, pending (no reply in time), refused, unavailable."}, []string{"command", "outcome"}),
 		uploads: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "uploads_total",
 			Help: "Uploads by outcome: stored, refused."}, []string{"outcome"}),
+		swept: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "swept_objects_total",
+			Help: "Objects that were deleted because nothing needs them, by kind: upload (its time was over), leftover (of a request that never reached the log); all versions count."}, []string{"kind"}),
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "streams", Help: "Live streams that are open."}),
 		cut: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "streams_cut_total",
 			Help: "Live streams that were cut because their client read too slowly."}),
@@ -248,5 +251,5 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.submitted, m.commands, m.uploads, m.streams, m.cut, m.connections, m.open, m.turnedAway, m.forecast}
+	return []prometheus.Collector{m.requests, m.submitted, m.commands, m.uploads, m.swept, m.streams, m.cut, m.connections, m.open, m.turnedAway, m.forecast}
 }

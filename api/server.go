@@ -233,7 +233,9 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.queue.run(ctx, s.cfg.Tables, s.feed.began) })
 	group.Go(func() error { return s.replies.run(ctx) })
 	group.Go(func() error { return s.open.run(ctx, s.cfg.Tables, s.log) })
-	group.Go(func() error { return s.sweepTickets(ctx) })
+	group.Go(func() error { return s.sweeping(ctx, sweepEvery, "posted files", s.sweepPosted) })
+	group.Go(func() error { return s.sweeping(ctx, sweepEvery, "uploads", s.sweepUploads) })
+	group.Go(func() error { return s.sweeping(ctx, leftoversEvery, "leftovers of requests", s.sweepLeftovers) })
 	group.Go(func() error {
 		if err := s.app.Listener(s.listener); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("cannot serve HTTP on %s: %w", s.Addr(), err)

@@ -19,9 +19,8 @@ import (
 )
 
 const (
-	ticketTime  = time.Hour        // within which the post must begin
-	ticketGrace = time.Hour        // after that, for a post that takes long and for completing it
-	sweepEvery  = 10 * time.Minute // how often left-overs are looked for
+	ticketTime  = time.Hour // within which the post must begin
+	ticketGrace = time.Hour // after that, for a post that takes long and for completing it
 )
 
 func (s *Server) takeTicket(c *fiber.Ctx) error {
@@ -85,7 +84,7 @@ func (s *Server) completeTicket(c *fiber.Ctx) (err error) {
 		return err
 	}
 	outcome = "stored"
-	return c.Status(fiber.StatusCreated).JSON(u.view())
+	return c.Status(fiber.StatusCreated).JSON(s.viewUpload(u))
 }
 
 func (s *Server) complete(ctx context.Context, id string) (u upload, err error) {
@@ -150,22 +149,7 @@ func (s *Server) dropPosted(ctx context.Context, id string) {
 	}
 }
 
-// sweepTickets deletes posted files whose ticket is over, until ctx ends.
-func (s *Server) sweepTickets(ctx context.Context) error {
-	again := time.NewTicker(sweepEvery)
-	defer again.Stop()
-	for {
-		if err := s.sweepPosted(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			s.log.Warn("posted files could not be swept; it is tried again", "after", sweepEvery, "error", err)
-		}
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
+// sweepPosted deletes posted files whose ticket is over.
 func (s *Server) sweepPosted(ctx context.Context, now time.Time) error {
 	files, err := s.cfg.Objects.ListIncoming(ctx, tenant)
 	for _, f := range files {

@@ -42,6 +42,7 @@ type UploadLimits struct {
 	TicketBytes int64         // of a file posted to the store under a ticket; default 512 MiB
 	Pixels      int           // of an image; default 16 million
 	Audio       time.Duration // of a recording; default 10 minutes
+	Keep        time.Duration // how long one can be named; default 24 hours
 }
 
 func (l *UploadLimits) fill() {
@@ -49,6 +50,7 @@ func (l *UploadLimits) fill() {
 	def(&l.TicketBytes, 512<<20)
 	def(&l.Pixels, 16_000_000)
 	def(&l.Audio, 10*time.Minute)
+	def(&l.Keep, 24*time.Hour)
 }
 
 // allowed says in words what can be uploaded.
@@ -79,6 +81,7 @@ type upload struct {
 	DurationMS int64     `json:"duration_ms,omitempty"`
 	URI        string    `json:"uri"`
 	CreatedAt  time.Time `json:"created_at"`
+	ExpiresAt  time.Time `json:"expires_at"` // zero in records of earlier versions
 
 	unstored cleaned // of a file that came with its job, and lies on this machine's disk
 }
@@ -104,9 +107,21 @@ type cleaned struct {
 	duration      time.Duration
 }
 
-func (u upload) view() uploadView {
+func (s *Server) viewUpload(u upload) uploadView {
 	return uploadView{ID: u.ID, Type: u.Type, MediaType: u.MediaType, Size: u.Size, SHA256: u.SHA256,
-		Width: opt(u.Width), Height: opt(u.Height), DurationMS: opt(u.DurationMS), CreatedAt: u.CreatedAt}
+		Width: opt(u.Width), Height: opt(u.Height), DurationMS: opt(u.DurationMS), CreatedAt: u.CreatedAt, ExpiresAt: s.keptUntil(u)}
+}
+
+// shortestKeep is the least time that an upload is kept for.
+const shortestKeep = time.Hour
+
+// keptUntil is when the upload may be deleted: what was promised for it, whatever the
+// configuration says now.
+func (s *Server) keptUntil(u upload) time.Time {
+	if u.ExpiresAt.IsZero() {
+		return u.CreatedAt.Add(s.cfg.Uploads.Keep)
+	}
+	return u.ExpiresAt
 }
 
 func (s *Server) upload(c *fiber.Ctx) (err error) {
@@ -137,7 +152,7 @@ func (s *Server) upload(c *fiber.Ctx) (err error) {
 		return err
 	}
 	outcome = "stored"
-	return c.Status(fiber.StatusCreated).JSON(u.view())
+	return c.Status(fiber.StatusCreated).JSON(s.viewUpload(u))
 }
 
 // take cleans the file at path, within dir, and stores what came of it under the id.
@@ -265,6 +280,7 @@ func (s *Server) store(ctx context.Context, f cleaned, id string, created time.T
 	}
 	u := upload{ID: id, Type: f.kind, MediaType: f.mediaType, Size: a.Size, SHA256: a.SHA256, Width: f.width, Height: f.height,
 		DurationMS: f.duration.Milliseconds(), URI: a.URI, CreatedAt: created.UTC().Truncate(time.Millisecond)}
+	u.ExpiresAt = u.CreatedAt.Add(s.cfg.Uploads.Keep)
 	record, err := json.Marshal(u)
 	if err != nil {
 		return upload{}, fmt.Errorf("cannot write an upload's record: %w", err)

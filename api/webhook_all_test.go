@@ -19,7 +19,7 @@ func TestAnEndpointOfTheOperatorIsToldOfEveryJob(t *testing.T) {
 		allowInside(c)
 		// The receiver listens before the server that shows where it is.
 		r := (&world{t: t}).receiver("whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32)))
-		e = webhooks.Endpoint{URL: r.URL + "/canary-path", Secret: r.secret, Events: []string{"job.submitted", "job.succeeded"}}
+		e = webhooks.Endpoint{URL: r.URL + "/canary-path", Secrets: []string{r.secret}, Events: []string{"job.submitted", "job.succeeded"}}
 		c.Endpoints = []webhooks.Endpoint{e}
 		t.Cleanup(func() {
 			r.mu.Lock()
@@ -67,5 +67,5 @@ func TestAnEndpointOfTheOperatorIsToldOfEveryJob(t *testing.T) {
 	eventually(t, "both are told again", func() bool {
 		return slices.Equal(w.deliveriesOf(with.ID).words()[1:], []string{"job.succeeded delivered delivered delivered", "job.succeeded delivered delivered delivered"})
 	})
-	w.noSecret(with, "canary-path", strings.TrimPrefix(e.Secret, "whsec_"))
+	w.noSecret(with, "canary-path", strings.TrimPrefix(e.Secrets[0], "whsec_"))
 }

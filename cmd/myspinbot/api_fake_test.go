@@ -33,6 +33,7 @@ type fakeAPI struct {
 	refuse  map[string]any    // problem that submissions get
 	outages map[string]int    // by "METHOD path": how many times to answer 503 first
 	job     map[string]any    // the Job object at the end
+	lost    int               // how many answers to a profile's making get lost
 
 	mu       sync.Mutex
 	uploads  map[string]string // content by id
@@ -82,6 +83,7 @@ func newFakeAPI(t *testing.T) *fakeAPI {
 	mux.HandleFunc("POST /api/jobs/{id}/{verb}", f.ask)
 	mux.HandleFunc("PATCH /api/jobs/{id}", f.patch)
 	mux.HandleFunc("POST /api/jobs/bulk", f.bulk)
+	mux.HandleFunc("POST /api/profiles", f.makeProfile)
 	mux.HandleFunc("GET /api/artifacts/{id}/content", f.content)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f.outage(r) {
@@ -181,6 +183,31 @@ func (f *fakeAPI) submit(w http.ResponseWriter, r *http.Request) {
 	job := f.jobObject("queued")
 	job["position"] = fakeJob + ":1"
 	f.answer(w, 202, job)
+}
+
+// makeProfile makes one profile of each key, and answers like submit otherwise.
+func (f *fakeAPI) makeProfile(w http.ResponseWriter, r *http.Request) {
+	var body map[string]any
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		f.problem(w, 400, "json_malformed", "The body is not valid JSON", err.Error())
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key := r.Header.Get("Idempotency-Key")
+	if !slices.Contains(f.keys, key) {
+		f.requests = append(f.requests, body)
+	}
+	f.keys = append(f.keys, key)
+	switch {
+	case f.refuse != nil:
+		f.answer(w, 422, f.refuse)
+	case f.lost > 0: // it is made, and the connection breaks
+		f.lost--
+		panic(http.ErrAbortHandler)
+	default:
+		f.answer(w, 201, json.RawMessage(adaDoc))
+	}
 }
 
 // ask answers as a job that can be cancelled, that does not wait for approval, and

@@ -229,6 +229,8 @@ type UploadsConfig struct {
 	MaxMegapixels int `key:"max_megapixels" default:"16" min:"1" max:"32"`
 	// Longest recording that is taken. Raise it where voices are trained on whole lectures; checking takes time and room in proportion.
 	MaxAudio time.Duration `key:"max_audio" default:"10m" min:"1s" max:"2h"`
+	// How long an upload can be named by a job or a profile; then it is deleted. They have copies of their own. Raise it where people prepare files days ahead.
+	Keep time.Duration `key:"keep" default:"24h" min:"1h" max:"720h"`
 }
 
 // WebhooksConfig is about telling others of jobs; api and notifier read it.
@@ -239,12 +241,14 @@ type WebhooksConfig struct {
 	Endpoints []string `key:"endpoints"`
 	// What those addresses are told of, such as job.submitted, job.failed. Empty: how jobs end.
 	EndpointEvents []string `key:"endpoint_events"`
-	// Secret that messages to those addresses are signed with: whsec_ and 24 to 64 bytes in base64. No default.
+	// Secret that messages to those addresses are signed with: whsec_ and 24 to 64 bytes in base64. Several sign each, as webhooks.receivers.NAME.secret has it. No default.
 	EndpointSecret Secret `key:"endpoint_secret"`
-	// File that holds that secret; for secrets that are mounted as files.
+	// File that holds that secret, or several, one a line; for secrets that are mounted as files.
 	EndpointSecretFile string `key:"endpoint_secret_file"`
 	// Least time between two messages about one job's progress, for webhooks that ask for it.
 	Progress time.Duration `key:"progress" default:"10s" min:"1s" max:"1h"`
+
+	Receivers map[string]*ReceiverConfig `key:"receivers"`
 }
 
 // LogConfig is about the lines that the program writes on standard error.

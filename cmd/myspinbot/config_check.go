@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/myspinbot/myspinbot/events"
-	"github.com/myspinbot/myspinbot/internal/webhooks"
 )
 
 // finish fills what depends on the machine and holds the values against each other.
@@ -54,53 +53,6 @@ func (l *loader) finish() {
 	}
 	l.masterKey()
 	l.webhookEndpoints()
-}
-
-// webhookEndpoints takes the secret from its file if one is named, and checks whom to tell of every job.
-func (l *loader) webhookEndpoints() {
-	w := &l.config.Webhooks
-	if w.EndpointSecretFile != "" {
-		if w.EndpointSecret != "" {
-			l.failKey("webhooks.endpoint_secret", "a secret here and another in webhooks.endpoint_secret_file", "one of the two")
-			return
-		}
-		data, err := os.ReadFile(w.EndpointSecretFile)
-		if err != nil {
-			l.failKey("webhooks.endpoint_secret_file", err.Error(), "a readable file")
-			return
-		}
-		w.EndpointSecret = Secret(strings.TrimSpace(string(data)))
-	}
-	for _, e := range w.endpoints() {
-		u, err := url.Parse(e.URL)
-		where := "an address"
-		if err == nil && u.Host != "" {
-			where = strconv.Quote(u.Host) // its path may hold a secret
-		}
-		if err := e.CheckAddress(webhooks.Policy{Private: w.AllowPrivate}); err != nil {
-			l.failKey("webhooks.endpoints", where, err.Error())
-		}
-	}
-	if len(w.Endpoints) == 0 {
-		return
-	}
-	if _, err := webhooks.SecretKey(w.EndpointSecret.Reveal()); err != nil {
-		l.failKey("webhooks.endpoint_secret", fmt.Sprintf("a secret of %d characters", len(w.EndpointSecret)), "whsec_ and 24 to 64 bytes in base64, as `echo whsec_$(head -c 32 /dev/urandom | base64)` makes them; or name a file that holds it: webhooks.endpoint_secret_file")
-	}
-	for _, kind := range w.EndpointEvents {
-		if !slices.Contains(events.WebhookEvents(), kind) {
-			l.failKey("webhooks.endpoint_events", strconv.Quote(kind), "some of "+strings.Join(events.WebhookEvents(), ", "))
-		}
-	}
-}
-
-// endpoints are whom to tell of every job.
-func (w WebhooksConfig) endpoints() []webhooks.Endpoint {
-	out := make([]webhooks.Endpoint, len(w.Endpoints))
-	for i, address := range w.Endpoints {
-		out[i] = webhooks.Endpoint{URL: address, Secret: w.EndpointSecret.Reveal(), Events: w.EndpointEvents}
-	}
-	return out
 }
 
 func (l *loader) failKey(key, found, allowed string) {

@@ -60,6 +60,8 @@ func (l *loader) readTable(table map[string]any, prefix, path string, lines map[
 		inner, isTable := table[name].(map[string]any)
 		known := slices.ContainsFunc(l.settings, func(s setting) bool { return strings.HasPrefix(s.key, key+".") })
 		switch {
+		case key == receiversKey:
+			l.readReceivers(table[name], from, path, lines)
 		case i >= 0:
 			l.assignTOML(l.settings[i], table[name], from)
 		case isTable && known:
@@ -75,7 +77,7 @@ func (l *loader) readTable(table map[string]any, prefix, path string, lines map[
 // keysBelow lists what may stand in a table.
 func (l *loader) keysBelow(prefix string) string {
 	var names []string
-	for _, s := range l.settings {
+	for _, s := range append(slices.Clone(l.settings), settings(withReceiver())...) {
 		if rest, ok := strings.CutPrefix(s.key, prefix); ok {
 			name, _, _ := strings.Cut(rest, ".")
 			if !slices.Contains(names, name) {

@@ -40,6 +40,12 @@ func walk(v reflect.Value, prefix string) []setting {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		key := prefix + f.Tag.Get("key")
+		if f.Type.Kind() == reflect.Map { // tables with names that the configuration gives them
+			for _, name := range v.Field(i).MapKeys() {
+				out = append(out, walk(v.Field(i).MapIndex(name).Elem(), key+"."+name.String()+".")...)
+			}
+			continue
+		}
 		kind := kindOf(f.Type)
 		if kind == "" {
 			out = append(out, walk(v.Field(i), key+".")...)
@@ -182,7 +188,7 @@ func splitList(text string) []string {
 func configComments() (map[string]string, error) {
 	comments := map[string]string{}
 	for name, source := range map[string]string{"config.go": configSource, "config_speech.go": speechConfigSource, "config_text.go": textConfigSource,
-		"config_programs.go": programsConfigSource} {
+		"config_programs.go": programsConfigSource, "config_webhooks.go": webhooksConfigSource} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, source, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read the comments of the configuration: %w", err)

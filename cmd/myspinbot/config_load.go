@@ -61,6 +61,7 @@ func loadConfig(args, env []string, own ...*flag.FlagSet) (Config, []string, err
 		return Config{}, nil, flag.ErrHelp
 	}
 	l.readFile(given["config"], variables["MYSPINBOT_CONFIG"])
+	l.adoptVariables(variables)
 	for _, s := range l.settings {
 		if text := variables[s.env]; text != "" {
 			l.assign(s, text, "environment "+s.env)
@@ -156,6 +157,9 @@ func (l *loader) flagTarget(name string, given map[string]string, own []*flag.Fl
 	}
 	if i := slices.IndexFunc(l.settings, func(s setting) bool { return s.flag == name }); i >= 0 {
 		return store, l.settings[i].kind == "switch"
+	}
+	if l.adoptFlag(name) {
+		return store, false
 	}
 	for _, set := range own {
 		if f := set.Lookup(name); f != nil {

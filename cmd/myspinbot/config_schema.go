@@ -29,7 +29,7 @@ func configKeys() ([]keyDoc, error) {
 		return nil, err
 	}
 	var docs []keyDoc
-	for _, s := range settings(&Config{}) {
+	for _, s := range settings(withReceiver()) {
 		docs = append(docs, keyDoc{Key: s.key, Type: s.kind, Default: s.initial, Allowed: s.allowed(),
 			Env: s.env, Flag: "--" + s.flag, Secret: s.kind == "secret", Doc: comments[s.owner]})
 	}

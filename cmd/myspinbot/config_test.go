@@ -267,7 +267,7 @@ func TestDeploymentNamesRealKeys(t *testing.T) {
 		t.Errorf("the example configuration: %v", err)
 	}
 	known := map[string]bool{"MYSPINBOT_CONFIG": true}
-	for _, s := range settings(&Config{}) {
+	for _, s := range settings(withReceiver()) {
 		known[s.env], known["`"+s.key+"`"] = true, true
 	}
 	names := regexp.MustCompile(`MYSPINBOT_[A-Z0-9_]+|` + "`(?:kafka|postgres|s3|secrets|http|gpu|lanes|engines|limits|log)\\.[a-z0-9_.]+`")
@@ -321,7 +321,7 @@ func TestWebhookEndpoints(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%.50s: %v", env, err)
 		}
-		if got := c.Webhooks.endpoints(); len(got) != 1 || got[0].Secret != secret || got[0].Check(webhooks.Policy{}) != nil {
+		if got := c.Webhooks.endpoints(); len(got) != 1 || !slices.Equal(got[0].Secrets, []string{secret}) || got[0].Check(webhooks.Policy{}) != nil {
 			t.Errorf("%.50s: %d endpoints", env, len(got))
 		}
 	}

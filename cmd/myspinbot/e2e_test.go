@@ -341,6 +341,7 @@ func TestTrainingMakesAProfile(t *testing.T) {
 			t.Errorf("the profile lacks %s: %s", part, body)
 		}
 	}
+	s.profileWithoutJob(voice)
 	s.noClearText()
 	s.explained()
 }

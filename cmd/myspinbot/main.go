@@ -29,7 +29,7 @@ func commands() []command {
 		{"run", "the roles of one process, against running services", runRun},
 		{"submit", "make a video: upload, submit, watch, download", runSubmit},
 		{"jobs", "list jobs, show one, cancel, approve, deny, retry or re-run it", runJobs},
-		{"profiles", "list profiles, show one, rename, archive, restore or erase it, record or withdraw its consent", runProfiles},
+		{"profiles", "list profiles, make or show one, rename, archive, restore or erase it, record or withdraw its consent", runProfiles},
 		{"pipelines", "list what can be asked for, or check a folder with pipelines of your own", runPipelines},
 		{"webhooks", "what a job's webhook was told and what came of it; tell it again", runWebhooks},
 		{"lanes", "list the lanes, pause or resume one", runLanes},

@@ -18,6 +18,8 @@ import (
 
 const profilesUsage = "usage: myspinbot profiles [list] [--status active,archived,erasing,erased] [--json] [--server URL]\n" +
 	"       myspinbot profiles show ID\n" +
+	"       myspinbot profiles create LABEL [--portrait FILE] [--voice FILE [--transcript TEXT | --transcript-file FILE]]\n" +
+	"                          [--consent-by NAME --consent-statement TEXT] [--key KEY] [--json]\n" +
 	"       myspinbot profiles rename ID LABEL\n" +
 	"       myspinbot profiles consent ID --by NAME --statement TEXT   somebody agrees to the use of the profile\n" +
 	"       myspinbot profiles withdraw ID    the consent is taken back; no new job uses the profile\n" +
@@ -59,6 +61,7 @@ type fileDoc struct {
 type profileFlags struct {
 	status, by, statement string
 	yes                   bool
+	making                profileMaking
 }
 
 func (p *profileFlags) define(f *flag.FlagSet) {
@@ -66,16 +69,19 @@ func (p *profileFlags) define(f *flag.FlagSet) {
 	f.StringVar(&p.by, "by", "", "consent: who agrees")
 	f.StringVar(&p.statement, "statement", "", "consent: to what")
 	f.BoolVar(&p.yes, "yes", false, "erase: nothing brings it back, and that is wanted")
+	p.making.define(f)
 }
 
 // profileWords is how many words each verb has, itself included.
-var profileWords = map[string]int{"list": 1, "show": 2, "rename": 3, "consent": 2, "withdraw": 2, "archive": 2, "restore": 2, "erase": 2}
+var profileWords = map[string]int{"list": 1, "show": 2, "create": 2, "rename": 3, "consent": 2, "withdraw": 2, "archive": 2, "restore": 2, "erase": 2}
 
 // runProfiles is `myspinbot profiles`: 0 fine, 1 failed, 2 wrong usage.
 func runProfiles(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var p profileFlags
 	fits := func(words []string) bool {
 		switch {
+		case p.making.given() && (len(words) == 0 || words[0] != "create"):
+			return false
 		case len(words) == 0:
 			return true
 		case words[0] == "consent" && (p.by == "" || p.statement == ""), words[0] == "erase" && !p.yes:
@@ -87,8 +93,11 @@ func runProfiles(ctx context.Context, args []string, stdout, stderr io.Writer) i
 		if len(a.words) == 0 || a.words[0] == "list" {
 			return a.listProfiles(ctx, p.status)
 		}
-		if a.words[0] == "show" {
+		switch a.words[0] {
+		case "show":
 			return a.showProfile(ctx, a.words[1])
+		case "create":
+			return a.createProfile(ctx, p.making)
 		}
 		return a.changeProfile(ctx, p)
 	}, p.define)
@@ -220,6 +229,11 @@ func (a asker) changeProfile(ctx context.Context, p profileFlags) error {
 	if err := a.client.call(ctx, method, "/api/profiles/"+url.PathEscape(id), http.Header{"Idempotency-Key": {rand.Text()}}, body, &raw); err != nil {
 		return fmt.Errorf("cannot %s: %w", map[bool]string{true: "record the consent", false: verb + " the profile"}[verb == "consent"], err)
 	}
+	return a.tellProfile(raw)
+}
+
+// tellProfile says how a profile is after a command.
+func (a asker) tellProfile(raw json.RawMessage) error {
 	if a.asJSON {
 		return printRaw(a.stdout, raw)
 	}

@@ -5,10 +5,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"io"
-	"net/http"
-	"net/http/httptest"
-	"strings"
 	"testing"
 )
 
@@ -26,12 +22,7 @@ const (
 
 func TestProfilesCommand(t *testing.T) {
 	t.Parallel()
-	for name, tc := range map[string]struct {
-		args   []string
-		status int
-		asked  string
-		says   string
-	}{
+	askings(t, profilesCommand, true, map[string]asking{
 		"list":             {nil, 0, "GET /api/profiles?limit=200", "p1       active  Ada    given      portrait  2026-11-01"},
 		"list some":        {[]string{"list", "--status", "active,erased"}, 0, "GET /api/profiles?limit=200&status=active%2Cerased", "p2       erased  -      withdrawn"},
 		"list as JSON":     {[]string{"list", "--json"}, 0, "GET /api/profiles?limit=200", `"next_cursor": null`},
@@ -49,40 +40,11 @@ func TestProfilesCommand(t *testing.T) {
 		"consent of nobody":  {[]string{"consent", "p1", "--by", "Ada"}, 2, "", "usage: myspinbot profiles"},
 		"no id":              {[]string{"show"}, 2, "", "usage: myspinbot profiles"},
 		"another verb":       {[]string{"burn", "p1"}, 2, "", "usage: myspinbot profiles"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var asked string
-			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				body, _ := io.ReadAll(r.Body)
-				asked = strings.TrimSpace(r.Method + " " + r.URL.RequestURI() + " " + string(body))
-				if r.Method != http.MethodGet && r.Header.Get("Idempotency-Key") == "" {
-					t.Error("a change has no key")
-				}
-				w.Header().Set("Content-Type", "application/json")
-				switch r.Method + " " + r.URL.Path {
-				case "GET /api/profiles":
-					_, _ = io.WriteString(w, `{"items": [`+adaDoc+`,`+goneDoc+`], "next_cursor": null}`)
-				case "GET /api/profiles/p1", "PATCH /api/profiles/p1":
-					_, _ = io.WriteString(w, adaDoc)
-				case "GET /api/profiles/p2":
-					_, _ = io.WriteString(w, goneDoc)
-				case "DELETE /api/profiles/p1":
-					w.WriteHeader(http.StatusAccepted)
-					_, _ = io.WriteString(w, `{"id":"p1","command":"erase","outcome":"accepted","status":"erasing","version":5,"detail":"the profile is erased: its status is erased once nothing of it is left"}`)
-				default:
-					w.WriteHeader(http.StatusGone)
-					_, _ = io.WriteString(w, `{"type":"about:blank","title":"The profile was erased","status":410,"code":"profile_erased","detail":"make a new one"}`)
-				}
-			}))
-			t.Cleanup(s.Close)
-			status, stdout, stderr := run(t, profilesCommand, append(tc.args, "--server", s.URL)...)
-			if status != tc.status || !strings.Contains(stdout+stderr, tc.says) {
-				t.Errorf("status %d, output %q, want %d with %q", status, stdout+stderr, tc.status, tc.says)
-			}
-			if asked != tc.asked {
-				t.Errorf("asked %q, want %q", asked, tc.asked)
-			}
-		})
-	}
+	}, map[string]saying{
+		"GET /api/profiles":       {200, `{"items": [` + adaDoc + `,` + goneDoc + `], "next_cursor": null}`},
+		"GET /api/profiles/p1":    {200, adaDoc},
+		"PATCH /api/profiles/p1":  {200, adaDoc},
+		"GET /api/profiles/p2":    {200, goneDoc},
+		"DELETE /api/profiles/p1": {202, `{"id":"p1","command":"erase","outcome":"accepted","status":"erasing","version":5,"detail":"the profile is erased: its status is erased once nothing of it is left"}`},
+	}, saying{410, `{"type":"about:blank","title":"The profile was erased","status":410,"code":"profile_erased","detail":"make a new one"}`})
 }

@@ -313,7 +313,7 @@ func comfyUI(c ComfyUIConfig) gpu.ComfyUIConfig {
 }
 
 func (c UploadsConfig) limits() api.UploadLimits {
-	return api.UploadLimits{Bytes: int64(c.MaxMiB) << 20, TicketBytes: int64(c.TicketMiB) << 20, Pixels: c.MaxMegapixels * 1_000_000, Audio: c.MaxAudio}
+	return api.UploadLimits{Bytes: int64(c.MaxMiB) << 20, TicketBytes: int64(c.TicketMiB) << 20, Pixels: c.MaxMegapixels * 1_000_000, Audio: c.MaxAudio, Keep: c.Keep}
 }
 
 func (p *process) api(ready func(string)) (func(context.Context) error, error) {

@@ -168,11 +168,16 @@ func (s *submission) script(stdin io.Reader) (string, error) {
 	if s.textFile == "" {
 		return s.text, nil
 	}
+	return readText("script", s.textFile, stdin)
+}
+
+// readText is the text in a file, or on standard input for "-"; what names it in errors.
+func readText(what, path string, stdin io.Reader) (string, error) {
 	from := stdin
-	if s.textFile != "-" {
-		file, err := os.Open(s.textFile)
+	if path != "-" {
+		file, err := os.Open(path)
 		if err != nil {
-			return "", fmt.Errorf("cannot read the script: %w", err)
+			return "", fmt.Errorf("cannot read the %s: %w", what, err)
 		}
 		defer file.Close()
 		from = file
@@ -180,13 +185,13 @@ func (s *submission) script(stdin io.Reader) (string, error) {
 	text, err := io.ReadAll(io.LimitReader(from, maxScript+1))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("cannot read the script: %w", err)
+		return "", fmt.Errorf("cannot read the %s: %w", what, err)
 	case len(text) > maxScript:
-		return "", fmt.Errorf("the script in %s is longer than %d KiB", s.textFile, maxScript>>10)
+		return "", fmt.Errorf("the %s in %s is longer than %d KiB", what, path, maxScript>>10)
 	case !utf8.Valid(text):
-		return "", fmt.Errorf("the script in %s is no UTF-8 text", s.textFile)
+		return "", fmt.Errorf("the %s in %s is no UTF-8 text", what, path)
 	case strings.TrimSpace(string(text)) == "":
-		return "", fmt.Errorf("the script in %s is empty", s.textFile)
+		return "", fmt.Errorf("the %s in %s is empty", what, path)
 	}
 	return string(text), nil
 }

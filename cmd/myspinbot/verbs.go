@@ -19,6 +19,9 @@ type asker struct {
 	stdout io.Writer
 }
 
+// misuse is an error in how a command was called, which can be seen without a server.
+type misuse struct{ error }
+
 // runAsking parses the flags of the command called name, and those that it has beside the
 // usual ones, and runs it. fits says whether its words make sense. It returns the exit
 // status: 0 fine, 1 failed, 2 wrong usage.
@@ -49,6 +52,9 @@ func runAsking(ctx context.Context, name, usage string, args []string, stdout, s
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "myspinbot %s: %v\n", name, err)
+		if errors.As(err, &misuse{}) {
+			return 2
+		}
 		return 1
 	}
 	return 0

@@ -87,34 +87,40 @@ func (k *Keyring) WebhookKey(tenant, job string) []byte { return derive(k.hooks,
 // or "-">/<job>. Asked again, also by another process at the same moment, it
 // returns the key that is there.
 func (k *Keyring) Create(ctx context.Context, tenant, profile, job string) (id string, key []byte, err error) {
+	id, key, _, err = k.create(ctx, tenant, profile, job)
+	return id, key, err
+}
+
+// create is Create, and says whether the key was not there before.
+func (k *Keyring) create(ctx context.Context, tenant, profile, job string) (id string, key []byte, created bool, err error) {
 	subject, err := Subject(tenant, profile, job)
 	if err != nil {
-		return "", nil, err
+		return "", nil, false, err
 	}
 	id = KeyID(subject)
 	key = make([]byte, events.KeySize)
 	if _, err := rand.Read(key); err != nil {
-		return "", nil, fmt.Errorf("cannot draw a content key: %w", err)
+		return "", nil, false, fmt.Errorf("cannot draw a content key: %w", err)
 	}
 	// The wrapped key is sealed like any text: the id is authenticated with it, so
 	// that a key object renamed on the store does not open.
 	wrapped, err := events.Seal(k.wrap, id, string(key))
 	if err != nil {
-		return "", nil, fmt.Errorf("cannot wrap a content key: %w", err)
+		return "", nil, false, fmt.Errorf("cannot wrap a content key: %w", err)
 	}
-	created, err := k.store.putOnce(ctx, id, append([]byte{wrapVersion}, wrapped.Bytes...))
+	created, err = k.store.putOnce(ctx, id, append([]byte{wrapVersion}, wrapped.Bytes...))
 	if err != nil {
-		return "", nil, fmt.Errorf("cannot store content key %s: %w", id, err)
+		return "", nil, false, fmt.Errorf("cannot store content key %s: %w", id, err)
 	}
 	if !created {
 		err = settled(ctx, func() (err error) {
 			key, err = k.Key(ctx, id)
 			return err
 		})
-		return id, key, err
+		return id, key, false, err
 	}
 	k.remember(id, key)
-	return id, key, nil
+	return id, key, true, nil
 }
 
 // Key is the content key called id, or ErrErased.

@@ -171,3 +171,22 @@ func TestTheKeyCacheIsBounded(t *testing.T) {
 		t.Error("the newest key was dropped")
 	}
 }
+
+func TestAKeyOfLongAgoIsNotGoneOnWith(t *testing.T) {
+	t.Parallel()
+	k := NewKeyring(open(t), [32]byte{1})
+	id, first, err := k.CreateWithin(t.Context(), time.Hour, "default", "", "job1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, key, err := k.CreateWithin(t.Context(), time.Hour, "default", "", "job1"); again != id || !bytes.Equal(key, first) || err != nil {
+		t.Errorf("at once: %q, %v", again, err)
+	}
+	k.now = func() time.Time { return time.Now().Add(61 * time.Minute) }
+	if _, _, err := k.CreateWithin(t.Context(), time.Hour, "default", "", "job1"); !errors.Is(err, ErrStale) {
+		t.Errorf("an hour later: %v", err)
+	}
+	if _, key, err := k.Create(t.Context(), "default", "", "job1"); !bytes.Equal(key, first) || err != nil {
+		t.Errorf("it is not the key any more: %v", err)
+	}
+}

@@ -77,20 +77,20 @@ func newClient(policy Policy, trust *x509.CertPool, resolver *net.Resolver, now 
 
 func (c *client) close() { c.http.CloseIdleConnections() }
 
-// post sends one message, signed for now.
-func (c *client) post(ctx context.Context, address, secret, id string, body []byte) answer {
+// post sends one message, signed for now with every secret.
+func (c *client) post(ctx context.Context, address string, secrets []string, id string, body []byte) answer {
 	began := c.now()
-	a := c.attempt(ctx, address, secret, id, body, began)
+	a := c.attempt(ctx, address, secrets, id, body, began)
 	a.took = c.now().Sub(began)
 	return a
 }
 
-func (c *client) attempt(ctx context.Context, address, secret, id string, body []byte, now time.Time) answer {
+func (c *client) attempt(ctx context.Context, address string, secrets []string, id string, body []byte, now time.Time) answer {
 	u, err := c.policy.Check(address) // a policy may have changed since the job was submitted
 	if err != nil {
 		return answer{class: ClassAddress, message: err.Error()}
 	}
-	signature, err := Sign(secret, id, now, body)
+	signature, err := signatures(secrets, id, now, body)
 	if err != nil {
 		return answer{class: ClassUnusable, message: err.Error()}
 	}

@@ -35,7 +35,7 @@ func TestAMessageAsItArrives(t *testing.T) {
 		body, _ = io.ReadAll(r.Body)
 	}))
 	defer server.Close()
-	a := plainClient(t, local).post(t.Context(), server.URL+"/hook?x=1", exampleSecret, "id-1", []byte(exampleBody))
+	a := plainClient(t, local).post(t.Context(), server.URL+"/hook?x=1", []string{exampleSecret}, "id-1", []byte(exampleBody))
 	if a.status != 200 || a.class != "" || a.took <= 0 {
 		t.Fatalf("got %+v", a)
 	}
@@ -80,7 +80,7 @@ func TestWhatAnswersMean(t *testing.T) {
 		"/301": {class: ClassRedirect, says: "redirects are not followed"}, "/302": {class: ClassRedirect}, "/303": {class: ClassRedirect}, "/307": {class: ClassRedirect}, "/308": {class: ClassRedirect},
 		"/later": {class: ClassStatus, says: "429", wish: 90 * time.Second}, "/headers": {class: ClassUnreach},
 	} {
-		a := plainClient(t, local).post(t.Context(), server.URL+path, exampleSecret, "id", nil)
+		a := plainClient(t, local).post(t.Context(), server.URL+path, []string{exampleSecret}, "id", nil)
 		if a.class != want.class || !strings.Contains(a.message, want.says) || a.wish != want.wish || (a.class == "") != (a.message == "") {
 			t.Errorf("%s: %+v, want %+v", path, a, want)
 		}
@@ -130,7 +130,7 @@ func TestReceiversThatDoNotAnswerWell(t *testing.T) {
 		if name == "slow" {
 			client.http.Timeout = 200 * time.Millisecond
 		}
-		a := client.post(t.Context(), c.url, exampleSecret, "id", nil)
+		a := client.post(t.Context(), c.url, []string{exampleSecret}, "id", nil)
 		if a.class != c.class || !strings.Contains(a.message, c.says) || a.status != 0 {
 			t.Errorf("%s: %+v, want %+v", name, a, c)
 		}
@@ -151,7 +151,7 @@ func TestNamesThatLeadInsideReachNobody(t *testing.T) {
 	trust.AddCert(server.Certificate()) // for example.com
 	for _, inside := range [][]string{{"127.0.0.1"}, {"::ffff:127.0.0.1"}, {"::1"}, {"64:ff9b::7f00:1"}, {"169.254.169.254"}, {"127.0.0.1", "::1"}} {
 		c := newClient(Policy{}, trust, names(t, inside), time.Now)
-		a := c.post(t.Context(), "https://example.com:"+port+"/", exampleSecret, "id", nil)
+		a := c.post(t.Context(), "https://example.com:"+port+"/", []string{exampleSecret}, "id", nil)
 		c.close()
 		if a.class != ClassAddress || hits.Load() != 0 {
 			t.Errorf("%v: %+v, and %d requests came through", inside, a, hits.Load())
@@ -160,7 +160,7 @@ func TestNamesThatLeadInsideReachNobody(t *testing.T) {
 	// The same where the host is allowed: it was the guard that kept them away.
 	c := newClient(Policy{Private: []string{"example.com"}}, trust, names(t, []string{"127.0.0.1"}), time.Now)
 	defer c.close()
-	if a := c.post(t.Context(), "https://example.com:"+port+"/", exampleSecret, "id", nil); a.class != "" || hits.Load() != 1 {
+	if a := c.post(t.Context(), "https://example.com:"+port+"/", []string{exampleSecret}, "id", nil); a.class != "" || hits.Load() != 1 {
 		t.Errorf("an allowed host: %+v, %d requests", a, hits.Load())
 	}
 }

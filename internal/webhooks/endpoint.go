@@ -9,15 +9,19 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/myspinbot/myspinbot/events"
 )
 
 // Endpoint is whom to tell of every job that is submitted from now on.
 type Endpoint struct {
-	URL    string
-	Secret string   // that messages are signed with
-	Events []string // of events.WebhookEvents; empty: how jobs end
+	URL string
+	// Secrets are what messages are signed with, each by itself: a receiver takes a message
+	// that one it knows has signed, so that another can take its place in the meantime.
+	Secrets  []string
+	Events   []string      // of events.WebhookEvents; empty: how jobs end
+	Progress time.Duration // least time between two messages about one job's progress; 0: Config.ProgressEvery
 }
 
 // endpointMark begins Webhook.Endpoint of what is for an operator's endpoint; its id follows.
@@ -35,12 +39,25 @@ func (e Endpoint) CheckAddress(p Policy) error {
 	return err
 }
 
+// ErrNoSecret says that an endpoint's messages would not be signed.
+var ErrNoSecret = errors.New("there must be a secret that messages are signed with")
+
+// CheckSecrets says ErrNoSecret or ErrSecret where not every secret is one.
+func (e Endpoint) CheckSecrets() error {
+	if len(e.Secrets) == 0 {
+		return ErrNoSecret
+	}
+	for _, secret := range e.Secrets {
+		if _, err := SecretKey(secret); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Check refuses an endpoint that the policy does not allow, or that could not be told.
 func (e Endpoint) Check(p Policy) error {
-	err := e.CheckAddress(p)
-	if _, bad := SecretKey(e.Secret); bad != nil {
-		err = errors.Join(err, bad)
-	}
+	err := errors.Join(e.CheckAddress(p), e.CheckSecrets())
 	for _, kind := range e.Events {
 		if !slices.Contains(events.WebhookEvents(), kind) {
 			err = errors.Join(err, fmt.Errorf("there is no event %q to tell of; there are %s", kind, strings.Join(events.WebhookEvents(), ", ")))

@@ -32,8 +32,8 @@ func (s *story) awaitAt(e Endpoint, want ...string) {
 func TestEndpointsAreToldOfEveryJob(t *testing.T) {
 	t.Parallel()
 	w, all, ends, own := newWorld(t), newReceiver(t), newReceiver(t), newReceiver(t)
-	some := Endpoint{URL: all.URL + "/secret-path", Secret: exampleSecret, Events: []string{"job.submitted", "job.failed"}}
-	usual := Endpoint{URL: ends.URL, Secret: exampleSecret}
+	some := Endpoint{URL: all.URL + "/secret-path", Secrets: []string{exampleSecret}, Events: []string{"job.submitted", "job.failed"}}
+	usual := Endpoint{URL: ends.URL, Secrets: []string{exampleSecret}}
 	n, _ := w.notifier(func(c *Config) { c.Endpoints = []Endpoint{some, usual} }, nil)
 	without, with := w.job(""), w.job(own.URL, "job.failed")
 	ids := map[string]string{without.id: without.fact(events.JobFailed{}), with.id: with.fact(events.JobFailed{})}
@@ -90,7 +90,7 @@ func TestEndpointsOutliveTheirProcessAndNotTheirConfiguration(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newReceiver(t)
 	r.answering(status(503))
-	e := Endpoint{URL: r.URL, Secret: exampleSecret, Events: []string{"job.planned", "job.succeeded"}}
+	e := Endpoint{URL: r.URL, Secrets: []string{exampleSecret}, Events: []string{"job.planned", "job.succeeded"}}
 	slow := func(c *Config) { c.Endpoints, c.Schedule = []Endpoint{e}, Schedule{10 * time.Millisecond, time.Hour} }
 	_, stop := w.notifier(slow, nil)
 	job := w.job("")
@@ -124,12 +124,13 @@ func TestEndpointsOutliveTheirProcessAndNotTheirConfiguration(t *testing.T) {
 
 func TestEndpointsThatCannotBeToldAreRefused(t *testing.T) {
 	t.Parallel()
-	good := Endpoint{URL: "https://ops.example.com/hooks", Secret: exampleSecret, Events: []string{"job.failed"}}
+	good := Endpoint{URL: "https://ops.example.com/hooks", Secrets: []string{exampleSecret}, Events: []string{"job.failed"}}
 	for says, change := range map[string]func(*Endpoint){
 		"":                        func(*Endpoint) {},
 		"must begin with https":   func(e *Endpoint) { e.URL = "http://ops.example.com/" },
+		"there must be a secret":  func(e *Endpoint) { e.Secrets = nil },
 		"a name inside":           func(e *Endpoint) { e.URL = "https://grafana/" },
-		"whsec_":                  func(e *Endpoint) { e.Secret = "hunter2" },
+		"whsec_":                  func(e *Endpoint) { e.Secrets = []string{exampleSecret, "hunter2"} },
 		`no event "job.finished"`: func(e *Endpoint) { e.Events = []string{"job.finished"} },
 	} {
 		e := good

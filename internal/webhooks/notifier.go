@@ -66,7 +66,7 @@ type Config struct {
 	Endpoints []Endpoint
 
 	Schedule      Schedule      // default Standard
-	ProgressEvery time.Duration // least time between two messages about one job's progress; default 10 s
+	ProgressEvery time.Duration // least time between two messages about one job's progress, where an endpoint has none of its own; default 10 s
 
 	Trust    *x509.CertPool // whose certificates are trusted; default the system's
 	Resolver *net.Resolver  // default the system's
@@ -203,7 +203,7 @@ func (n *Notifier) deliver(ctx context.Context, own *part, s sending, turn int) 
 // attempt opens what is sealed, makes the body, and sends it. An error says that
 // nothing could be sent, for reasons that pass.
 func (n *Notifier) attempt(ctx context.Context, hook events.Webhook, id string, body func() ([]byte, error)) (answer, error) {
-	address, secret, err := n.receiver(ctx, hook)
+	address, secrets, err := n.receiver(ctx, hook)
 	var payload []byte
 	if err == nil {
 		payload, err = body()
@@ -217,22 +217,23 @@ func (n *Notifier) attempt(ctx context.Context, hook events.Webhook, id string, 
 		n.cfg.Logger.Error("a webhook's message cannot be made", "delivery", id, "error", err)
 		return answer{class: ClassUnusable, message: "the message cannot be made; the notifier's log says why"}, nil
 	}
-	return n.client.post(ctx, address, secret, id, payload), nil
+	return n.client.post(ctx, address, secrets, id, payload), nil
 }
 
 // receiver is where a message goes, and by what it is signed.
-func (n *Notifier) receiver(ctx context.Context, hook events.Webhook) (address, secret string, err error) {
+func (n *Notifier) receiver(ctx context.Context, hook events.Webhook) (address string, secrets []string, err error) {
 	if id := endpointOf(hook); id != "" {
 		e := n.endpoints[id]
 		if e.URL == "" {
-			return "", "", fmt.Errorf("the endpoint %s is not configured here any more", id)
+			return "", nil, fmt.Errorf("the endpoint %s is not configured here any more", id)
 		}
-		return e.URL, e.Secret, nil
+		return e.URL, e.Secrets, nil
 	}
+	var secret string
 	if address, err = n.cfg.Keys.Open(ctx, hook.URL); err == nil {
 		secret, err = n.cfg.Keys.Open(ctx, hook.Secret)
 	}
-	return address, secret, err
+	return address, []string{secret}, err
 }
 
 // outcome is the record of an attempt.

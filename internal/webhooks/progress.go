@@ -4,6 +4,7 @@
 package webhooks
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -38,7 +39,7 @@ func (n *Notifier) beat(r eventlog.Record) {
 // beatTo is beat to one receiver. The caller holds mu.
 func (n *Notifier) beatTo(own *part, t *Trail, r eventlog.Record) {
 	now := n.cfg.Now()
-	if !t.wants(events.WebhookProgress) || t.Closed || t.beating || now.Sub(t.beat) < n.cfg.ProgressEvery {
+	if !t.wants(events.WebhookProgress) || t.Closed || t.beating || now.Sub(t.beat) < cmp.Or(n.endpoints[t.Endpoint()].Progress, n.cfg.ProgressEvery) {
 		return
 	}
 	m, err := events.Decode(r.Value)

@@ -17,7 +17,7 @@ import (
 const (
 	HeaderID        = "webhook-id"
 	HeaderTimestamp = "webhook-timestamp" // Unix seconds of the attempt
-	HeaderSignature = "webhook-signature" // "v1," and base64; several with blanks between them
+	HeaderSignature = "webhook-signature" // "v1," and base64, of each secret, with blanks between them
 )
 
 const (
@@ -53,4 +53,16 @@ func Sign(secret, id string, at time.Time, body []byte) (string, error) {
 	mac.Write([]byte(id + "." + strconv.FormatInt(at.Unix(), 10) + "."))
 	mac.Write(body)
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)), nil
+}
+
+// signatures are those of all secrets, as the header holds them.
+func signatures(secrets []string, id string, at time.Time, body []byte) (string, error) {
+	list := make([]string, len(secrets))
+	for i, secret := range secrets {
+		var err error
+		if list[i], err = Sign(secret, id, at, body); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(list, " "), nil
 }

@@ -131,6 +131,9 @@ func (s *Server) around(c *fiber.Ctx, handle fiber.Handler) (err error) {
 		if err := s.inTurn(c); err != nil {
 			return err
 		}
+		if err := s.identify(c); err != nil {
+			return err
+		}
 		return handle(c)
 	}); err != nil {
 		return s.fail(c, err)

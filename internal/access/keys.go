@@ -154,9 +154,11 @@ func readKey(r eventlog.Record) (Key, error) {
 		if d.ExpiresMS != 0 {
 			k.Expires = time.UnixMilli(d.ExpiresMS).UTC()
 		}
-		if n, err := hex.Decode(k.digest[:], []byte(d.Digest)); err != nil || n != len(k.digest) {
+		sum, err := hex.DecodeString(d.Digest)
+		if err != nil || len(sum) != len(k.digest) {
 			return Key{}, errors.New("its digest is not one")
 		}
+		k.digest = digest(sum)
 		if k.Scopes, err = ParseScopes(d.Scopes); err != nil {
 			return Key{}, err
 		}

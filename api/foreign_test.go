@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -87,6 +88,7 @@ func TestAForeignClientFindsNoFault(t *testing.T) {
 		r, said, failed := foreignClient(t, "http://"+w.server.Addr(), phases, seed, more...)
 		cases.Done(r.Cases.Generated)
 		share[w == guarded] += r.Cases.Generated
+		cases.Note(fmt.Sprintf("%d of them with access control", share[true]))
 		if failed != nil || !r.Complete || r.Cases.Failed+r.Cases.Errored+len(r.Failures) > 0 || r.Cases.Generated == 0 {
 			t.Fatalf("seed %d, %s: %v\n%s", seed, phases, failed, said)
 		}
@@ -97,7 +99,9 @@ func TestAForeignClientFindsNoFault(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d cases without access control, %d with it", share[false], share[true])
+	if share[false] == 0 || share[true] == 0 {
+		t.Errorf("%d cases without access control, %d with it", share[false], share[true])
+	}
 	// A client that is always refused finds no fault either.
 	for _, operation := range []string{"POST /api/jobs", "POST /api/train", "POST /api/generate", "GET /api/jobs", "GET /api/jobs/{id}", "GET /api/jobs/{id}/events",
 		"POST /api/jobs/{id}/cancel", "POST /api/jobs/{id}/approve", "POST /api/jobs/{id}/retry", "GET /api/artifacts/{id}", "GET /api/artifacts/{id}/content", "GET /api/profiles/{id}"} {

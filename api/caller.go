@@ -150,16 +150,16 @@ func (who *caller) lasts() (context.Context, context.CancelFunc) {
 
 // challenge is what WWW-Authenticate says to a refusal (RFC 6750, section 3); empty: nothing.
 func challenge(r *refusal) string {
-	const bearer = `Bearer realm="myspinbot"`
+	const scheme = `Bearer realm="myspinbot"`
 	switch r.code {
 	case codeKeyMissing:
-		return bearer
+		return scheme
 	case codeKeyUnknown:
-		return bearer + `, error="invalid_token"`
+		return scheme + `, error="invalid_token"`
 	case codeScopeMissing:
-		return bearer + `, error="insufficient_scope", scope="` + strings.ReplaceAll(r.scope, ",", " ") + `"`
+		return scheme + `, error="insufficient_scope", scope="` + strings.ReplaceAll(r.scope, ",", " ") + `"`
 	case codeTenantMissing:
-		return bearer + `, error="insufficient_scope"`
+		return scheme + `, error="insufficient_scope"`
 	}
 	return ""
 }

@@ -229,7 +229,10 @@ func knowing(b *testing.B, key string) *access.Control {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
-	b.Cleanup(func() { cancel(); <-ended })
+	b.Cleanup(func() {
+		cancel()
+		ok(b, <-ended)
+	})
 	eventually(b, "the key is known", func() bool { _, err := c.Ask(ctx, []byte(key), time.Now()); return err == nil })
 	return c
 }

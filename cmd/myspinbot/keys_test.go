@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -309,5 +310,52 @@ func TestAccessConfiguration(t *testing.T) {
 	}
 	if got := c.Access.control(); !got.On() || !got.Keys || got.OIDC.TenantClaim != "org" || got.OIDC.ScopeClaim != "scope" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestKeysOpenARunningProgram takes a key through processes of their own: the API as it is
+// run, and the commands that issue and revoke.
+func TestKeysOpenARunningProgram(t *testing.T) {
+	t.Parallel()
+	s, env := startServices(t)
+	api := startProgram(t, append(env, "MYSPINBOT_ACCESS_KEYS=true"), "run", "--roles", "api", "--http-listen", "127.0.0.1:0")
+	s.servedBy(api)
+	say := func(words ...string) string {
+		p := startProgram(t, env, append([]string{"keys"}, words...)...)
+		if err := p.cmd.Wait(); err != nil {
+			t.Fatal(err, p.printed())
+		}
+		return p.printed()
+	}
+	status := func(key string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/api/session", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+key)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(body)
+	}
+	key := regexp.MustCompile(`msb_[A-Za-z0-9_-]{43}`).FindString(say("issue", "ada", "--scope", "read"))
+	eventlogtest.Eventually(t, eventlogtest.Patience, "the key opens", func() bool { code, _ := status(key); return code == http.StatusOK })
+	if _, body := status(key); !strings.Contains(body, `"actor":"key:ada"`) || !strings.Contains(body, `"scopes":["read"]`) {
+		t.Errorf("it names %s", body)
+	}
+	if code, body := status("msb_none"); code != http.StatusUnauthorized {
+		t.Errorf("another key: %d %s", code, body)
+	}
+	say("revoke", "ada")
+	eventlogtest.Eventually(t, eventlogtest.Patience, "the key opens nothing", func() bool { code, _ := status(key); return code == http.StatusUnauthorized })
+	api.terminate(t)
+	if strings.Contains(api.printed(), key) {
+		t.Error("the program's lines show the key")
 	}
 }

@@ -1,4 +1,4 @@
-// Who may send requests: loopback listeners only, and no foreign web page.
+// Who may send requests: without access control loopback listeners only, and never a foreign web page.
 
 package api
 
@@ -27,7 +27,7 @@ func checkLoopback(addr string) error {
 	if isLoopback(host) {
 		return nil
 	}
-	return fmt.Errorf("cannot listen on %q: without access control only this machine may connect; use 127.0.0.1 or localhost, and reach it from elsewhere through an SSH tunnel or a proxy that checks who asks", addr)
+	return fmt.Errorf("cannot listen on %q: without access control only this machine may connect; switch it on with access.keys = true or access.oidc.issuer, or use 127.0.0.1 or localhost, and reach it from elsewhere through an SSH tunnel or a proxy that checks who asks", addr)
 }
 
 func isLoopback(host string) bool {
@@ -42,7 +42,7 @@ func isLoopback(host string) bool {
 // web page may point a name of its own at 127.0.0.1.
 func (s *Server) ownName(c *fiber.Ctx) error {
 	host := string(c.Request().Host())
-	if !s.isOwn(host) {
+	if !s.isOwn(c, host) {
 		return refuse(codeHostForbidden, "this server is not called %q; use its address, or add the name to http.hosts", shortened(host))
 	}
 	return c.Next()
@@ -55,17 +55,25 @@ func (s *Server) ownPages(c *fiber.Ctx) error {
 		return c.Next()
 	}
 	u, err := url.Parse(origin)
-	if err != nil || !s.isOwn(u.Host) {
+	if err != nil || !s.isOwn(c, u.Host) {
 		return &refusal{code: codeOriginForbidden}
 	}
 	return c.Next()
 }
 
-func (s *Server) isOwn(hostport string) bool {
+// isOwn says whether a name is this server's: a loopback one, the address that the client has
+// connected to, or one that the operator has named.
+func (s *Server) isOwn(c *fiber.Ctx, hostport string) bool {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
 		host = h
 	}
 	host = strings.Trim(host, "[]")
-	return isLoopback(host) || slices.ContainsFunc(s.cfg.Hosts, func(h string) bool { return strings.EqualFold(h, host) })
+	return isLoopback(host) || isAddress(c.Context().LocalAddr(), host) || slices.ContainsFunc(s.cfg.Hosts, func(h string) bool { return strings.EqualFold(h, host) })
+}
+
+// isAddress says whether a host is written as the address itself, which no foreign name is.
+func isAddress(local net.Addr, host string) bool {
+	tcp, ok := local.(*net.TCPAddr)
+	return ok && tcp.IP.Equal(net.ParseIP(host))
 }

@@ -38,6 +38,7 @@ func (w *world) do(method, path string, header map[string]string, body io.Reader
 		}
 		req.Header.Set(k, v)
 	}
+	w.showKey(req.Header)
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Timeout: 30 * time.Second}
 	res, err := client.Do(req)
 	ok(w.t, err)

@@ -641,6 +641,31 @@ type RerunRequest struct {
 	Script  *Text   `json:"script,omitempty"`
 }
 
+// Session defines model for Session.
+type Session struct {
+	// Access open: nobody is asked for a key
+	Access SessionAccess `json:"access"`
+
+	// Actor by which name the log knows what one does; a key's is key: and its name
+	Actor     string          `json:"actor"`
+	ExpiresAt *MaybeTime      `json:"expires_at"`
+	Scopes    []SessionScopes `json:"scopes"`
+
+	// Tenant whose things one sees and makes
+	Tenant string `json:"tenant"`
+}
+
+// SessionAccess open: nobody is asked for a key
+type SessionAccess = string
+
+// SessionScopes defines model for Session.Scopes.
+type SessionScopes = string
+
+// SessionRequest defines model for SessionRequest.
+type SessionRequest struct {
+	Key string `json:"key"`
+}
+
 // Stage defines model for Stage.
 type Stage struct {
 	ID         string     `json:"id"`
@@ -790,6 +815,9 @@ type operations interface {
 	eraseProfile(c *fiber.Ctx) error    // DELETE /api/profiles/{id}
 	getProfile(c *fiber.Ctx) error      // GET /api/profiles/{id}
 	changeProfile(c *fiber.Ctx) error   // PATCH /api/profiles/{id}
+	signOut(c *fiber.Ctx) error         // DELETE /api/session
+	getSession(c *fiber.Ctx) error      // GET /api/session
+	signIn(c *fiber.Ctx) error          // POST /api/session
 	train(c *fiber.Ctx) error           // POST /api/train
 	upload(c *fiber.Ctx) error          // POST /api/uploads
 	takeTicket(c *fiber.Ctx) error      // POST /api/uploads/tickets
@@ -835,6 +863,9 @@ func routesOf(o operations) []route {
 		{"DELETE", "/api/profiles/{id}", o.eraseProfile},
 		{"GET", "/api/profiles/{id}", o.getProfile},
 		{"PATCH", "/api/profiles/{id}", o.changeProfile},
+		{"DELETE", "/api/session", o.signOut},
+		{"GET", "/api/session", o.getSession},
+		{"POST", "/api/session", o.signIn},
 		{"POST", "/api/train", o.train},
 		{"POST", "/api/uploads", o.upload},
 		{"POST", "/api/uploads/tickets", o.takeTicket},

@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/internal/access"
 )
 
 //go:embed openapi.yaml
@@ -24,6 +25,7 @@ var contractYAML []byte
 type contract struct {
 	json    []byte
 	checker checker
+	needs   map[string]access.Scopes // by method and path; not there: everybody may ask it
 }
 
 func loadContract(own ...aggregates.Pipeline) (*contract, error) {
@@ -39,6 +41,7 @@ func loadContract(own ...aggregates.Pipeline) (*contract, error) {
 		}
 	}
 	delete(doc, "x-answers") // parts that the paths are put together from
+	delete(doc, "x-scopes")
 	body, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("cannot write the contract as JSON: %w", err)
@@ -48,7 +51,59 @@ func loadContract(own ...aggregates.Pipeline) (*contract, error) {
 	if err := json.Unmarshal(body, &doc); err != nil {
 		return nil, fmt.Errorf("cannot read the contract back: %w", err)
 	}
-	return &contract{json: body, checker: newChecker(doc)}, nil
+	k := &contract{json: body, checker: newChecker(doc)}
+	k.needs, err = k.needsOf()
+	return k, err
+}
+
+// operation is one of the contract; nil: there is none.
+func (k *contract) operation(method, path string) schema {
+	return asSchema(asSchema(asSchema(k.checker.doc["paths"])[path])[strings.ToLower(method)])
+}
+
+// needsOf are the scopes that each operation takes, by method and path, but for those that
+// everybody may ask. One that does not say who may is refused: to forget it must not open a door.
+func (k *contract) needsOf() (map[string]access.Scopes, error) {
+	needs := map[string]access.Scopes{}
+	for path, operations := range asSchema(k.checker.doc["paths"]) {
+		for method, v := range asSchema(operations) {
+			ways, says := asSchema(v)["security"].([]any)
+			if !says {
+				return nil, fmt.Errorf("the contract does not say who may ask %s %s", method, path)
+			}
+			for _, way := range ways { // by header or by cookie: they take the same
+				for _, scopes := range asSchema(way) {
+					need, err := access.ParseScopes(texts(scopes))
+					if err != nil {
+						return nil, fmt.Errorf("the contract of %s %s: %w", method, path, err)
+					}
+					needs[strings.ToUpper(method)+" "+path] |= need
+				}
+			}
+		}
+	}
+	return needs, nil
+}
+
+func texts(v any) (out []string) {
+	for _, item := range list(v) {
+		out = append(out, fmt.Sprint(item))
+	}
+	return out
+}
+
+// open takes out what asks for keys, for a server that asks nobody.
+func (k *contract) open() (err error) {
+	delete(asSchema(k.checker.doc["components"]), "securitySchemes")
+	for _, operations := range asSchema(k.checker.doc["paths"]) {
+		for _, v := range asSchema(operations) {
+			delete(asSchema(v), "security")
+		}
+	}
+	if k.json, err = json.Marshal(k.checker.doc); err != nil {
+		return fmt.Errorf("cannot write the contract as JSON: %w", err)
+	}
+	return nil
 }
 
 // allow adds a word to those of an enumeration.
@@ -78,8 +133,7 @@ type valueForm struct {
 // forms are those of an operation's parameters that have one. Handlers read the values,
 // and say what else is wrong with them. The Idempotency-Key has a code of its own.
 func (k *contract) forms(method, path string) (out []valueForm) {
-	operation := asSchema(asSchema(asSchema(k.checker.doc["paths"])[path])[strings.ToLower(method)])
-	for _, p := range list(operation["parameters"]) {
+	for _, p := range list(k.operation(method, path)["parameters"]) {
 		p := k.resolved(p)
 		s := k.resolved(p["schema"])
 		pattern, hasForm := s["pattern"].(string)

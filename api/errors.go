@@ -61,6 +61,12 @@ const (
 	codeConnections      = "too_many_connections"
 	codeRate             = "rate_limited"
 	codeQueueFull        = "queue_full"
+	codeKeyMissing       = "key_missing"
+	codeKeyUnknown       = "key_invalid"
+	codeScopeMissing     = "scope_missing"
+	codeTenantMissing    = "tenant_missing"
+	codeKeysUnread       = "keys_unread"
+	codeIssuerDown       = "issuer_unavailable"
 )
 
 // kind is what a code means in HTTP. The detail stands in where an error brings no sentence of its own.
@@ -76,6 +82,10 @@ var kinds = map[string]kind{
 	codeJSONMalformed:    {400, 0, "The body is not valid JSON", "send one JSON object in UTF-8"},
 	codeQueryInvalid:     {400, 0, "A query parameter is not allowed", "see the contract at /api/openapi.json"},
 	codeKeyInvalid:       {400, 0, "The Idempotency-Key is not valid", "send 1 to 255 visible ASCII characters"},
+	codeKeyMissing:       {401, 0, "This server asks for a key", "send an API key or a token: Authorization: Bearer …; myspinbot keys issue makes keys"},
+	codeKeyUnknown:       {401, 0, "The key is not valid", "it was never issued, has expired, or was revoked; use another one, or have one issued: myspinbot keys issue"},
+	codeScopeMissing:     {403, 0, "The key lacks a scope", "use a key that has the scope, or have one issued"},
+	codeTenantMissing:    {403, 0, "The token does not say whose things it is about", "have the issuer put the tenant into its tokens"},
 	codeOriginForbidden:  {403, 0, "Another web site sent this request", "requests that change something must come from this server's own pages, or from a program"},
 	codeHostForbidden:    {403, 0, "The request was sent to a name that this server does not have", "use its address, or configure the name"},
 	codeNotFound:         {404, 0, "Not found", "there is nothing here; see the contract at /api/openapi.json"},
@@ -109,6 +119,8 @@ var kinds = map[string]kind{
 	codeObjectsDown:      {503, 2, "The object store does not answer", "send the request again"},
 	codeNoWorkers:        {503, 5, "No worker is running", "start one with: myspinbot run --roles gpu"},
 	codeToolMissing:      {503, 60, "A program is missing on this server", "myspinbot doctor says what to install"},
+	codeKeysUnread:       {503, 1, "The keys have not been read yet", "this server has just started; ask again"},
+	codeIssuerDown:       {503, 2, "The issuer of tokens does not answer", "ask again, or use an API key"},
 	codeBusy:             {503, 1, "Too much at once", "send the request again"},
 	codeJobUnread:        {503, 60, "The job was written by a newer program", "upgrade this server"},
 	codeProfileUnread:    {503, 60, "The profile was written by a newer program", "upgrade this server"},
@@ -127,6 +139,7 @@ type refusal struct {
 	code   string
 	detail string // empty: the table's
 	faults []fault
+	scope  string // that is missing
 	jobID  string // of a command whose outcome is not known, or of the job that refused it
 	cause  error  // for the server's log alone
 
@@ -234,6 +247,9 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	}
 	if wait := r.wait(); wait != "0" {
 		c.Set(fiber.HeaderRetryAfter, wait)
+	}
+	if asks := challenge(r); asks != "" {
+		c.Set(fiber.HeaderWWWAuthenticate, asks)
 	}
 	body, err := json.Marshal(p)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/access"
 	"github.com/myspinbot/myspinbot/internal/objects"
 )
 
@@ -175,7 +176,22 @@ func (e *example) form(t *testing.T) {
 
 func TestEveryExampleOfTheContractWorks(t *testing.T) {
 	t.Parallel()
-	w := exampleWorld(t, options{config: allowInside, notified: true})
+	for name, keys := range map[string]bool{"open": false, "keys": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			everyExampleWorks(t, options{config: allowInside, notified: true, keys: keys})
+		})
+	}
+}
+
+func everyExampleWorks(t *testing.T, o options) {
+	w := exampleWorld(t, o)
+	if o.keys {
+		var signIn SessionRequest
+		body := asSchema(w.server.contract.operation("POST", "/api/session")["requestBody"])
+		ok(t, json.Unmarshal([]byte(jsonBody(t, asSchema(asSchema(body["content"])["application/json"])["example"])), &signIn))
+		w.issueAs(signIn.Key, access.Order{Name: "example", Scopes: access.Read})
+	}
 	for _, e := range w.server.contract.examples(t) {
 		if e.header["Content-Type"] == "multipart/form-data" {
 			e.form(t)

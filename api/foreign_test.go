@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -75,14 +76,19 @@ func foreignClient(t *testing.T, server, phases string, seed int, more ...string
 func TestAForeignClientFindsNoFault(t *testing.T) {
 	t.Parallel()
 	cases := rounds.New(t, "cases of the foreign client", "CASES", foreignCases)
-	w := exampleWorld(t, options{config: func(c *Config) { c.MaxOpenJobs = foreignJobs }})
-	w.server.positions, w.server.longestWait = 100*time.Millisecond, time.Second
-	w.makeRoom()
-	accepted := map[string]int{}
-	atOnce := strconv.FormatUint(min(50, max(10, cases.Want()/100)), 10) // of an operation and a random phase, in one run
-	for seed, phases := 1, "examples,coverage"; cases.More() || seed <= 2; seed, phases = seed+1, "fuzzing,stateful" {
-		r, said, failed := foreignClient(t, "http://"+w.server.Addr(), phases, seed, "--max-examples", atOnce)
+	open, guarded := foreignWorld(t, false), foreignWorld(t, true)
+	accepted, share := map[string]int{}, map[bool]uint64{}
+	atOnce := strconv.FormatUint(min(25, max(5, cases.Want()/200)), 10) // of an operation and a random phase, in one run
+	// The examples go to the open server, and then the two take turns: with a key, and without in between, which must be refused.
+	for seed, phases := 1, "examples,coverage"; cases.More() || seed <= 3; seed, phases = seed+1, "fuzzing,stateful" {
+		w, more := open, []string{"--max-examples", atOnce}
+		if seed%2 == 0 {
+			w, more = guarded, append(more, "--header", "Authorization: Bearer "+guarded.key)
+		}
+		r, said, failed := foreignClient(t, "http://"+w.server.Addr(), phases, seed, more...)
 		cases.Done(r.Cases.Generated)
+		share[w == guarded] += r.Cases.Generated
+		cases.Note(fmt.Sprintf("%d of them with access control", share[true]))
 		if failed != nil || !r.Complete || r.Cases.Failed+r.Cases.Errored+len(r.Failures) > 0 || r.Cases.Generated == 0 {
 			t.Fatalf("seed %d, %s: %v\n%s", seed, phases, failed, said)
 		}
@@ -93,6 +99,9 @@ func TestAForeignClientFindsNoFault(t *testing.T) {
 			}
 		}
 	}
+	if share[false] == 0 || share[true] == 0 {
+		t.Errorf("%d cases without access control, %d with it", share[false], share[true])
+	}
 	// A client that is always refused finds no fault either.
 	for _, operation := range []string{"POST /api/jobs", "POST /api/train", "POST /api/generate", "GET /api/jobs", "GET /api/jobs/{id}", "GET /api/jobs/{id}/events",
 		"POST /api/jobs/{id}/cancel", "POST /api/jobs/{id}/approve", "POST /api/jobs/{id}/retry", "GET /api/artifacts/{id}", "GET /api/artifacts/{id}/content", "GET /api/profiles/{id}"} {
@@ -100,6 +109,15 @@ func TestAForeignClientFindsNoFault(t *testing.T) {
 			t.Errorf("%s has never succeeded: %v", operation, accepted)
 		}
 	}
+}
+
+// foreignWorld is one for the foreign client, with access control or without.
+func foreignWorld(t *testing.T, keys bool) *world {
+	t.Helper()
+	w := exampleWorld(t, options{keys: keys, config: func(c *Config) { c.MaxOpenJobs = foreignJobs }})
+	w.server.positions, w.server.longestWait = 100*time.Millisecond, time.Second
+	w.makeRoom()
+	return w
 }
 
 // makeRoom cancels what is open whenever the limit is reached, until the test ends.

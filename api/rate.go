@@ -11,16 +11,16 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+
+	"github.com/myspinbot/myspinbot/internal/access"
 )
 
 // maxBuckets bounds the memory. Addresses beyond it share one bucket.
 const maxBuckets = 10_000
 
-// rate holds the buckets. A bucket is the time at which it would be full again: one
-// request takes a pace of it (the generic cell rate algorithm).
+// rate holds the buckets.
 type rate struct {
-	pace  time.Duration // between two requests
-	depth time.Duration // of a full bucket
+	pace access.Pace
 
 	mu     sync.Mutex
 	fullAt map[netip.Addr]time.Time
@@ -31,8 +31,7 @@ func newRate(perSecond float64, burst int) *rate {
 	if perSecond <= 0 {
 		return nil
 	}
-	pace := time.Duration(float64(time.Second) / perSecond)
-	return &rate{pace: pace, depth: pace * time.Duration(burst), fullAt: map[netip.Addr]time.Time{}}
+	return &rate{pace: access.NewPace(perSecond, burst), fullAt: map[netip.Addr]time.Time{}}
 }
 
 // take takes a request from the client's bucket, or says how long it must wait for one.
@@ -47,15 +46,11 @@ func (r *rate) take(client netip.Addr, now time.Time) (wait time.Duration) {
 			full = r.fullAt[client]
 		}
 	}
-	if full.Before(now) {
-		full = now
+	then, wait := r.pace.Take(full, now)
+	if wait <= 0 {
+		r.fullAt[client] = then
 	}
-	full = full.Add(r.pace)
-	if wait = full.Sub(now) - r.depth; wait > 0 {
-		return wait
-	}
-	r.fullAt[client] = full
-	return 0
+	return wait
 }
 
 func (r *rate) forgetFull(now time.Time) {
@@ -71,7 +66,14 @@ var unlimited = map[string]bool{"/health": true, "/ready": true, "/metrics": tru
 
 // inTurn refuses a client that asks too often.
 func (s *Server) inTurn(c *fiber.Ctx) error {
-	if s.rate == nil || unlimited[c.Path()] {
+	if unlimited[c.Path()] {
+		return nil
+	}
+	return s.takeTurn(c)
+}
+
+func (s *Server) takeTurn(c *fiber.Ctx) error {
+	if s.rate == nil {
 		return nil
 	}
 	wait := s.rate.take(s.clientAddress(c), s.now())

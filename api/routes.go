@@ -39,6 +39,9 @@ func (s *Server) register() {
 	for i, r := range all {
 		path := strings.NewReplacer("{id}", ":id", "{lane}", ":lane").Replace(r.path)
 		handle := fitting(s.contract.forms(r.method, r.path), r.handle)
+		if need, guarded := s.contract.needs[r.method+" "+r.path]; guarded || s.access == nil {
+			handle = s.identified(need, handle)
+		}
 		s.app.Add(r.method, path, handle)
 		s.methods[path] = append(s.methods[path], r.method)
 		if r.method == fiber.MethodGet {
@@ -124,8 +127,12 @@ func (s *Server) around(c *fiber.Ctx, handle fiber.Handler) (err error) {
 		status := c.Response().StatusCode()
 		took := time.Since(begin)
 		s.metrics.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
-		s.log.LogAttrs(c.Context(), slog.LevelInfo, "request", slog.String("method", method), slog.String("route", route),
+		attrs := append(make([]slog.Attr, 0, 7), slog.String("method", method), slog.String("route", route),
 			slog.Int("status", status), slog.Duration("took", took), slog.String("trace_id", trace), slog.String("id", id))
+		if who := callerOf(c); who != nil && s.access != nil {
+			attrs = append(attrs, slog.String("actor", who.actor))
+		}
+		s.log.LogAttrs(c.Context(), slog.LevelInfo, "request", attrs...)
 	}()
 	if err := guarded(c, func(c *fiber.Ctx) error {
 		if err := s.inTurn(c); err != nil {

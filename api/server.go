@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/myspinbot/myspinbot/aggregates"
+	"github.com/myspinbot/myspinbot/internal/access"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
 	"github.com/myspinbot/myspinbot/internal/objects"
 	"github.com/myspinbot/myspinbot/internal/webhooks"
@@ -35,6 +36,8 @@ type Config struct {
 	// Addr is host:port to listen on; default 127.0.0.1:8080. Port 0 takes a free
 	// one. Only loopback addresses are allowed while there is no access control.
 	Addr string
+	// Access says by what callers show who they are; the zero value asks nobody.
+	Access access.Config
 	// Hosts are names, beside loopback ones, that requests may be sent to (a reverse
 	// proxy's). Others are refused, so that a foreign web page cannot reach the
 	// server by a name of its own (DNS rebinding).
@@ -112,7 +115,7 @@ func (c *Config) fill() error {
 			faults = append(faults, fmt.Errorf("%s is not given", need.name))
 		}
 	}
-	if err := checkLoopback(c.Addr); err != nil {
+	if err := checkLoopback(c.Addr); err != nil && !c.Access.On() {
 		faults = append(faults, err)
 	}
 	if err := errors.Join(faults...); err != nil {
@@ -135,6 +138,7 @@ type Server struct {
 	app        *fiber.App
 	listener   net.Listener
 	contract   *contract
+	access     *access.Control // nil: everybody may ask everything
 	page, docs page
 	scrape     fiber.Handler       // shows the metrics
 	methods    map[string][]string // of every path, as Fiber writes it
@@ -177,8 +181,13 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !cfg.Access.On() {
+		if err := doc.open(); err != nil {
+			return nil, err
+		}
+	}
 	s := &Server{
-		cfg: cfg, log: cfg.Logger, contract: doc, page: newPage(indexHTML), docs: newPage(docsHTML), metrics: newMetrics(),
+		cfg: cfg, log: cfg.Logger, contract: doc, access: access.New(cfg.Access, cfg.Log, cfg.Logger), page: newPage(indexHTML), docs: newPage(docsHTML), metrics: newMetrics(),
 		views: views{newKnowledge(cfg.Log, cfg.Logger), cfg.Keyring}, feed: newFeed(cfg), accepted: newRecent(),
 		history: projections.NewHistory(cfg.Log, cfg.Tables), lookingBack: make(chan struct{}, pastAtOnce),
 		decoding: newDecoding(), storing: make(chan struct{}, storingAtOnce), completing: make(chan struct{}, completingAtOnce), streams: make(chan struct{}, cfg.MaxStreams), catchingUp: make(chan struct{}, catchUpsAtOnce),
@@ -229,6 +238,9 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.known.run(ctx) })
+	if s.access != nil {
+		group.Go(func() error { return s.access.Run(ctx) })
+	}
 	group.Go(func() error { return s.feed.run(ctx) })
 	group.Go(func() error { return s.queue.run(ctx, s.cfg.Tables, s.feed.began) })
 	group.Go(func() error { return s.replies.run(ctx) })

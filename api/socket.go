@@ -36,13 +36,14 @@ func (s *Server) getSocket(c *fiber.Ctx) error {
 	}
 	// Browsers let every web page open a WebSocket to every server, and say which page it is.
 	if origin := c.Get(fiber.HeaderOrigin); origin != "" {
-		if u, err := url.Parse(origin); err != nil || !s.isOwn(u.Host) {
+		if u, err := url.Parse(origin); err != nil || !s.isOwn(c, u.Host) {
 			return &refusal{code: codeOriginForbidden}
 		}
 	}
 	if len(s.streams) == cap(s.streams) || s.isStopping() {
 		return refuse(codeBusy, "%d streams are open, which is this server's limit", s.cfg.MaxStreams)
 	}
+	who := callerOf(c)
 	c.Status(fiber.StatusSwitchingProtocols)
 	c.Context().HijackSetNoResponse(true)
 	c.Context().Hijack(func(conn net.Conn) {
@@ -52,7 +53,7 @@ func (s *Server) getSocket(c *fiber.Ctx) error {
 		defer s.releaseStream()
 		s.metrics.streams.Inc()
 		defer s.metrics.streams.Dec()
-		s.serveSocket(conn, key)
+		s.serveSocket(conn, key, who)
 	})
 	return nil
 }
@@ -82,7 +83,7 @@ func socketKey(c *fiber.Ctx) (string, error) {
 }
 
 // serveSocket speaks with the client until one of both ends it.
-func (s *Server) serveSocket(conn net.Conn, key string) {
+func (s *Server) serveSocket(conn net.Conn, key string, who *caller) {
 	raw := &hijacked{Conn: conn}
 	ws, err := websocket.Accept(&handshake{conn: raw, header: http.Header{}}, &http.Request{
 		Method: http.MethodGet, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -94,7 +95,9 @@ func (s *Server) serveSocket(conn net.Conn, key string) {
 	ws.SetReadLimit(socketMessage)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	talk := newTalk(s, ws)
+	lasts, end := who.lasts()
+	defer end()
+	talk := newTalk(s, ws, lasts)
 	reading := make(chan struct{})
 	go func() {
 		defer close(reading)

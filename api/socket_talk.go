@@ -26,6 +26,7 @@ type talk struct {
 	sub    *subscriber
 	heard  chan wish // from the client, for the writer
 	gone   chan struct{}
+	lasts  context.Context     //nolint:containedctx // ends when the client may not be served any more
 	jobs   map[string]*watched // the writer's
 }
 
@@ -44,8 +45,8 @@ type wish struct {
 	fault   *socketFault          // it cannot be followed, or the message not be read
 }
 
-func newTalk(s *Server, ws *websocket.Conn) *talk {
-	return &talk{server: s, ws: ws, sub: newSubscriber(socketQueue), heard: make(chan wish), gone: make(chan struct{}), jobs: map[string]*watched{}}
+func newTalk(s *Server, ws *websocket.Conn, lasts context.Context) *talk { //nolint:revive // it is not this function's own
+	return &talk{server: s, ws: ws, lasts: lasts, sub: newSubscriber(socketQueue), heard: make(chan wish), gone: make(chan struct{}), jobs: map[string]*watched{}}
 }
 
 // listen takes the client's messages until it goes.
@@ -176,12 +177,15 @@ func (t *talk) run(ctx context.Context) (websocket.StatusCode, string) {
 	// A write that is cut closes the connection without a word, so that one under way gets a moment.
 	ctx, cancel := t.server.untilStopping(ctx, socketGoodbye)
 	defer cancel()
+	defer context.AfterFunc(t.lasts, func() { time.AfterFunc(socketGoodbye, cancel) })()
 	for {
 		var err error
 		busy := len(t.jobs) > 0
 		select {
 		case <-t.server.stopping:
 			return websocket.StatusGoingAway, "the server stops; connect again later"
+		case <-t.lasts.Done():
+			return websocket.StatusPolicyViolation, kinds[codeKeyUnknown].title
 		case <-t.gone:
 			return websocket.StatusNormalClosure, ""
 		case <-idle.C:
@@ -200,6 +204,8 @@ func (t *talk) run(ctx context.Context) (websocket.StatusCode, string) {
 			err = t.pass(ctx, x)
 		}
 		switch {
+		case err != nil && t.lasts.Err() != nil:
+			return websocket.StatusPolicyViolation, kinds[codeKeyUnknown].title
 		case err != nil && t.server.isStopping():
 			return websocket.StatusGoingAway, "the server stops; connect again later"
 		case errors.Is(err, context.DeadlineExceeded):

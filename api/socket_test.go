@@ -28,7 +28,9 @@ func (w *world) openSocket() *socketClient {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Second)
 	defer cancel()
-	ws, res, err := websocket.Dial(ctx, "ws://"+w.server.Addr()+"/ws", nil)
+	header := http.Header{}
+	w.showKey(header)
+	ws, res, err := websocket.Dial(ctx, "ws://"+w.server.Addr()+"/ws", &websocket.DialOptions{HTTPHeader: header})
 	ok(w.t, err)
 	if res.Body != nil {
 		_ = res.Body.Close()

@@ -62,7 +62,7 @@ func (s *Server) streamJob(c *fiber.Ctx, id string) error {
 		s.releaseStream()
 		return err
 	}
-	st := &stream{server: s, job: id, conn: c.Context().Conn(), sub: sub, last: after}
+	st, who := &stream{server: s, job: id, conn: c.Context().Conn(), sub: sub, last: after}, callerOf(c)
 	ctx, cancel := context.WithTimeout(c.UserContext(), backlogTimeout)
 	defer cancel()
 	backlog, ended, err := st.backlog(ctx, partition, held, begin)
@@ -79,10 +79,7 @@ func (s *Server) streamJob(c *fiber.Ctx, id string) error {
 	}
 	if !s.answerStream(c, func(w *bufio.Writer) {
 		defer s.feed.unsubscribe(sub)
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		st.texts = s.answering(ctx)
-		st.run(w, backlog, ended) //nolint:errcheck // the client went away, which needs no word
+		st.while(who, w, func() error { return st.run(w, backlog, ended) })
 	}) {
 		s.feed.unsubscribe(sub)
 	}
@@ -238,6 +235,8 @@ func (st *stream) run(w *bufio.Writer, backlog []*eventView, ended bool) error {
 		select {
 		case <-st.server.stopping:
 			return nil
+		case <-st.texts.ctx.Done():
+			return nil
 		case <-beat.C:
 			if err := st.write(w, ": still here\n\n"); err != nil {
 				return err
@@ -257,6 +256,24 @@ func (st *stream) run(w *bufio.Writer, backlog []*eventView, ended bool) error {
 				return err
 			}
 		}
+	}
+}
+
+// while runs the stream until it ends by itself, or the caller may not be served any more: then
+// it says so, and why.
+func (st *stream) while(who *caller, w *bufio.Writer, run func() error) {
+	ctx, cancel := who.lasts()
+	defer cancel()
+	st.texts = st.server.answering(ctx)
+	// A client that takes nothing keeps no stream either.
+	stop := context.AfterFunc(ctx, func() { _ = st.conn.SetWriteDeadline(time.Now().Add(socketGoodbye)) })
+	run() //nolint:errcheck // the client went away, which needs no word
+	stop()
+	if ctx.Err() == nil {
+		return
+	}
+	if body, err := json.Marshal(problemOf(&refusal{code: codeKeyUnknown}, newTrace())); err == nil {
+		_ = st.send(w, "event: problem\ndata: "+string(body)+"\n\n", socketGoodbye)
 	}
 }
 
@@ -296,7 +313,14 @@ func (st *stream) progress(w *bufio.Writer, p *progressView) error {
 // write sends at once. A client that takes nothing for the write time-out is cut
 // and may resume by its last id.
 func (st *stream) write(w *bufio.Writer, text string) error {
-	if err := st.conn.SetWriteDeadline(time.Now().Add(st.server.cfg.WriteTimeout)); err != nil {
+	if err := st.texts.ctx.Err(); err != nil {
+		return err
+	}
+	return st.send(w, text, st.server.cfg.WriteTimeout)
+}
+
+func (st *stream) send(w *bufio.Writer, text string, within time.Duration) error {
+	if err := st.conn.SetWriteDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
 	if _, err := w.WriteString(text); err != nil {

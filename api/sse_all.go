@@ -78,12 +78,10 @@ func (s *Server) streamEvents(c *fiber.Ctx) error {
 		return err
 	}
 	st := &allEvents{stream: stream{server: s, conn: c.Context().Conn()}, filter: filter, next: next}
+	who := callerOf(c)
 	if !s.answerStream(c, func(w *bufio.Writer) {
 		defer s.feed.leave(all)
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		st.texts = s.answering(ctx)
-		st.run(w, all) //nolint:errcheck // the client went away, which needs no word
+		st.while(who, w, func() error { return st.run(w, all) })
 	}) {
 		s.feed.leave(all)
 	}
@@ -216,6 +214,8 @@ func (st *allEvents) wait(w *bufio.Writer, all *follower, beat <-chan time.Time)
 	select {
 	case <-st.server.stopping:
 		return errStopping
+	case <-st.texts.ctx.Done():
+		return st.texts.ctx.Err()
 	case <-all.wake:
 		return nil
 	case p := <-all.beats:
@@ -261,6 +261,8 @@ func (st *allEvents) catchUp(w *bufio.Writer) error {
 		defer func() { <-s.catchingUp }()
 	case <-s.stopping:
 		return errStopping
+	case <-st.texts.ctx.Done():
+		return st.texts.ctx.Err()
 	}
 	ctx, cancel := s.untilStopping(st.texts.ctx, 0)
 	defer cancel()

@@ -55,6 +55,7 @@ func (w *world) dialStream(path, lastID string) (*client, error) {
 		return nil, err
 	}
 	req.Header.Set("Accept", "text/event-stream")
+	w.showKey(req.Header)
 	if lastID != "" {
 		req.Header.Set("Last-Event-ID", lastID)
 	}
@@ -114,7 +115,7 @@ func (c *client) read() {
 			if json.Unmarshal([]byte(value), &v) != nil {
 				return // the stream was cut within a frame
 			}
-			name := map[string]string{"event": "Event", "progress": "Progress"}[f.kind]
+			name := map[string]string{"event": "Event", "progress": "Progress", "problem": "Problem"}[f.kind]
 			if faults := c.w.server.contract.check(name, v); len(faults) > 0 {
 				c.w.t.Errorf("a frame is not as the contract says: %v: %s", faults, value)
 			}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/myspinbot/myspinbot/aggregates"
 	"github.com/myspinbot/myspinbot/events"
+	"github.com/myspinbot/myspinbot/internal/access"
 	"github.com/myspinbot/myspinbot/internal/devstack"
 	"github.com/myspinbot/myspinbot/internal/devstack/devstacktest"
 	"github.com/myspinbot/myspinbot/internal/eventlog"
@@ -78,6 +79,7 @@ type world struct {
 	logNet, tableNet eventlogtest.Network
 	objectNet        *proxy
 	logIce, tableIce ice
+	key              string // that its requests show; empty: none
 	stop             context.CancelFunc
 	stopped          chan error
 	stopProjector    func()
@@ -88,6 +90,7 @@ type options struct {
 	noWorker    bool
 	noProjector bool
 	manual      bool // stages are answered by the test
+	keys        bool // access control is on, and the world has a key with every scope
 	notified    bool // the example's job has a webhook, and a notifier tells it
 }
 
@@ -135,6 +138,9 @@ func (w *world) start(o options, edge *eventlog.Log, store *objects.Store) {
 	if o.config != nil {
 		o.config(&cfg)
 	}
+	if o.keys {
+		cfg.Access.Keys = true
+	}
 	var err error
 	w.server, err = New(cfg)
 	ok(t, err)
@@ -160,6 +166,9 @@ func (w *world) start(o options, edge *eventlog.Log, store *objects.Store) {
 		eventually(t, "the worker is known", func() bool { return w.server.known.capabilities().alive > 0 })
 	}
 	eventually(t, "the feed has begun, and replies come in", w.hears)
+	if o.keys {
+		w.key = w.issue(access.Order{Name: "world", Scopes: access.All}).text
+	}
 }
 
 // another is the same world seen through a second process, which knows nothing of the first.

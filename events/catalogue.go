@@ -115,7 +115,7 @@ var catalogue = table(
 	ProfileCreated{}, ProfileConsentRecorded{}, ProfileVoiceAttached{}, ProfileLoraAttached{}, ProfilePortraitAttached{},
 	ProfileRenamed{}, ProfileConsentWithdrawn{}, ProfileArchived{}, ProfileRestored{}, ProfileErased{}, ProfileErasureCompleted{},
 	TaskRun{}, TaskAccepted{}, TaskSucceeded{}, TaskFailed{}, TaskCancelled{}, TaskProgress{}, TaskStop{},
-	CommandReplied{}, WorkerManifest{}, LanePaused{}, LaneResumed{},
+	CommandReplied{}, WorkerManifest{}, LanePaused{}, LaneResumed{}, APIKeyIssued{}, APIKeyRevoked{},
 	WebhookRegistered{}, WebhookQueued{}, WebhookAttempted{}, WebhookClosed{}, WebhookRedeliver{},
 )
 

@@ -17,6 +17,7 @@ const (
 	AggregateProfile = "profile"
 	AggregateWorker  = "worker"
 	AggregateLane    = "lane"
+	AggregateAPIKey  = "api_key"
 )
 
 // Message is one record on the log: a fact, a command, or an answer of a worker.

@@ -100,7 +100,7 @@ func newFakeAPI(t *testing.T) *fakeAPI {
 
 // client is a client of the fake that does not wait between attempts.
 func (f *fakeAPI) client() *client {
-	c, err := newClient(f.url)
+	c, err := newClient(f.url, "")
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -40,8 +40,8 @@ type client struct {
 }
 
 // newClient checks the server's address. An empty one is $MYSPINBOT_SERVER, else
-// the default of `myspinbot dev`.
-func newClient(server string) (*client, error) {
+// the default of `myspinbot dev`. The key is the file's, else $MYSPINBOT_API_KEY.
+func newClient(server, keyFile string) (*client, error) {
 	if server == "" {
 		server = os.Getenv("MYSPINBOT_SERVER")
 	}
@@ -52,7 +52,11 @@ func newClient(server string) (*client, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("the server's address %q is not one: give http://HOST:PORT", server)
 	}
-	return &client{base: strings.TrimRight(server, "/"), http: &http.Client{}, pause: sleep}, nil
+	key, err := apiKey(keyFile)
+	if err != nil {
+		return nil, err
+	}
+	return &client{base: strings.TrimRight(server, "/"), http: &http.Client{Transport: keyed{u.Host, key}}, pause: sleep}, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -167,6 +171,9 @@ func (p *problem) Error() string {
 	}
 	for _, e := range p.Errors {
 		fmt.Fprintf(&b, "\n  %s: %s", printable(e.Pointer+e.Parameter), printable(e.Detail))
+	}
+	if p.Status == http.StatusUnauthorized {
+		b.WriteString("\n  " + whereKeysComeFrom)
 	}
 	return b.String()
 }

@@ -304,7 +304,7 @@ func TestScripts(t *testing.T) {
 
 func TestServersThatAreNone(t *testing.T) {
 	t.Parallel()
-	if _, err := newClient("localhost:8080"); err == nil || !strings.Contains(err.Error(), "http://HOST:PORT") {
+	if _, err := newClient("localhost:8080", ""); err == nil || !strings.Contains(err.Error(), "http://HOST:PORT") {
 		t.Errorf("error %v", err)
 	}
 	f := newFakeAPI(t)

@@ -30,6 +30,7 @@ type Config struct {
 	S3       S3Config       `key:"s3"`
 	Secrets  SecretsConfig  `key:"secrets"`
 	HTTP     HTTPConfig     `key:"http"`
+	Access   AccessConfig   `key:"access"`
 	Ops      OpsConfig      `key:"ops"`
 	GPU      GPUConfig      `key:"gpu"`
 	Lanes    LanesConfig    `key:"lanes"`
@@ -89,9 +90,9 @@ type SecretsConfig struct {
 
 // HTTPConfig is where the API listens.
 type HTTPConfig struct {
-	// Address of the API, host:port, on this machine's loopback, since the API asks for no key. Port 0 takes a free one. Reach it from elsewhere through a tunnel, or a proxy that checks who asks.
+	// Address of the API, host:port. Without access control (access.keys, access.oidc.issuer) on this machine's loopback alone, since everybody may do everything then. Port 0 takes a free one. The API speaks no TLS: reach it from elsewhere through a proxy that does, or a tunnel.
 	Listen string `key:"listen" default:"127.0.0.1:8080"`
-	// Names, beside localhost, under which a proxy passes requests on. Others are refused, so that no foreign web page reaches the API by a name of its own.
+	// Names, beside localhost and the address that a client connects to, under which it is reached, such as a proxy's. Others are refused, so that no foreign web page reaches the API by a name of its own.
 	Hosts []string `key:"hosts"`
 	// Live streams and WebSockets that may be open at once, over which events are pushed. One more is refused with 503. Each costs a connection and some 130 KB.
 	MaxStreams int `key:"max_streams" default:"2048" min:"1" max:"100000"`

@@ -188,7 +188,7 @@ func splitList(text string) []string {
 func configComments() (map[string]string, error) {
 	comments := map[string]string{}
 	for name, source := range map[string]string{"config.go": configSource, "config_speech.go": speechConfigSource, "config_text.go": textConfigSource,
-		"config_programs.go": programsConfigSource, "config_webhooks.go": webhooksConfigSource} {
+		"config_programs.go": programsConfigSource, "config_webhooks.go": webhooksConfigSource, "config_access.go": accessConfigSource} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, source, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read the comments of the configuration: %w", err)

@@ -66,7 +66,8 @@ func (d demo) run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot write the log file: %w", err)
 	}
-	defer lines.Close() //nolint:errcheck // lines of a finished run
+	defer lines.Close()         //nolint:errcheck // lines of a finished run
+	cfg.Access = AccessConfig{} // it is for this machine alone, and over in minutes
 	logger := newLogger(cfg, lines)
 
 	fmt.Fprintf(d.stdout, "starting the log, the object store, PostgreSQL and all roles (lines in %s)\n", lines.Name())

@@ -212,6 +212,7 @@ func serviceChecks(cfg Config) []check {
 	}
 	service("log", "kafka.brokers", len(cfg.Kafka.Brokers) > 0, true, func(ctx context.Context) (string, error) { return lookAtLog(ctx, cfg) },
 		"start the broker, or set kafka.brokers right")
+	checks = append(checks, accessChecks(cfg)...)
 	if len(cfg.Kafka.Brokers) > 0 {
 		checks = append(checks, check{"erasures", true, func(ctx context.Context) (string, error) { return lookAtErasures(ctx, cfg, time.Now()) },
 			"start a process with the role notifier; its log says what keeps it from deleting (docs/operator.md#erasing)"})

@@ -33,6 +33,7 @@ const jobsUsage = "usage: myspinbot jobs [list] [--status S,…] [--variant V] [
 type jobsFlags struct {
 	verb                                 string
 	server, status, variant, parent, out string
+	keyFile                              string
 	label                                string
 	text, textFile, reason, from, key    string
 	engines                              string
@@ -64,7 +65,7 @@ var jobsVerbs = map[string]struct {
 
 // define adds the verb's flags to f.
 func (j *jobsFlags) define(f *flag.FlagSet) {
-	f.StringVar(&j.server, "server", "", "address of the API; default $MYSPINBOT_SERVER, else "+defaultServer)
+	defineServer(f, &j.server, &j.keyFile)
 	all := map[string]func(name string){
 		"json":    func(n string) { f.BoolVar(&j.asJSON, n, false, "print the API's answer") },
 		"status":  func(n string) { f.StringVar(&j.status, n, "", "only jobs in these states, separated by commas") },
@@ -120,7 +121,7 @@ func runJobs(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "myspinbot jobs: --text and --text-file are two scripts: give one of them")
 		return 2
 	}
-	c, err := newClient(j.server)
+	c, err := newClient(j.server, j.keyFile)
 	if err == nil {
 		err = j.run(ctx, c, words, stdout)
 	}

@@ -32,6 +32,7 @@ func commands() []command {
 		{"profiles", "list profiles, make or show one, rename, archive, restore or erase it, record or withdraw its consent", runProfiles},
 		{"pipelines", "list what can be asked for, or check a folder with pipelines of your own", runPipelines},
 		{"webhooks", "what a job's webhook was told and what came of it; tell it again", runWebhooks},
+		{"keys", "issue an API key, list or revoke those there are", runKeys},
 		{"lanes", "list the lanes, pause or resume one", runLanes},
 		{"log", "log tail: print records as they come; log export and import: carry a history elsewhere", runLog},
 		{"replay", "the tables against the log: rebuild, generations, verify, status, one job alone, or as they were", runReplay},

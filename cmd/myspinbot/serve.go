@@ -318,7 +318,7 @@ func (c UploadsConfig) limits() api.UploadLimits {
 
 func (p *process) api(ready func(string)) (func(context.Context) error, error) {
 	server, err := api.New(api.Config{
-		Addr: p.cfg.HTTP.Listen, Log: p.log, Tables: projections.NewReader(p.pool), Objects: p.objects, Keyring: p.keyring,
+		Addr: p.cfg.HTTP.Listen, Access: p.cfg.Access.control(), Log: p.log, Tables: projections.NewReader(p.pool), Objects: p.objects, Keyring: p.keyring,
 		Hosts: p.cfg.HTTP.Hosts, MaxStreams: p.cfg.HTTP.MaxStreams, Limits: p.limits(), Catalogue: p.own, Engines: p.cfg.Job.Engines, Webhooks: p.webhooks(), Endpoints: p.cfg.Webhooks.endpoints(),
 		Registerer: p.registry, Gatherer: p.registry, Logger: p.logger,
 		FFmpeg: p.cfg.Engines.FFmpeg, FFprobe: p.cfg.Engines.FFprobe, TempDir: p.cfg.Work, Uploads: p.cfg.Uploads.limits(),

@@ -19,7 +19,7 @@ import (
 
 // submission is what the flags of submit say.
 type submission struct {
-	server, out, key             string
+	server, keyFile, out, key    string
 	portrait, transcript         string
 	music, audio                 string
 	voice, images, labels        wordList
@@ -81,7 +81,7 @@ func (s *submission) flags() *flag.FlagSet {
 	f.StringVar(&s.consentBy, "consent-by", "", "who agreed to the use of face and voice")
 	f.StringVar(&s.consentStatement, "consent-statement", "", "what they agreed to, in their words")
 	f.StringVar(&s.out, "out", "", "folder for the result; default: one named after the job")
-	f.StringVar(&s.server, "server", "", "address of the API; default $MYSPINBOT_SERVER, else "+defaultServer)
+	defineServer(f, &s.server, &s.keyFile)
 	f.StringVar(&s.key, "key", "", "Idempotency-Key: the same key never makes a second job; default: a random one")
 	f.BoolVar(&s.approval, "approval", false, "wait after the script until somebody approves it (myspinbot jobs approve)")
 	f.StringVar(&s.priority, "priority", "", "interactive (default) or batch, which lets interactive work go first")
@@ -207,7 +207,7 @@ func runSubmit(ctx context.Context, args []string, stdout, stderr io.Writer) int
 		fmt.Fprintf(stderr, "myspinbot submit: %v\n", err)
 		return 2
 	}
-	c, err := newClient(s.server)
+	c, err := newClient(s.server, s.keyFile)
 	if err == nil {
 		err = s.run(ctx, c, stdout)
 	}

@@ -31,7 +31,8 @@ func runAsking(ctx context.Context, name, usage string, args []string, stdout, s
 	f := flag.NewFlagSet(name, flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() { fmt.Fprintln(stderr, usage); f.PrintDefaults() }
-	server := f.String("server", "", "address of the API; default $MYSPINBOT_SERVER, else "+defaultServer)
+	var server, keyFile string
+	defineServer(f, &server, &keyFile)
 	asJSON := f.Bool("json", false, "print the API's answer")
 	for _, define := range own {
 		define(f)
@@ -46,7 +47,7 @@ func runAsking(ctx context.Context, name, usage string, args []string, stdout, s
 		fmt.Fprintln(stderr, usage)
 		return 2
 	}
-	c, err := newClient(*server)
+	c, err := newClient(server, keyFile)
 	if err == nil {
 		err = run(ctx, asker{c, words, *asJSON, stdout})
 	}

@@ -23,6 +23,8 @@ var (
 	streams = checker{pkg: "api", run: "TestClientsThatAreCut"}
 	erasing = checker{pkg: "internal/erasure", run: "."}
 	sockets = checker{pkg: "api", run: "TestABadIDDisturbs"}
+	doors   = checker{pkg: "internal/access", run: "."}
+	guards  = checker{pkg: "api", run: "TestStreamsEndWithTheirKey|TestEveryOperationAsks|TestAForeignPageChanges|TestTryingKeys"}
 )
 
 func mutants() []mutant {
@@ -187,5 +189,26 @@ func mutants() []mutant {
 			"	if st.last >= 0 && st.last+1 >= begin {", "	if st.last++; st.last >= 0 && st.last+1 >= begin {", streams},
 		{"one-fault-for-all", "an id that cannot be followed ends what a WebSocket follows beside it", "api/socket_talk.go",
 			"		t.server.feed.part(t.sub, id)\n		return t.say(ctx, wish{job: id, fault:", "		t.server.feed.unsubscribe(t.sub)\n		return t.say(ctx, wish{job: id, fault:", sockets},
+		// Who may ask: keys and tokens that hold, for what their scopes say.
+		{"expired-holds", "a key opens what it did beyond its expiry", "internal/access/keys.go",
+			"g == nil || g.expired(now)", "g == nil", doors},
+		{"revoked-holds", "a revoked key goes on to hold", "internal/access/keys.go",
+			"		k.forget(id)\n		if err", "		if err", doors},
+		{"unread-is-open", "a record that cannot be read leaves its key as it was", "internal/access/keys.go",
+			"		k.forget(id)\n		if err := k.take(id, r); err != nil {", "		if _, err := readKey(r); err == nil {\n			k.forget(id)\n		}\n		if err := k.take(id, r); err != nil {", doors},
+		{"unread-is-refused", "keys are refused for good before the log has been read", "internal/access/keys.go",
+			"	case !whole:", "	case whole && !whole:", doors},
+		{"any-audience", "a token that was made for somebody else opens this server", "internal/access/issuer.go",
+			"ClientID: i.cfg.Audience", "SkipClientIDCheck: true", doors},
+		{"kept-for-ever", "a key that the issuer has taken back is trusted on", "internal/access/issuer_keys.go",
+			"	case now.Sub(k.got) > keysFresh:", "	case k.got.IsZero():", doors},
+		{"any-scope", "a key does what its scopes do not say", "api/caller.go",
+			"lacks := need &^ who.scopes", "lacks := need &^ need", guards},
+		{"stream-outlives-key", "the stream of a job goes on when its key is revoked", "api/sse.go",
+			"		case <-st.texts.ctx.Done():\n			return nil\n", "", guards},
+		{"socket-outlives-key", "a WebSocket goes on when its key is revoked", "api/socket_talk.go",
+			"		case <-t.lasts.Done():\n			return websocket.StatusPolicyViolation, kinds[codeKeyUnknown].title\n", "", guards},
+		{"cookie-from-anywhere", "a page of another port changes things by the cookie", "api/caller.go",
+			"byCookie && fromElsewhere(c)", "false && fromElsewhere(c) && byCookie", guards},
 	}
 }

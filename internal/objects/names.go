@@ -31,6 +31,14 @@ func Subject(tenant, profile, job string) (string, error) {
 	return subject, CheckSubject(subject)
 }
 
+// CheckTenant refuses what cannot be a tenant's name, which is its folder.
+func CheckTenant(name string) error {
+	if !partForm.MatchString(name) || name == keyRoot {
+		return fmt.Errorf("a tenant cannot be called %.128q: 1 to 128 letters, digits, dots, dashes or underscores, beginning with a letter or digit, and not %q", name, keyRoot)
+	}
+	return nil
+}
+
 // KeyID is the id of the content key of a subject: the name of its key object.
 func KeyID(subject string) string { return keyRoot + "/" + subject }
 

@@ -36,6 +36,7 @@ type Count struct {
 	next   uint64 // round to hand out
 	undone uint64 // rounds given back
 	timeUp bool   // a round was refused
+	note   string // what else is told of them
 }
 
 // New counts the rounds of the test t: as many as the variable says, which is a whole
@@ -124,6 +125,13 @@ func (c *Count) Done(rounds uint64) {
 	c.next += rounds
 }
 
+// Note is told behind the count, such as which part of the rounds was of a kind.
+func (c *Count) Note(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.note = text
+}
+
 func (c *Count) take() (n uint64, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,6 +151,9 @@ func (c *Count) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := fmt.Sprintf("%s of %s %s", grouped(c.next-c.undone), grouped(c.want), c.of)
+	if c.note != "" {
+		s += ", " + c.note
+	}
 	if c.timeUp {
 		s += ", the part's time was up"
 	}

@@ -37,7 +37,7 @@ func mutants() []mutant {
 		{"labels-side-by-side", "two commands on labels in one transaction do not see each other", "handlers/index.go",
 			"	if o := p.open.jobs[k]; o != nil {\n		return o.end, false, o.job.Terminal()\n	}\n", "", seeds},
 		{"archived-forgotten", "an archived job can start again", "handlers/index.go",
-			"	p.archived[k.hash()] = struct{}{}", "	_ = p.archived", core},
+			"	p.archived[k.hash()] = owner", "	_ = p.archived", core},
 		// L3: legal facts, one chain, one end.
 		{"no-terminal-guard", "a job that has ended goes on", "aggregates/decide.go",
 			"	if j.Chain.Version == 0 || j.Terminal() {", "	if j.Chain.Version == 0 {", lives},

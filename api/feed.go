@@ -115,12 +115,20 @@ type frame struct {
 	progress *progressView
 }
 
-// job is whose frame it is.
+// job is the job that the frame is about.
 func (x frame) job() string {
 	if x.event != nil {
 		return x.event.JobID
 	}
 	return x.progress.JobID
+}
+
+// tenant is whose frame it is.
+func (x frame) tenant() string {
+	if x.event != nil {
+		return x.event.tenant
+	}
+	return x.progress.tenant
 }
 
 // subscriber is one client's queue. The feed closes it when the client is too slow.
@@ -372,7 +380,12 @@ func (f *feed) ofJob(job string) (held []*eventView) {
 func (f *feed) lately(tenant, job string) []*eventView {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.DeleteFunc(f.ofJob(job), func(e *eventView) bool { return e.tenant != tenant })
+	return ownedBy(tenant, f.ofJob(job))
+}
+
+// ownedBy are those of the events that are the tenant's. The list is used up.
+func ownedBy(tenant string, list []*eventView) []*eventView {
+	return slices.DeleteFunc(list, func(e *eventView) bool { return e.tenant != tenant })
 }
 
 func (f *feed) unsubscribe(sub *subscriber) {

@@ -78,7 +78,7 @@ func (sub *submitting) planned(request events.Request) (events.Graph, []events.R
 	s := sub.server
 	in := aggregates.PlanInput{JobID: sub.jobID, Request: request, Limits: s.cfg.Limits}
 	if request.ProfileID != "" {
-		profile, err := s.known.profile(tenant, request.ProfileID)
+		profile, err := s.known.profile(sub.who.tenant, request.ProfileID)
 		if err != nil {
 			return events.Graph{}, nil, err
 		}
@@ -223,7 +223,7 @@ func (sub *submitting) usable(ctx context.Context, pointer string, use use, id s
 	file := sub.files[strings.ToLower(id)]
 	switch {
 	case file == nil:
-		return sub.server.usable(ctx, pointer, use, id)
+		return sub.server.usable(ctx, sub.who.tenant, pointer, use, id)
 	case file.refused != nil:
 		return upload{}, &fault{Pointer: pointer, Code: file.refused.code, Detail: spoken(pointer) + ": " + file.refused.detail}, nil
 	case file.clean.Type != use.kind:
@@ -232,8 +232,8 @@ func (sub *submitting) usable(ctx context.Context, pointer string, use use, id s
 	return file.clean, nil, nil
 }
 
-// usable is the upload, or what is wrong with naming it there.
-func (s *Server) usable(ctx context.Context, pointer string, use use, id string) (upload, *fault, error) {
+// usable is the tenant's upload, or what is wrong with naming it there.
+func (s *Server) usable(ctx context.Context, tenant, pointer string, use use, id string) (upload, *fault, error) {
 	u, err := s.findUpload(ctx, tenant, strings.ToLower(id))
 	switch {
 	case errors.Is(err, objects.ErrMissing):

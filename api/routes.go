@@ -131,7 +131,7 @@ func (s *Server) around(c *fiber.Ctx, handle fiber.Handler) (err error) {
 		if err := s.inTurn(c); err != nil {
 			return err
 		}
-		if err := s.identify(c); err != nil {
+		if err := s.identifying(c); err != nil {
 			return err
 		}
 		return handle(c)

@@ -43,6 +43,7 @@ func (s *Server) getSocket(c *fiber.Ctx) error {
 	if len(s.streams) == cap(s.streams) || s.isStopping() {
 		return refuse(codeBusy, "%d streams are open, which is this server's limit", s.cfg.MaxStreams)
 	}
+	tenant := callerOf(c).tenant
 	c.Status(fiber.StatusSwitchingProtocols)
 	c.Context().HijackSetNoResponse(true)
 	c.Context().Hijack(func(conn net.Conn) {
@@ -52,7 +53,7 @@ func (s *Server) getSocket(c *fiber.Ctx) error {
 		defer s.releaseStream()
 		s.metrics.streams.Inc()
 		defer s.metrics.streams.Dec()
-		s.serveSocket(conn, key)
+		s.serveSocket(conn, key, tenant)
 	})
 	return nil
 }
@@ -82,7 +83,7 @@ func socketKey(c *fiber.Ctx) (string, error) {
 }
 
 // serveSocket speaks with the client until one of both ends it.
-func (s *Server) serveSocket(conn net.Conn, key string) {
+func (s *Server) serveSocket(conn net.Conn, key, tenant string) {
 	raw := &hijacked{Conn: conn}
 	ws, err := websocket.Accept(&handshake{conn: raw, header: http.Header{}}, &http.Request{
 		Method: http.MethodGet, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -94,7 +95,7 @@ func (s *Server) serveSocket(conn net.Conn, key string) {
 	ws.SetReadLimit(socketMessage)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	talk := newTalk(s, ws)
+	talk := newTalk(s, ws, tenant)
 	reading := make(chan struct{})
 	go func() {
 		defer close(reading)

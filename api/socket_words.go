@@ -114,10 +114,10 @@ var (
 )
 
 // socketUpdate is how the job stands. Sealed texts stay out, so that no update waits for keys.
-func (s *Server) socketUpdate(id string, job *projections.Followed) socketUpdate {
+func (s *Server) socketUpdate(tenant, id string, job *projections.Followed) socketUpdate {
 	var v jobView
 	row, stages := job.Rows()
-	known, accepted := s.accepted.find(id)
+	known, accepted := s.accepted.find(tenant, id)
 	switch {
 	case row != nil:
 		v = s.viewJob(&opener{answering: &answering{down: true}}, row, stages, s.feed.stages(id))

@@ -35,9 +35,9 @@ func (sub *submitting) produce(ctx context.Context) (*sent, error) {
 			return nil, err
 		}
 	}
-	kept := viewPlan(sub.jobID, at, sub.graph, &data.Request)
+	kept := viewPlan(sub.who.tenant, sub.jobID, at, sub.graph, &data.Request)
 	out := &sent{commandID, data.Request, kept, s.replies.expect(sub.jobID, commandID)}
-	m := commandMessage(sub.jobID, commandID, at, data)
+	m := commandMessage(sub.who, sub.jobID, commandID, at, data)
 	m.Variant = data.Request.Variant
 	if err := s.send(ctx, events.TopicJobCommands, m, sub.trace); err != nil {
 		out.waiter.forget()
@@ -47,7 +47,7 @@ func (sub *submitting) produce(ctx context.Context) (*sent, error) {
 		}
 		return nil, r
 	}
-	s.accepted.add(sub.jobID, submission{command: commandID, bodyDigest: sub.digest, view: &kept})
+	s.accepted.add(sub.jobID, submission{tenant: sub.who.tenant, command: commandID, bodyDigest: sub.digest, view: &kept})
 	return out, nil
 }
 
@@ -61,10 +61,10 @@ func (sub *submitting) compose(ctx context.Context) (events.JobSubmit, error) {
 }
 
 // commandMessage is a command to a job as this process writes it.
-func commandMessage(job, command string, at time.Time, data events.Payload) events.Message {
+func commandMessage(who *caller, job, command string, at time.Time, data events.Payload) events.Message {
 	return events.Message{
 		ID: command, SchemaVersion: data.SchemaVersion(), AggregateType: events.AggregateJob, AggregateID: job, OccurredAt: at,
-		CommandID: command, CausationID: command, CorrelationID: command, Tenant: tenant, Actor: actor,
+		CommandID: command, CausationID: command, CorrelationID: command, Tenant: who.tenant, Actor: who.actor,
 		Columns: events.Columns{JobID: job}, Data: data,
 	}
 }
@@ -77,7 +77,7 @@ func (sub *submitting) settle(ctx context.Context, out *sent) (taken, error) {
 		return taken{view: sub.withTexts(ctx, out.kept, out.request)}, nil
 	}
 	reply, answered := out.waiter.wait(ctx, s.cfg.ReplyTimeout, s.stopping)
-	entry := submission{command: out.command, bodyDigest: sub.digest, view: &out.kept}
+	entry := submission{tenant: sub.who.tenant, command: out.command, bodyDigest: sub.digest, view: &out.kept}
 	switch {
 	case !answered:
 		s.log.WarnContext(ctx, "no reply to a submission in time", "jobId", sub.jobID, "trace_id", sub.trace)
@@ -95,7 +95,7 @@ func (sub *submitting) settle(ctx context.Context, out *sent) (taken, error) {
 		ctx, cancel := context.WithTimeout(ctx, repeatTimeout)
 		defer cancel()
 		// Without tables this process' own plan stands in: the same body made the same one.
-		if view, err := s.job(ctx, sub.jobID); err == nil {
+		if view, err := s.job(ctx, sub.who.tenant, sub.jobID); err == nil {
 			return taken{view, reply.Version, true}, nil
 		}
 		return taken{sub.withTexts(ctx, *entry.view, out.request), reply.Version, true}, nil
@@ -112,7 +112,7 @@ func (sub *submitting) withTexts(ctx context.Context, view jobView, request even
 	if view.Profile != nil {
 		label := request.ProfileName
 		if label == nil {
-			label = s.known.profileName(tenant, view.Profile.ID)
+			label = s.known.profileName(sub.who.tenant, view.Profile.ID)
 		}
 		view.Profile = &profileRef{ID: view.Profile.ID, Label: o.text(label)}
 	}

@@ -47,7 +47,7 @@ func (w *world) postTo(t Ticket, file []byte) int {
 
 func (w *world) incoming() int {
 	w.t.Helper()
-	files, err := w.objects.ListIncoming(w.t.Context(), tenant)
+	files, err := w.objects.ListIncoming(w.t.Context())
 	ok(w.t, err)
 	return len(files)
 }

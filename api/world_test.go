@@ -33,6 +33,9 @@ import (
 	"github.com/myspinbot/myspinbot/projections"
 )
 
+// tenant and actor are those of requests where a test says nothing of callers.
+var tenant, actor = everybody.tenant, everybody.actor
+
 var (
 	postgres *devstacktest.Postgres
 	s3       *devstack.HelperServer

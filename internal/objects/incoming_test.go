@@ -82,7 +82,7 @@ func TestAPolicyTakesOneFileOfABoundedSize(t *testing.T) {
 			t.Errorf("%s: the store answers %d", name, status)
 		}
 	}
-	if files, err := s.ListIncoming(t.Context(), "default"); err != nil || len(files) != 0 {
+	if files, err := s.ListIncoming(t.Context()); err != nil || len(files) != 0 {
 		t.Fatalf("what was refused is there: %v, %v", files, err)
 	}
 	if status := post(t, url, fields, bytes.Repeat([]byte("x"), 1000)); status != http.StatusNoContent {

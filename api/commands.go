@@ -185,7 +185,7 @@ func (a *asking) fulfilled(ctx context.Context, reply events.CommandReplied) boo
 	switch {
 	case a.verb == "cancel" && reply.Status == aggregates.JobCancelled:
 		return true
-	case !a.keyed:
+	case !a.keyed || reply.Code == aggregates.CodeJobUnknown:
 		return false
 	}
 	s := a.server
@@ -212,7 +212,7 @@ func (a *asking) fulfilled(ctx context.Context, reply events.CommandReplied) boo
 func refusedCommand(job string, reply events.CommandReplied) *refusal {
 	r := &refusal{code: codeCommandRefused, detail: reply.Detail, jobID: job}
 	switch reply.Code {
-	case "job_unknown":
+	case aggregates.CodeJobUnknown:
 		return refuse(codeNotFound, "there is no job %s", job)
 	case codeJobEnded:
 		r.code = codeJobEnded

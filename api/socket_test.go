@@ -28,7 +28,7 @@ func (w *world) openSocket() *socketClient {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Second)
 	defer cancel()
-	ws, res, err := websocket.Dial(ctx, "ws://"+w.server.Addr()+"/ws", nil)
+	ws, res, err := websocket.Dial(ctx, "ws://"+w.server.Addr()+"/ws", &websocket.DialOptions{HTTPHeader: http.Header{testTenant: {w.tenant}}})
 	ok(w.t, err)
 	if res.Body != nil {
 		_ = res.Body.Close()

@@ -55,6 +55,9 @@ func (w *world) dialStream(path, lastID string) (*client, error) {
 		return nil, err
 	}
 	req.Header.Set("Accept", "text/event-stream")
+	if w.tenant != "" {
+		req.Header.Set(testTenant, w.tenant)
+	}
 	if lastID != "" {
 		req.Header.Set("Last-Event-ID", lastID)
 	}

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofiber/fiber/v2"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/myspinbot/myspinbot/aggregates"
@@ -71,6 +72,7 @@ func startServers(ctx context.Context) (err error) {
 // world is a running server with everything around it.
 type world struct {
 	t       *testing.T
+	tenant  string // who asks; empty: everybody
 	server  *Server
 	log     *eventlog.Log // of the decider and the test; never cut
 	objects *objects.Store
@@ -141,6 +143,7 @@ func (w *world) start(o options, edge *eventlog.Log, store *objects.Store) {
 	var err error
 	w.server, err = New(cfg)
 	ok(t, err)
+	w.server.identifying = identifyByTest
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop, w.stopped = cancel, make(chan error, 1)
 	var parts sync.WaitGroup
@@ -175,6 +178,7 @@ func (w *world) another(changes ...func(*Config)) *world {
 	}
 	server, err := New(cfg)
 	ok(w.t, err)
+	server.identifying = identifyByTest
 	ctx, cancel := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Run(ctx) }()
@@ -189,6 +193,23 @@ func (w *world) another(changes ...func(*Config)) *world {
 		return server.known.capabilities().alive > 0 && other.hears()
 	})
 	return other
+}
+
+// of is the same world as a tenant asks it.
+func (w *world) of(tenant string) *world {
+	return &world{t: w.t, tenant: tenant, server: w.server, log: w.log, objects: w.objects, keyring: w.keyring, pool: w.pool, decider: w.decider}
+}
+
+// testTenant is the header by which tests say who asks.
+const testTenant = "Test-Tenant"
+
+func identifyByTest(c *fiber.Ctx) error {
+	who := everybody
+	if tenant := c.Get(testTenant); tenant != "" {
+		who = caller{tenant: strings.Clone(tenant), actor: "of " + tenant}
+	}
+	c.Locals(localCaller, &who)
+	return nil
 }
 
 // hears says whether the server's replies and events come in.

@@ -30,6 +30,7 @@ type party struct {
 	profiles []string
 	files    []string
 	socket   *websocket.Conn
+	answers  []told // since the last look
 
 	mu    sync.Mutex
 	heard strings.Builder // over streams and the socket since the last look
@@ -131,8 +132,11 @@ func (p *party) secrets() []string {
 	return append(slices.Collect(maps.Keys(found)), p.tenant)
 }
 
-// request sends a request and says what of the other it was told that it did not say itself.
-func (p *party) request(rt *rapid.T, method, path, body string, header map[string]string) answer {
+// told is an answer, and what was asked.
+type told struct{ asked, answer string }
+
+// request sends a request and keeps its answer until the next look.
+func (p *party) request(method, path, body string, header map[string]string) answer {
 	if body != "" && header["Content-Type"] == "" {
 		header = maps.Clone(header)
 		if header == nil {
@@ -141,12 +145,7 @@ func (p *party) request(rt *rapid.T, method, path, body string, header map[strin
 		header["Content-Type"] = "application/json"
 	}
 	a := p.do(method, path, header, strings.NewReader(body))
-	text := string(a.body) + fmt.Sprint(a.header)
-	for _, word := range p.other.secrets() {
-		if strings.Contains(text, word) && !strings.Contains(path+body+fmt.Sprint(header), word) {
-			rt.Fatalf("%s %s tells %s of %s: %s", method, path, p.tenant, word, text)
-		}
-	}
+	p.answers = append(p.answers, told{fmt.Sprint(method, " ", path, " ", body, header), fmt.Sprint(a.status, " ", a.header, string(a.body))})
 	return a
 }
 
@@ -169,33 +168,33 @@ func (p *party) act(rt *rapid.T) {
 	words := "words of " + p.tenant + " " + fmt.Sprint(len(p.jobs)%3)
 	switch do := rapid.SampledFrom([]string{"noop", "speak", "speak", "generate", "profile", "rename", "command", "again", "label", "read", "list", "bulk", "stream", "socket"}).Draw(rt, "does"); do {
 	case "noop":
-		p.made(p.request(rt, http.MethodPost, "/api/jobs", `{"mode":"diagnostic","labels":["shared"]}`, header))
+		p.made(p.request(http.MethodPost, "/api/jobs", `{"mode":"diagnostic","labels":["shared"]}`, header))
 	case "speak":
 		portrait := rapid.SampledFrom([]string{p.portrait, p.portrait, p.other.portrait}).Draw(rt, "portrait")
-		p.made(p.request(rt, http.MethodPost, "/api/jobs", jsonBody(p.t, map[string]any{"variant": "sadtalker", "prompt": words, "portrait": portrait,
+		p.made(p.request(http.MethodPost, "/api/jobs", jsonBody(p.t, map[string]any{"variant": "sadtalker", "prompt": words, "portrait": portrait,
 			"labels": []string{"shared"}, "profile_name": "name of " + p.tenant, "approval": rapid.Bool().Draw(rt, "gated"), "consent": map[string]string{"by": words, "statement": words}}), header))
 	case "generate":
-		p.made(p.request(rt, http.MethodPost, "/api/generate", jsonBody(p.t, map[string]any{"profileId": profile, "script": words, "variant": "sadtalker"}), header))
+		p.made(p.request(http.MethodPost, "/api/generate", jsonBody(p.t, map[string]any{"profileId": profile, "script": words, "variant": "sadtalker"}), header))
 	case "profile":
-		if a := p.request(rt, http.MethodPost, "/api/profiles", jsonBody(p.t, map[string]any{"label": words, "portrait": p.portrait, "consent": map[string]string{"by": words, "statement": words}}), header); a.status == http.StatusCreated {
+		if a := p.request(http.MethodPost, "/api/profiles", jsonBody(p.t, map[string]any{"label": words, "portrait": p.portrait, "consent": map[string]string{"by": words, "statement": words}}), header); a.status == http.StatusCreated {
 			var v profileView
 			a.decode(p.t, &v)
 			p.profiles = append(p.profiles, v.ID)
 		}
 	case "rename":
-		p.request(rt, http.MethodPatch, "/api/profiles/"+profile, jsonBody(p.t, map[string]any{"label": "renamed by " + p.tenant}), header)
+		p.request(http.MethodPatch, "/api/profiles/"+profile, jsonBody(p.t, map[string]any{"label": "renamed by " + p.tenant}), header)
 	case "command":
 		verb := rapid.SampledFrom([]string{"cancel", "approve", "deny"}).Draw(rt, "verb")
 		body := map[string]string{"cancel": `{}`, "approve": `{"script":"edited by ` + p.tenant + `"}`, "deny": `{"reason":"denied by ` + p.tenant + `"}`}[verb]
-		p.request(rt, http.MethodPost, "/api/jobs/"+job+"/"+verb, body, header)
+		p.request(http.MethodPost, "/api/jobs/"+job+"/"+verb, body, header)
 	case "again":
-		p.made(p.request(rt, http.MethodPost, "/api/jobs/"+job+"/"+rapid.SampledFrom([]string{"retry", "rerun"}).Draw(rt, "verb"), `{}`, header))
+		p.made(p.request(http.MethodPost, "/api/jobs/"+job+"/"+rapid.SampledFrom([]string{"retry", "rerun"}).Draw(rt, "verb"), `{}`, header))
 	case "label":
-		p.request(rt, http.MethodPatch, "/api/jobs/"+job, `{"labels":["shared","more"]}`, header)
+		p.request(http.MethodPatch, "/api/jobs/"+job, `{"labels":["shared","more"]}`, header)
 	case "read":
 		p.read(rt, job, profile)
 	case "list":
-		p.request(rt, http.MethodGet, rapid.SampledFrom([]string{"/api/jobs", "/api/jobs?label=shared", "/api/jobs?status=queued,running,waiting_approval", "/api/jobs?parent_job_id=" + job,
+		p.request(http.MethodGet, rapid.SampledFrom([]string{"/api/jobs", "/api/jobs?label=shared", "/api/jobs?status=queued,running,waiting_approval", "/api/jobs?parent_job_id=" + job,
 			"/api/jobs?profile_id=" + profile, "/api/jobs?position=" + job + ":1", "/api/profiles", "/api/profiles?status=active,archived,erased"}).Draw(rt, "list"), "", nil)
 	case "bulk":
 		p.bulkOver(rt)
@@ -222,7 +221,7 @@ func (p *party) made(a answer) {
 func (p *party) read(rt *rapid.T, job, profile string) {
 	path := rapid.SampledFrom([]string{"/api/jobs/" + job, "/api/jobs/" + job + "?at=2", "/api/jobs/" + job + "/events", "/api/jobs/" + job + "/deliveries", "/api/profiles/" + profile, "files"}).Draw(rt, "what")
 	if path != "files" {
-		a := p.request(rt, http.MethodGet, path, "", nil)
+		a := p.request(http.MethodGet, path, "", nil)
 		if a.status == http.StatusOK && path == "/api/jobs/"+job {
 			var v jobView
 			a.decode(p.t, &v)
@@ -234,7 +233,7 @@ func (p *party) read(rt *rapid.T, job, profile string) {
 	}
 	for _, id := range slices.Concat(p.files[max(0, len(p.files)-2):], p.other.files[max(0, len(p.other.files)-2):]) {
 		for _, of := range []string{"", "/content"} {
-			if a := p.request(rt, http.MethodGet, "/api/artifacts/"+id+of, "", nil); (a.status == http.StatusOK) != slices.Contains(p.files, id) {
+			if a := p.request(http.MethodGet, "/api/artifacts/"+id+of, "", nil); (a.status == http.StatusOK) != slices.Contains(p.files, id) {
 				rt.Fatalf("%s asks for file %s: %d", p.tenant, id, a.status)
 			}
 		}
@@ -245,22 +244,29 @@ func (p *party) read(rt *rapid.T, job, profile string) {
 func (p *party) bulkOver(rt *rapid.T) {
 	filter := map[string]any{"label": "shared"}
 	var dry Bulk
-	p.request(rt, http.MethodPost, "/api/jobs/bulk", jsonBody(p.t, map[string]any{"action": "cancel", "filter": filter}), nil).decode(p.t, &dry)
+	p.request(http.MethodPost, "/api/jobs/bulk", jsonBody(p.t, map[string]any{"action": "cancel", "filter": filter}), nil).decode(p.t, &dry)
 	if dry.Total > len(p.jobs) {
 		rt.Fatalf("%s is told of %d open jobs, and has %d in all", p.tenant, dry.Total, len(p.jobs))
 	}
 	if rapid.Bool().Draw(rt, "for real") {
-		p.request(rt, http.MethodPost, "/api/jobs/bulk", jsonBody(p.t, map[string]any{"action": "cancel", "filter": dry.Filter, "confirm": dry.Confirm}), nil)
+		p.request(http.MethodPost, "/api/jobs/bulk", jsonBody(p.t, map[string]any{"action": "cancel", "filter": dry.Filter, "confirm": dry.Confirm}), nil)
 	}
 }
 
-// look searches what came over streams since the last look.
+// look searches what came since the last look for what is the other's, but what an answer
+// repeats of its own request.
 func (p *party) look(rt *rapid.T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	text := p.heard.String()
+	text, answers := p.heard.String(), p.answers
 	p.heard.Reset()
+	p.answers = nil
 	for _, word := range p.other.secrets() {
+		for _, a := range answers {
+			if strings.Contains(a.answer, word) && !strings.Contains(a.asked, word) {
+				rt.Fatalf("%s asks %s and is told of %s: %s", p.tenant, a.asked, word, a.answer)
+			}
+		}
 		if i := strings.Index(text, word); i >= 0 && !p.named[word] {
 			rt.Fatalf("%s hears of %s: %s", p.tenant, word, text[max(0, i-300):min(len(text), i+300)])
 		}

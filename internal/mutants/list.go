@@ -23,6 +23,7 @@ var (
 	streams = checker{pkg: "api", run: "TestClientsThatAreCut"}
 	erasing = checker{pkg: "internal/erasure", run: "."}
 	sockets = checker{pkg: "api", run: "TestABadIDDisturbs"}
+	tenants = checker{pkg: "api", run: "TestAnothersThings|TestNothingOfOneTenant|TestTwoTenants|TestAPlaceIs|TestNoTenantTakes", args: []string{"-rapid.checks", "30"}}
 )
 
 func mutants() []mutant {
@@ -187,5 +188,26 @@ func mutants() []mutant {
 			"	if st.last >= 0 && st.last+1 >= begin {", "	if st.last++; st.last >= 0 && st.last+1 >= begin {", streams},
 		{"one-fault-for-all", "an id that cannot be followed ends what a WebSocket follows beside it", "api/socket_talk.go",
 			"		t.server.feed.part(t.sub, id)\n		return t.say(ctx, wish{job: id, fault:", "		t.server.feed.unsubscribe(t.sub)\n		return t.say(ctx, wish{job: id, fault:", sockets},
+		// W2: what belongs to another tenant does not exist.
+		{"strangers-heeded", "a client may change a job of another tenant", "aggregates/tenants.go",
+			"	if !ok || j.Chain.Version == 0 || m.Tenant == j.Tenant {", "	if !ok || j.Chain.Version >= 0 {", seeds},
+		{"strangers-told", "a client is told how a job of another tenant has ended", "handlers/commands.go",
+			"	if answered(input) && ownerOf(events.OwnerOf(m.Tenant)) != e.owner {", "	if false {", core},
+		{"strangers-content", "a command may name another tenant's files and texts", "aggregates/tenants.go",
+			"	if !o.foreign {", "	if true {", lives},
+		{"keys-shared", "two tenants with one key have one job", "api/jobs.go",
+			"events.JobID(sub.who.tenant, sub.route, sub.key)", "events.JobID(\"\", sub.route, sub.key)", tenants},
+		{"answers-shared", "what one tenant was answered lately is known to others", "api/recent.go",
+			"	if !ok || s.tenant != tenant {", "	if !ok {", tenants},
+		{"ring-shared", "a live stream begins with what happened to another tenant's job", "api/feed.go",
+			"	return slices.DeleteFunc(list, func(e *eventView) bool { return e.tenant != tenant })", "	return list", tenants},
+		{"stream-shared", "the stream of all jobs is that of all tenants", "api/sse_all.go",
+			"	return e.tenant == f.tenant && within(f.types, e.Type)", "	return within(f.types, e.Type)", tenants},
+		{"files-shared", "a file is found whoever asks for it", "projections/artifacts.go",
+			"\"WHERE id = $1 AND tenant = $2 ORDER BY created_at, job_id LIMIT 1\"", "\"WHERE id = $1 AND tenant <> $2 || 'x' ORDER BY created_at, job_id LIMIT 1\"", tenants},
+		{"pages-shared", "a page of jobs is that of all tenants", "projections/jobs.go",
+			"	w := where{\"tenant = $1\", []any{tenant}}", "	w := where{\"tenant <> $1 || 'x'\", []any{tenant}}", tenants},
+		{"place-among-all", "a job's place in the queue counts the jobs of others", "api/forecast.go",
+			"l.own[j.tenant].ahead(", "l.all.ahead(", tenants},
 	}
 }

@@ -103,7 +103,9 @@ func TestNoCommandBringsContentOfAnotherTenant(t *testing.T) {
 			return c
 		}
 		return []events.Payload{
-			job(func(c *events.JobSubmit) { c.Request.Inputs["portrait"] = events.Value{Artifacts: []events.Artifact{file}} }),
+			job(func(c *events.JobSubmit) {
+				c.Request.Inputs["portrait"] = events.Value{Artifacts: []events.Artifact{file}}
+			}),
 			job(func(c *events.JobSubmit) { c.Request.Inputs["prompt"] = value }),
 			job(func(c *events.JobSubmit) { c.Request.ProfileName = text }),
 			job(func(c *events.JobSubmit) { c.Request.Consent = consent }),

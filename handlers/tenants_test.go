@@ -100,7 +100,9 @@ func TestJobsOfAnotherTenantAreUnknown(t *testing.T) {
 func TestJobsOfAnotherTenantAreUnknownBeforeTheyAreCommitted(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
-	foreign := func() eventlog.Record { return of(t, "acme", m.command("j", events.JobLabel{Labels: []string{"mine"}})) }
+	foreign := func() eventlog.Record {
+		return of(t, "acme", m.command("j", events.JobLabel{Labels: []string{"mine"}}))
+	}
 	out, err := m.transact(m.command("j", diagnostic()), foreign(), m.command("j", events.JobCancel{}), foreign())
 	if err != nil {
 		t.Fatal(err)

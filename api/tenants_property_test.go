@@ -302,6 +302,7 @@ func TestNothingOfOneTenantReachesTheOther(t *testing.T) {
 	x, y := newParty(w, "xanadu"), newParty(w, "yonder")
 	x.other, y.other = y, x
 	rapid.Check(t, func(rt *rapid.T) {
+		w.works()
 		for range rapid.IntRange(1, 8).Draw(rt, "steps") {
 			p := x
 			if rapid.Bool().Draw(rt, "yonder") {

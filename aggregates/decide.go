@@ -64,6 +64,12 @@ func Decide(j Job, m events.Message, s Surroundings) ([]events.Message, *events.
 	if !ok {
 		return nil, nil
 	}
+	if refusal := j.Foreign(m); refusal != nil {
+		return nil, refusal
+	}
+	if refusal := refuseContent(m); refusal != nil {
+		return nil, refusal
+	}
 	if j.Chain.Version == 0 || j.Terminal() {
 		if c, submits := input.(events.JobSubmit); submits && j.Chain.Version == 0 {
 			d.submit(c)

@@ -20,6 +20,8 @@
 //  12. A job that is asked to cancel schedules nothing more and ends cancelled,
 //     whatever its workers still report, once no attempt of it runs.
 //  13. After a terminal fact nothing happens any more, but that labels change.
+//  14. For a client of another tenant there is no such job, and no command brings another
+//     tenant's files or texts along.
 
 package aggregates
 

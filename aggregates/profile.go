@@ -11,6 +11,8 @@
 //     no command brings it back. What still follows is the word that nothing of it is left.
 //  7. A job may use a profile that is active and has a consent in force. A retry may make
 //     one anew whose consent was never asked for, but not one whose consent was withdrawn.
+//  8. For a client of another tenant there is no such profile, and no command brings another
+//     tenant's files or texts along.
 
 package aggregates
 
@@ -132,8 +134,17 @@ func (p Profile) Snapshot() *events.ProfileSnapshot {
 // why it is refused. Neither means that there is nothing to do.
 func DecideProfile(p Profile, m events.Message, at time.Time) ([]events.Message, *events.Reason) {
 	command, ok := m.Data.(events.ProfileCommand)
-	if !ok || slices.Contains(p.Heeded, m.ID) {
+	if !ok {
 		return nil, nil
+	}
+	if refusal := p.Foreign(m); refusal != nil {
+		return nil, refusal
+	}
+	if slices.Contains(p.Heeded, m.ID) {
+		return nil, nil
+	}
+	if refusal := refuseContent(m); refusal != nil {
+		return nil, refusal
 	}
 	if refusal := p.refuse(command); refusal != nil {
 		return nil, refusal
@@ -164,13 +175,21 @@ func (p Profile) refuse(command events.ProfileCommand) *events.Reason {
 	}
 	switch {
 	case p.Chain.Version == 0 && !creates:
-		return &events.Reason{Code: CodeProfileUnknown, Detail: "there is no such profile"}
+		return profileUnknown()
 	case p.Gone():
 		return &events.Reason{Code: CodeProfileErased, Detail: "the profile was erased; nothing brings it back"}
 	case p.Chain.Version > 0 && creates:
-		return &events.Reason{Code: CodeIdempotencyConflict, Detail: "there is a profile of this id already, which another request made"}
+		return profileTaken()
 	}
 	return nil
+}
+
+func profileUnknown() *events.Reason {
+	return &events.Reason{Code: CodeProfileUnknown, Detail: "there is no such profile"}
+}
+
+func profileTaken() *events.Reason {
+	return &events.Reason{Code: CodeIdempotencyConflict, Detail: "there is a profile of this id already, which another request made"}
 }
 
 // follow are the facts that follow from a command that was not refused; none: nothing changes.

@@ -12,12 +12,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// tenant owns everything while there is no access control.
-const tenant = "default"
-
-// actor is who submits while there are no API keys.
-const actor = "api"
-
 // checkLoopback refuses an address that others could reach.
 func checkLoopback(addr string) error {
 	host, _, err := net.SplitHostPort(addr)

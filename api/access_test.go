@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/myspinbot/myspinbot/events"
 	"github.com/myspinbot/myspinbot/internal/access"
 )
 
@@ -173,6 +174,38 @@ func TestAKeyMakesAndReadsAJob(t *testing.T) {
 	eventually(t, "the job is in the tables", func() bool { return w.get("/api/jobs/"+job.ID).status == 200 })
 	w.want(403, w.do("GET", "/api/jobs", bearer(w.issue(access.Order{Name: "hand", Scopes: access.Write}).text), nil))
 	w.want(403, w.post("/api/jobs", `{"mode":"diagnostic"}`, "Authorization", "Bearer "+w.issue(access.Order{Name: "eye", Scopes: access.Read}).text))
+}
+
+// TestWhatAKeyDoesIsItsTenants: the log says whose job it is and who asked, and a key of
+// another tenant finds nothing of it.
+func TestWhatAKeyDoesIsItsTenants(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{noProjector: true, keys: true})
+	ada, bob := w.issue(access.Order{Name: "ada", Tenant: "acme", Scopes: access.All}), w.issue(access.Order{Name: "bob", Tenant: "umbrella", Scopes: access.All})
+	send := func(k issued, method, path, body string) answer {
+		header := bearer(k.text)
+		header["Content-Type"], header["Idempotency-Key"] = "application/json", "one"
+		return w.do(method, path, header, strings.NewReader(body))
+	}
+	var job, other accepted
+	w.want(http.StatusAccepted, send(ada, http.MethodPost, "/api/jobs", diagnostic)).decode(t, &job)
+	w.want(http.StatusAccepted, send(bob, http.MethodPost, "/api/jobs", diagnostic)).decode(t, &other)
+	if job.Tenant != "acme" || other.Tenant != "umbrella" || job.ID == other.ID {
+		t.Errorf("one key is job %s of %s and job %s of %s", job.ID, job.Tenant, other.ID, other.Tenant)
+	}
+	for _, r := range w.records(events.TopicJobCommands) {
+		m, err := events.Decode(r.Value)
+		ok(t, err)
+		if want := map[string]string{job.ID: "acme key:ada", other.ID: "umbrella key:bob"}[r.Key]; m.Tenant+" "+m.Actor != want {
+			t.Errorf("job %s is of %s, asked for by %s; want %s", r.Key, m.Tenant, m.Actor, want)
+		}
+	}
+	for _, path := range []string{"/api/jobs/" + job.ID, "/api/jobs/" + job.ID + "/cancel"} {
+		method := map[bool]string{true: http.MethodPost, false: http.MethodGet}[strings.HasSuffix(path, "cancel")]
+		if got := send(bob, method, path, "{}"); got.status == http.StatusOK || got.status == http.StatusAccepted {
+			t.Errorf("%s by another tenant is answered %d", path, got.status)
+		}
+	}
 }
 
 // TestBeforeTheKeysAreReadNobodyIsRefusedForGood starts a process that cannot reach the log.

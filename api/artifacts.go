@@ -30,7 +30,7 @@ func (s *Server) artifact(c *fiber.Ctx) (*projections.Artifact, error) {
 	}
 	var a *projections.Artifact
 	err = s.read(c.UserContext(), func(ctx context.Context, q *projections.Queries) (err error) {
-		a, err = q.Artifact(ctx, tenant, id)
+		a, err = q.Artifact(ctx, callerOf(c).tenant, id)
 		return err
 	})
 	if errors.Is(err, projections.ErrNotFound) {

@@ -22,34 +22,40 @@ const (
 	tablesBehind = 30 * time.Second
 )
 
-// backlog counts the tenant's open jobs. Without tables it knows what it saw since the
-// start: jobs are accepted all the same.
+// backlog counts the open jobs, those of all tenants and those of each. Without tables it
+// knows what it saw since the start: jobs are accepted all the same.
 type backlog struct {
-	most  int // 0: no bound, and nothing is counted
-	now   func() time.Time
-	gauge prometheus.Gauge
+	most      int // of all tenants; 0: no bound
+	perTenant int // 0: no bound
+	now       func() time.Time
+	gauge     prometheus.Gauge
 
 	mu     sync.Mutex
-	rows   map[string]bool // ids that the tables show as open
+	rows   map[string]string // tenants by the ids that the tables show as open
 	lately map[string]sighting
 	open   int
+	of     map[string]int // of each tenant that has some
 }
 
 // sighting is what was last seen of a job.
 type sighting struct {
-	open bool
-	at   time.Time
+	tenant string
+	open   bool
+	at     time.Time
 }
 
-func newBacklog(most int, gauge prometheus.Gauge) *backlog {
-	return &backlog{most: most, now: time.Now, gauge: gauge, rows: map[string]bool{}, lately: map[string]sighting{}}
+func newBacklog(most, perTenant int, gauge prometheus.Gauge) *backlog {
+	return &backlog{most: most, perTenant: perTenant, now: time.Now, gauge: gauge, rows: map[string]string{}, lately: map[string]sighting{}, of: map[string]int{}}
 }
 
-// admit counts a job in that is about to be submitted; undo is for one that was not
+// counts says whether there is a bound; otherwise nothing is counted.
+func (b *backlog) counts() bool { return b.most > 0 || b.perTenant > 0 }
+
+// admit counts a tenant's job in that is about to be submitted; undo is for one that was not
 // submitted after all. One that is open already may always come again.
-func (b *backlog) admit(job string) (undo func(), full *refusal) {
+func (b *backlog) admit(tenant, job string) (undo func(), full *refusal) {
 	undo = func() {}
-	if b.most == 0 {
+	if !b.counts() {
 		return undo, nil
 	}
 	b.mu.Lock()
@@ -57,29 +63,32 @@ func (b *backlog) admit(job string) (undo func(), full *refusal) {
 	if b.isOpen(job) {
 		return undo, nil
 	}
-	if b.open >= b.most {
-		return undo, refuse(codeQueueFull, "%d jobs are open, which is this server's limit; send the job again when some have ended", b.open)
+	switch {
+	case b.perTenant > 0 && b.of[tenant] >= b.perTenant:
+		return undo, refuse(codeQueueFull, "%d of your jobs are open, which is the limit for each tenant; send the job again when some have ended", b.of[tenant])
+	case b.most > 0 && b.open >= b.most: // how many of them are others' is nobody's business
+		return undo, refuse(codeQueueFull, "as many jobs are open as this server takes; send the job again when some have ended")
 	}
-	b.see(job, true)
+	b.see(tenant, job, true)
 	return func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.see(job, false)
+		b.see(tenant, job, false)
 	}, nil
 }
 
 // apply takes an event of a job in.
 func (b *backlog) apply(e *eventView) {
-	if b.most == 0 || e.tenant != tenant {
+	if !b.counts() {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case e.ends():
-		b.see(e.JobID, false)
+		b.see(e.tenant, e.JobID, false)
 	case e.Type == "job.submitted":
-		b.see(e.JobID, true)
+		b.see(e.tenant, e.JobID, true)
 	}
 }
 
@@ -87,24 +96,33 @@ func (b *backlog) isOpen(job string) bool {
 	if s, ok := b.lately[job]; ok {
 		return s.open
 	}
-	return b.rows[job]
+	_, open := b.rows[job]
+	return open
 }
 
 // see notes what became of a job. The caller holds mu.
-func (b *backlog) see(job string, open bool) {
+func (b *backlog) see(tenant, job string, open bool) {
 	was := b.isOpen(job)
-	b.lately[job] = sighting{open, b.now()}
+	b.lately[job] = sighting{tenant, open, b.now()}
 	switch {
 	case open && !was:
-		b.open++
+		b.count(tenant, 1)
 	case !open && was:
-		b.open--
+		b.count(tenant, -1)
 	}
 	b.gauge.Set(float64(b.open))
 }
 
-// recounted takes in what the tables show. What was seen lately holds against them.
-func (b *backlog) recounted(ids []string) {
+func (b *backlog) count(tenant string, n int) {
+	b.open += n
+	if b.of[tenant] += n; b.of[tenant] == 0 {
+		delete(b.of, tenant)
+	}
+}
+
+// recounted takes in what the tables show: tenants by the ids of their jobs. What was seen
+// lately holds against them.
+func (b *backlog) recounted(rows map[string]string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	old := b.now().Add(-tablesBehind)
@@ -113,16 +131,16 @@ func (b *backlog) recounted(ids []string) {
 			delete(b.lately, job)
 		}
 	}
-	b.rows, b.open = make(map[string]bool, len(ids)), 0
-	for _, id := range ids {
-		b.rows[id] = true
+	b.rows, b.open = rows, 0
+	clear(b.of)
+	for id, tenant := range rows {
 		if b.isOpen(id) {
-			b.open++
+			b.count(tenant, 1)
 		}
 	}
 	for job, s := range b.lately {
-		if s.open && !b.rows[job] {
-			b.open++
+		if _, shown := rows[job]; s.open && !shown {
+			b.count(s.tenant, 1)
 		}
 	}
 	b.gauge.Set(float64(b.open))
@@ -130,15 +148,15 @@ func (b *backlog) recounted(ids []string) {
 
 // run looks into the tables until ctx ends.
 func (b *backlog) run(ctx context.Context, tables *projections.Reader, log *slog.Logger) error {
-	if b.most == 0 {
+	if !b.counts() {
 		return nil
 	}
 	for told := false; ; {
 		next := recount
-		ids, err := openJobs(ctx, tables, 2*b.most)
+		rows, err := openJobs(ctx, tables, 2*max(b.most, b.perTenant))
 		switch {
 		case err == nil:
-			b.recounted(ids)
+			b.recounted(rows)
 			told = false
 		case ctx.Err() == nil:
 			next = recountSoon
@@ -155,12 +173,13 @@ func (b *backlog) run(ctx context.Context, tables *projections.Reader, log *slog
 	}
 }
 
-func openJobs(ctx context.Context, tables *projections.Reader, most int) (ids []string, err error) {
+// openJobs are tenants by the ids of their open jobs, at most so many of each tenant.
+func openJobs(ctx context.Context, tables *projections.Reader, most int) (rows map[string]string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	err = tables.Snapshot(ctx, func(q *projections.Queries) (err error) {
-		ids, err = q.OpenJobs(ctx, tenant, most)
+		rows, err = q.OpenJobs(ctx, most)
 		return err
 	})
-	return ids, err
+	return rows, err
 }

@@ -35,6 +35,7 @@ var bulkStatuses = map[string]struct{ usual, more []string }{
 }
 
 func (s *Server) bulkJobs(c *fiber.Ctx) error {
+	who := callerOf(c)
 	b, err := s.readBulk(c)
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func (s *Server) bulkJobs(c *fiber.Ctx) error {
 		now := s.now().UTC()
 		b.Filter.CreatedTo = &now
 	}
-	confirm, err := s.bulkDigest(b)
+	confirm, err := s.bulkDigest(who, b)
 	switch {
 	case err != nil:
 		return err
@@ -59,10 +60,10 @@ func (s *Server) bulkJobs(c *fiber.Ctx) error {
 	out := Bulk{Action: b.Action, DryRun: dry, Filter: b.Filter, Confirm: confirm, Refused: []BulkRefusal{}}
 	var rows projections.Page[projections.Job]
 	err = s.read(c.UserContext(), func(ctx context.Context, q *projections.Queries) (err error) {
-		if out.Total, err = q.CountJobs(ctx, tenant, bulkRows(b.Filter), bulkCount+1); err != nil || dry {
+		if out.Total, err = q.CountJobs(ctx, who.tenant, bulkRows(b.Filter), bulkCount+1); err != nil || dry {
 			return err
 		}
-		rows, err = q.Jobs(ctx, tenant, bulkRows(b.Filter), after, bulkPage)
+		rows, err = q.Jobs(ctx, who.tenant, bulkRows(b.Filter), after, bulkPage)
 		return err
 	})
 	if err != nil {
@@ -72,7 +73,7 @@ func (s *Server) bulkJobs(c *fiber.Ctx) error {
 		out.Total = bulkCount
 	}
 	for _, row := range rows.Rows {
-		r, err := s.bulkOne(c.UserContext(), b, row.ID, traceID(c))
+		r, err := s.bulkOne(c.UserContext(), who, b, row.ID, traceID(c))
 		switch {
 		case err != nil:
 			return err // the page can be sent again
@@ -130,24 +131,24 @@ func bulkRows(f BulkFilter) projections.JobFilter {
 	return out
 }
 
-func (s *Server) bulkDigest(b BulkRequest) (string, error) {
+func (s *Server) bulkDigest(who *caller, b BulkRequest) (string, error) {
 	text, err := json.Marshal([]any{b.Action, b.Filter})
 	if err != nil {
 		return "", fmt.Errorf("cannot write the filter: %w", err)
 	}
-	return s.textDigest("bulk\n" + string(text)), nil
+	return s.textDigest(who.tenant, "bulk\n"+string(text)), nil
 }
 
 // bulkOne writes one job's command. What this job refuses does not stop the others.
-func (s *Server) bulkOne(ctx context.Context, b BulkRequest, job, trace string) (*BulkRefusal, error) {
+func (s *Server) bulkOne(ctx context.Context, who *caller, b BulkRequest, job, trace string) (*BulkRefusal, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.SubmitTimeout)
 	defer cancel()
 	var err error
 	if b.Action == "cancel" {
-		m := commandMessage(job, events.NameID("cancel", job, b.Confirm), s.now().UTC(), events.JobCancel{})
+		m := commandMessage(who, job, events.NameID("cancel", job, b.Confirm), s.now().UTC(), events.JobCancel{})
 		err = s.send(ctx, events.TopicJobCommands, m, trace)
 	} else {
-		err = s.retryInBulk(ctx, job, b.Confirm, trace)
+		err = s.retryInBulk(ctx, who, job, b.Confirm, trace)
 	}
 	var r *refusal
 	if errors.As(err, &r) && kinds[r.code].status < fiber.StatusInternalServerError {
@@ -164,10 +165,10 @@ func (s *Server) bulkOne(ctx context.Context, b BulkRequest, job, trace string) 
 }
 
 // retryInBulk is POST /api/jobs/{id}/retry with an Idempotency-Key of this run's own.
-func (s *Server) retryInBulk(ctx context.Context, job, confirm, trace string) error {
+func (s *Server) retryInBulk(ctx context.Context, who *caller, job, confirm, trace string) error {
 	route := "/api/jobs/" + job + "/retry"
-	sub := &submitting{server: s, route: route, trace: trace, key: confirm, keyed: true, jobID: events.JobID(tenant, route, confirm),
-		digest: s.textDigest(route + "\n{}"), again: &again{schema: "Nothing", pattern: "/api/jobs/:id/retry", job: job}}
+	sub := &submitting{server: s, who: who, route: route, trace: trace, key: confirm, keyed: true, jobID: events.JobID(who.tenant, route, confirm),
+		digest: s.textDigest(who.tenant, route+"\n{}"), again: &again{schema: "Nothing", pattern: "/api/jobs/:id/retry", job: job}}
 	if err := sub.plan(ctx, nil); err != nil {
 		return err
 	}

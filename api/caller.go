@@ -36,7 +36,7 @@ const sessionCookie = "myspinbot_session"
 // identified has a route asked by whom the contract allows alone.
 func (s *Server) identified(need access.Scopes, handle fiber.Handler) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		if err := s.identify(c, need); err != nil {
+		if err := s.identifying(c, need); err != nil {
 			return err
 		}
 		return handle(c)

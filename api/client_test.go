@@ -32,6 +32,9 @@ func (w *world) do(method, path string, header map[string]string, body io.Reader
 	w.t.Helper()
 	req, err := http.NewRequest(method, "http://"+w.server.Addr()+path, body)
 	ok(w.t, err)
+	if w.tenant != "" {
+		req.Header.Set(testTenant, w.tenant)
+	}
 	for k, v := range header {
 		if k == "Host" {
 			req.Host = v

@@ -27,6 +27,7 @@ import (
 // asking is one command on its way to a job.
 type asking struct {
 	server  *Server
+	who     *caller
 	verb    string // cancel, approve, deny or label
 	schema  string // of the body
 	job     string
@@ -51,14 +52,14 @@ func (s *Server) cancelJob(c *fiber.Ctx) error {
 
 func (s *Server) approveJob(c *fiber.Ctx) error {
 	return s.ask(c, &asking{verb: "approve", schema: "ApproveRequest", payload: func(ctx context.Context, a *asking) (events.Payload, error) {
-		edit, err := a.server.sealedFor(ctx, a.job, a.body.Script)
+		edit, err := a.server.sealedFor(ctx, a.who.tenant, a.job, a.body.Script)
 		return events.JobApprove{Edit: edit}, err
 	}})
 }
 
 func (s *Server) denyJob(c *fiber.Ctx) error {
 	return s.ask(c, &asking{verb: "deny", schema: "DenyRequest", payload: func(ctx context.Context, a *asking) (events.Payload, error) {
-		reason, err := a.server.sealedFor(ctx, a.job, a.body.Reason)
+		reason, err := a.server.sealedFor(ctx, a.who.tenant, a.job, a.body.Reason)
 		if err != nil || reason == nil {
 			return events.JobDeny{}, err
 		}
@@ -73,7 +74,7 @@ func (s *Server) patchJob(c *fiber.Ctx) error {
 }
 
 func (s *Server) ask(c *fiber.Ctx, a *asking) error {
-	a.server = s
+	a.server, a.who = s, callerOf(c)
 	err := a.send(c)
 	s.countCommand(a.verb, err, a.pending)
 	return err
@@ -110,7 +111,7 @@ func (a *asking) send(c *fiber.Ctx) error {
 	}
 	w := s.replies.expect(a.job, a.command)
 	defer w.forget()
-	if err := s.send(ctx, events.TopicJobCommands, commandMessage(a.job, a.command, s.now().UTC(), data), traceID(c)); err != nil {
+	if err := s.send(ctx, events.TopicJobCommands, commandMessage(a.who, a.job, a.command, s.now().UTC(), data), traceID(c)); err != nil {
 		r := asRefusal(err)
 		if r.code == codeLogUnavailable {
 			r.jobID = a.job
@@ -156,7 +157,7 @@ func (a *asking) read(c *fiber.Ctx) (err error) {
 		a.command, err = newID()
 		return err
 	}
-	a.command = events.NameID(a.verb, a.job, key, a.server.textDigest(string(canonical)))
+	a.command = events.NameID(a.verb, a.job, key, a.server.textDigest(a.who.tenant, string(canonical)))
 	return nil
 }
 
@@ -169,8 +170,8 @@ func (a *asking) answer(c *fiber.Ctx, reply events.CommandReplied) error {
 		return refusedCommand(a.job, reply)
 	}
 	position := positionToken(a.job, max(1, reply.Version))
-	if s.cfg.Tables.WaitFor(ctx, tenant, a.job, reply.Version) == nil {
-		if view, err := s.job(ctx, a.job); err == nil {
+	if s.cfg.Tables.WaitFor(ctx, a.who.tenant, a.job, reply.Version) == nil {
+		if view, err := s.job(ctx, a.who.tenant, a.job); err == nil {
 			return sendWritten(c, func(w *jobWriter) { w.accepted(&accepted{jobView: view, Position: position}) })
 		}
 	}
@@ -184,21 +185,21 @@ func (a *asking) fulfilled(ctx context.Context, reply events.CommandReplied) boo
 	switch {
 	case a.verb == "cancel" && reply.Status == aggregates.JobCancelled:
 		return true
-	case !a.keyed:
+	case !a.keyed || reply.Code == aggregates.CodeJobUnknown:
 		return false
 	}
 	s := a.server
-	for _, e := range s.feed.lately(tenant, a.job) {
+	for _, e := range s.feed.lately(a.who.tenant, a.job) {
 		if e.CommandID == a.command {
 			return true
 		}
 	}
 	found := false
-	if s.cfg.Tables.WaitFor(ctx, tenant, a.job, reply.Version) != nil {
+	if s.cfg.Tables.WaitFor(ctx, a.who.tenant, a.job, reply.Version) != nil {
 		return false
 	}
 	err := s.read(ctx, func(ctx context.Context, q *projections.Queries) error {
-		rows, err := q.JobEvents(ctx, tenant, a.job, 0, streamBacklog)
+		rows, err := q.JobEvents(ctx, a.who.tenant, a.job, 0, streamBacklog)
 		for _, e := range rows {
 			found = found || e.CommandID == a.command
 		}
@@ -211,7 +212,7 @@ func (a *asking) fulfilled(ctx context.Context, reply events.CommandReplied) boo
 func refusedCommand(job string, reply events.CommandReplied) *refusal {
 	r := &refusal{code: codeCommandRefused, detail: reply.Detail, jobID: job}
 	switch reply.Code {
-	case "job_unknown":
+	case aggregates.CodeJobUnknown:
 		return refuse(codeNotFound, "there is no job %s", job)
 	case codeJobEnded:
 		r.code = codeJobEnded
@@ -229,12 +230,12 @@ func refusedCommand(job string, reply events.CommandReplied) *refusal {
 	return r
 }
 
-// sealedFor seals text under the content key of a job that is there; nil stays nil.
-func (s *Server) sealedFor(ctx context.Context, job string, text *string) (*events.Value, error) {
+// sealedFor seals text under the content key of a job of the tenant that is there; nil stays nil.
+func (s *Server) sealedFor(ctx context.Context, tenant, job string, text *string) (*events.Value, error) {
 	if text == nil || strings.TrimSpace(*text) == "" {
 		return nil, nil
 	}
-	keyID, err := s.contentKey(ctx, job)
+	keyID, err := s.contentKey(ctx, tenant, job)
 	if err != nil || keyID == "" {
 		return nil, err // a job without texts never waits for approval, which the job handler says
 	}
@@ -247,15 +248,15 @@ func (s *Server) sealedFor(ctx context.Context, job string, text *string) (*even
 	if errors.Is(err, objects.ErrErased) {
 		return nil, &refusal{code: codeContentErased, jobID: job}
 	}
-	return &events.Value{Text: &sealed, Digest: s.textDigest(said)}, err
+	return &events.Value{Text: &sealed, Digest: s.textDigest(tenant, said)}, err
 }
 
 // contentKey is the id of the job's content key, "" if it has none. It is named after the profile
 // as well, which this process remembers, the tables know, or an event tells that came lately.
-func (s *Server) contentKey(ctx context.Context, job string) (string, error) {
-	if known, ok := s.accepted.find(job); ok && known.confirmed {
+func (s *Server) contentKey(ctx context.Context, tenant, job string) (string, error) {
+	if known, ok := s.accepted.find(tenant, job); ok && known.confirmed {
 		if r, _, ok := known.request(); ok {
-			return contentKeyID(job, r.Mode, &profileRef{ID: r.ProfileID})
+			return contentKeyID(tenant, job, r.Mode, &profileRef{ID: r.ProfileID})
 		}
 	}
 	for _, e := range s.feed.lately(tenant, job) {
@@ -263,7 +264,7 @@ func (s *Server) contentKey(ctx context.Context, job string) (string, error) {
 			Request events.Request `json:"request"`
 		}
 		if e.Type == (events.JobSubmitted{}).EventType() && json.Unmarshal(e.Data, &told) == nil {
-			return contentKeyID(job, told.Request.Mode, &profileRef{ID: told.Request.ProfileID})
+			return contentKeyID(tenant, job, told.Request.Mode, &profileRef{ID: told.Request.ProfileID})
 		}
 	}
 	var row *projections.Job
@@ -277,10 +278,10 @@ func (s *Server) contentKey(ctx context.Context, job string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return contentKeyID(job, row.Mode, &profileRef{ID: row.ProfileID})
+	return contentKeyID(tenant, job, row.Mode, &profileRef{ID: row.ProfileID})
 }
 
-func contentKeyID(job, mode string, profile *profileRef) (string, error) {
+func contentKeyID(tenant, job, mode string, profile *profileRef) (string, error) {
 	if mode == aggregates.ModeDiagnostic {
 		return "", nil
 	}

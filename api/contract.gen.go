@@ -307,7 +307,7 @@ type Job struct {
 	// EtaRange seconds within which eight of ten jobs of such a forecast were done lately; null while fewer than ten were, and without eta_seconds
 	EtaRange *EtaRange `json:"eta_range"`
 
-	// EtaSeconds until the job is done, by what its stages took here lately and by what is ahead of it; without what people take to approve. null where that is not known: a task of it was never seen to end well, somebody is asked, or it has ended; and like queue_position
+	// EtaSeconds until the job is done, by what its stages took here lately and by what is ahead of it, of other tenants as well; without what people take to approve. null where that is not known: a task of it was never seen to end well, somebody is asked, or it has ended; and like queue_position
 	EtaSeconds *int64     `json:"eta_seconds"`
 	FinishedAt *MaybeTime `json:"finished_at"`
 	Graph      *Graph     `json:"graph,omitempty"`
@@ -329,7 +329,7 @@ type Job struct {
 	Profile  *ProfileRef `json:"profile"`
 	Progress float64     `json:"progress"`
 
-	// QueuePosition of a job that waits for a worker: 1 is the next one on its lane; null where nothing of it waits, where it is shown as it was, and in webhooks
+	// QueuePosition of a job that waits for a worker: 1 is the next one of its tenant on its lane; null where nothing of it waits, where it is shown as it was, and in webhooks
 	QueuePosition *int         `json:"queue_position"`
 	RecentEvents  []*eventView `json:"recent_events,omitempty"`
 	Request       *RequestView `json:"request,omitempty"`
@@ -418,7 +418,7 @@ type Lane struct {
 	Lane   string `json:"lane"`
 	Paused bool   `json:"paused"`
 
-	// Queued stages that wait; null while the tables are away
+	// Queued stages of all tenants that wait; null while the tables are away
 	Queued *int `json:"queued"`
 
 	// Running as the workers said last

@@ -77,7 +77,9 @@ func (d *decider) decide(m events.Message) []events.Message {
 	}
 	s.Engines = aggregates.EnginesOf(append(caps, recorder)...)
 	if c, ok := m.Data.(events.JobSubmit); ok {
-		s.Profile, s.Barred = d.profiles[c.Request.ProfileID].Snapshot(), d.profiles[c.Request.ProfileID].Barred(c.Request.Mode)
+		if p := d.profiles[c.Request.ProfileID]; p.Tenant == m.Tenant {
+			s.Profile, s.Barred = p.Snapshot(), p.Barred(c.Request.Mode)
+		}
 	}
 	facts, refusal := aggregates.Decide(j, m, s)
 	for _, f := range facts {
@@ -88,7 +90,10 @@ func (d *decider) decide(m events.Message) []events.Message {
 	for _, f := range facts {
 		records = append(records, d.world.record(events.TopicJobEvents, f))
 	}
-	if m.Actor == actor && !d.mute.Load() {
+	if answered(m) && !d.mute.Load() {
+		if j.Foreign(m) != nil {
+			j = aggregates.Job{}
+		}
 		records = append(records, d.world.record(events.TopicJobReplies, replyTo(m, j, len(facts), refusal)))
 	}
 	if len(records) > 0 {
@@ -110,11 +115,23 @@ func (d *decider) takeProfile(m events.Message) {
 	}
 	d.profiles[m.AggregateID] = p
 	if !d.mute.Load() {
+		if p.Foreign(m) != nil {
+			p = aggregates.Profile{}
+		}
 		records = append(records, d.world.record(events.TopicJobReplies, replyOf(m, p.Chain.Version, p.Status, len(facts), refusal)))
 	}
 	if len(records) > 0 {
 		ok(d.world.t, d.world.log.Produce(context.Background(), records...))
 	}
+}
+
+// answered says whether a client waits for what comes of the message.
+func answered(m events.Message) bool {
+	switch m.Data.(type) {
+	case events.JobSubmit, events.JobCancel, events.JobApprove, events.JobDeny, events.JobLabel:
+		return true
+	}
+	return false
 }
 
 // replyTo is what the job handler says about a client's command.

@@ -278,7 +278,7 @@ func keys(n int) (out []string) {
 func TestTheBacklogHoldsTheTablesAgainstWhatWasSeen(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	b := newBacklog(100, prometheus.NewGauge(prometheus.GaugeOpts{Name: "x"}))
+	b := newBacklog(100, 3, prometheus.NewGauge(prometheus.GaugeOpts{Name: "x"}))
 	b.now = func() time.Time { return now }
 	event := func(job, kind string) { b.apply(&eventView{JobID: job, Type: kind, tenant: tenant}) }
 	expect := func(what string, n int) {
@@ -291,26 +291,42 @@ func TestTheBacklogHoldsTheTablesAgainstWhatWasSeen(t *testing.T) {
 	event("a", "job.submitted")
 	event("b", "job.submitted")
 	event("b", "job.planned")
-	b.apply(&eventView{JobID: "foreign", Type: "job.submitted", tenant: "other"})
 	expect("two were submitted", 2)
 	event("b", "job.failed")
 	expect("one has ended", 1)
-	b.recounted([]string{"b", "c"}) // behind: they do not know of a, nor of b's end
+	b.recounted(map[string]string{"b": tenant, "c": tenant}) // behind: they do not know of a, nor of b's end
 	expect("the tables are behind", 2)
-	undo, full := b.admit("d")
+	undo, full := b.admit(tenant, "d")
 	if full != nil {
 		t.Fatal(full)
 	}
 	expect("one more", 3)
 	undo()
 	expect("it was withdrawn", 2)
-	undo, _ = b.admit("a")
+	undo, _ = b.admit(tenant, "a")
 	undo()
 	expect("a was open before", 2)
 	now = now.Add(2 * tablesBehind)
-	b.recounted([]string{"c"})
+	b.recounted(map[string]string{"c": tenant})
 	expect("the tables know better by now", 1)
 	if len(b.lately) != 0 {
 		t.Errorf("%d sightings are kept for ever", len(b.lately))
+	}
+
+	// Jobs of others count in all, and not against the tenant's own bound.
+	b.apply(&eventView{JobID: "foreign", Type: "job.submitted", tenant: "other"})
+	b.recounted(map[string]string{"c": tenant, "d": tenant, "foreign-2": "other"})
+	expect("three of the tables, and one that was seen", 4)
+	for _, c := range []struct {
+		tenant, job string
+		full        bool
+	}{{tenant, "e", false}, {tenant, "f", true}, {tenant, "c", false}, {"other", "g", false}, {"other", "h", true}, {"third", "i", false}} {
+		if _, full := b.admit(c.tenant, c.job); c.full != (full != nil) || c.full && !strings.Contains(full.detail, "3 of your jobs are open") {
+			t.Errorf("%s of %s: %v", c.job, c.tenant, full)
+		}
+	}
+	b.most = b.open
+	if _, full := b.admit("third", "j"); full == nil || strings.ContainsAny(full.detail, "0123456789") {
+		t.Errorf("the refusal is %v: it must tell no number, which would be others'", full)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -115,12 +114,20 @@ type frame struct {
 	progress *progressView
 }
 
-// job is whose frame it is.
+// job is the job that the frame is about.
 func (x frame) job() string {
 	if x.event != nil {
 		return x.event.JobID
 	}
 	return x.progress.JobID
+}
+
+// tenant is whose frame it is.
+func (x frame) tenant() string {
+	if x.event != nil {
+		return x.event.tenant
+	}
+	return x.progress.tenant
 }
 
 // subscriber is one client's queue. The feed closes it when the client is too slow.
@@ -368,26 +375,8 @@ func (f *feed) ofJob(job string) (held []*eventView) {
 	return held
 }
 
-// lately are the tenant's events of the job that came in lately, oldest first.
-func (f *feed) lately(tenant, job string) []*eventView {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.DeleteFunc(f.ofJob(job), func(e *eventView) bool { return e.tenant != tenant })
-}
-
 func (f *feed) unsubscribe(sub *subscriber) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.drop(sub)
-}
-
-// stages is the last beat of each running stage of a job.
-func (f *feed) stages(job string) map[string]progressView {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	out := make(map[string]progressView, len(f.progress[job]))
-	for stage, p := range f.progress[job] {
-		out[stage] = p
-	}
-	return out
 }

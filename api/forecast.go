@@ -36,7 +36,8 @@ func (q *queue) of(job string, notBefore time.Time, beats map[string]progressVie
 	return f
 }
 
-// position is the best place of the job's waiting stages, while none of them runs.
+// position is the best place of the job's waiting stages among those of its tenant, while
+// none of them runs.
 func (q *queue) position(j *queuedJob) *int {
 	best := 0
 	for i, m := range j.marks {
@@ -44,7 +45,7 @@ func (q *queue) position(j *queuedJob) *int {
 		case stageRunning:
 			return nil
 		case stageQueued:
-			if n := q.ahead(j, i) + 1; best == 0 || n < best {
+			if n := q.before(j, i) + 1; best == 0 || n < best {
 				best = n
 			}
 		case stagePending, stageDone:
@@ -53,17 +54,22 @@ func (q *queue) position(j *queuedJob) *int {
 	return opt(best)
 }
 
-// ahead is how many stages wait on the same lane before this one.
+// before is how many stages of the same tenant wait on the same lane before this one.
+func (q *queue) before(j *queuedJob, i int) int {
+	l, m := q.lanes[j.shape.lanes[i]], j.marks[i]
+	if l == nil || l.own[j.tenant] == nil {
+		return 0
+	}
+	return l.own[j.tenant].ahead(waiting{m.since, j.key(i)}, m.batch)
+}
+
+// ahead is how many stages, of all tenants, wait on the same lane before this one.
 func (q *queue) ahead(j *queuedJob, i int) int {
 	l, m := q.lanes[j.shape.lanes[i]], j.marks[i]
 	if l == nil {
 		return 0
 	}
-	n := l.of(m.batch).ahead(waiting{m.since, j.key(i)})
-	if m.batch {
-		n += len(l.interactive)
-	}
-	return n
+	return l.all.ahead(waiting{m.since, j.key(i)}, m.batch)
 }
 
 // left is how long the job will still take; false while one of its tasks was never seen.

@@ -48,7 +48,7 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 	for name, text := range sub.texts() {
 		if text != nil && strings.TrimSpace(*text) != "" {
 			said := strings.TrimSpace(*text)
-			r.Inputs[name] = events.Value{Text: seal(said), Digest: s.textDigest(said)}
+			r.Inputs[name] = events.Value{Text: seal(said), Digest: s.textDigest(sub.who.tenant, said)}
 		}
 	}
 	if b.Mode == aggregates.ModeTrainAndGenerate {
@@ -58,7 +58,7 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 		r.Consent = &events.Consent{By: *seal(b.Consent.By), Statement: *seal(b.Consent.Statement)}
 	}
 	if sub.keyed {
-		r.KeyDigest = events.Digest(s.keyring.DigestKey(tenant), sub.key)
+		r.KeyDigest = events.Digest(s.keyring.DigestKey(sub.who.tenant), sub.key)
 	}
 	if b.Webhook != nil {
 		r.Webhook = sub.sealedHook(seal)
@@ -73,7 +73,7 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 }
 
 // textDigest lets equal texts of the tenant compare equal, sealed as they are.
-func (s *Server) textDigest(text string) string {
+func (s *Server) textDigest(tenant, text string) string {
 	return events.Digest(s.keyring.DigestKey(tenant), text)
 }
 
@@ -87,7 +87,7 @@ func (sub *submitting) profileLabel() string {
 
 // copyUploads puts the uploads' bytes into the job's folder and names them in inputs.
 func (sub *submitting) copyUploads(ctx context.Context, inputs map[string]events.Value) error {
-	subject, err := objects.Subject(tenant, sub.profile, sub.jobID)
+	subject, err := objects.Subject(sub.who.tenant, sub.profile, sub.jobID)
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ import (
 // submitting is one submission on its way.
 type submitting struct {
 	server  *Server
+	who     *caller
 	route   string
 	mode    string // that the route implies
 	jobID   string
@@ -80,7 +81,7 @@ func (s *Server) generate(c *fiber.Ctx) error {
 func (s *Server) submitJob(c *fiber.Ctx) error { return s.submit(c, "/api/jobs", "", false) }
 
 func (s *Server) submit(c *fiber.Ctx, route, mode string, camel bool) error {
-	return s.answerSubmission(c, &submitting{server: s, route: route, mode: mode, camel: camel, trace: traceID(c)})
+	return s.answerSubmission(c, &submitting{server: s, who: callerOf(c), route: route, mode: mode, camel: camel, trace: traceID(c)})
 }
 
 // taken is what became of a submission.
@@ -108,7 +109,7 @@ func (s *Server) answerSubmission(c *fiber.Ctx, sub *submitting) error {
 	status, view, applied := fiber.StatusAccepted, got.view, make([]string, 0, 2)
 	switch wait := sub.prefer.wait; {
 	case wait > 0:
-		if done, ok := s.waitForEnd(c.UserContext(), sub.jobID, min(wait, s.longestWait)); ok {
+		if done, ok := s.waitForEnd(c.UserContext(), sub.who.tenant, sub.jobID, min(wait, s.longestWait)); ok {
 			view, status = done, fiber.StatusOK
 		}
 		applied = append(applied, fmt.Sprintf("wait=%d", int(wait.Seconds())))
@@ -204,7 +205,7 @@ func (sub *submitting) write(parent context.Context, faults []fault, end time.Ti
 // admit counts the job among the open ones, of which there may be too many. undo takes
 // that back, for a job that does not come about.
 func (sub *submitting) admit() (undo func(), err error) {
-	undo, full := sub.server.open.admit(sub.jobID)
+	undo, full := sub.server.open.admit(sub.who.tenant, sub.jobID)
 	if full != nil {
 		sub.server.metrics.turnedAway.WithLabelValues(full.code).Inc()
 		return nil, full
@@ -218,7 +219,7 @@ func (sub *submitting) identify(c *fiber.Ctx) (err error) {
 		return err
 	}
 	if sub.keyed {
-		sub.jobID = events.JobID(tenant, sub.route, sub.key)
+		sub.jobID = events.JobID(sub.who.tenant, sub.route, sub.key)
 		return nil
 	}
 	sub.jobID, err = newID()
@@ -290,13 +291,13 @@ func (sub *submitting) repeatBy(ctx context.Context, end time.Time) (taken, erro
 // got no reply to does not count: the key may be another request's.
 func (sub *submitting) repeat(ctx context.Context) (taken, error) {
 	s := sub.server
-	known, ok := s.accepted.find(sub.jobID)
+	known, ok := s.accepted.find(sub.who.tenant, sub.jobID)
 	if ok = ok && known.confirmed; !ok {
 		known = submission{}
 		ctx, cancel := context.WithTimeout(ctx, repeatTimeout)
 		defer cancel()
 		err := s.read(ctx, func(ctx context.Context, q *projections.Queries) error {
-			row, err := q.Job(ctx, tenant, sub.jobID)
+			row, err := q.Job(ctx, sub.who.tenant, sub.jobID)
 			if err == nil && row.Request != nil {
 				known.bodyDigest, ok = row.Request.BodyDigest, true
 			}
@@ -319,7 +320,7 @@ func (sub *submitting) repeat(ctx context.Context) (taken, error) {
 	if view, ok := s.asPlanned(sub.jobID, known); ok {
 		return taken{view, known.version, true}, nil
 	}
-	view, err := s.job(ctx, sub.jobID)
+	view, err := s.job(ctx, sub.who.tenant, sub.jobID)
 	return taken{view, view.Version, err == nil}, err
 }
 
@@ -330,7 +331,7 @@ func (sub *submitting) conflict() *refusal {
 
 // waitForEnd waits until the job is over and in the tables. It asks them when it begins, for a
 // job that was over before, and when an event has ended the job.
-func (s *Server) waitForEnd(ctx context.Context, id string, d time.Duration) (jobView, bool) {
+func (s *Server) waitForEnd(ctx context.Context, tenant, id string, d time.Duration) (jobView, bool) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	sub, held, _, err := s.feed.subscribe(id, eventlog.PartitionFor(id, s.cfg.Log.Partitions(events.TopicJobEvents)))
@@ -340,7 +341,7 @@ func (s *Server) waitForEnd(ctx context.Context, id string, d time.Duration) (jo
 	defer s.feed.unsubscribe(sub)
 	end, over := lastVersion(held)
 	if !over {
-		if v, err := s.job(ctx, id); err == nil && endStates[v.Status] {
+		if v, err := s.job(ctx, tenant, id); err == nil && endStates[v.Status] {
 			return v, true
 		}
 		end, over = s.followToEnd(ctx, sub)
@@ -348,7 +349,7 @@ func (s *Server) waitForEnd(ctx context.Context, id string, d time.Duration) (jo
 	if !over || s.cfg.Tables.WaitFor(ctx, tenant, id, end) != nil {
 		return jobView{}, false
 	}
-	v, err := s.job(ctx, id)
+	v, err := s.job(ctx, tenant, id)
 	return v, err == nil && endStates[v.Status]
 }
 

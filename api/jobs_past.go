@@ -32,7 +32,7 @@ func (s *Server) getPastJob(c *fiber.Ctx, id, text string) error {
 	}
 	ctx, cancel := context.WithTimeout(c.UserContext(), pastTimeout)
 	defer cancel()
-	past, err := s.pastJob(ctx, id, at)
+	past, err := s.pastJob(ctx, callerOf(c).tenant, id, at)
 	switch {
 	case errors.Is(err, projections.ErrNotFound):
 		return refuse(codeNotFound, "there is no job %s", id)
@@ -47,7 +47,7 @@ func (s *Server) getPastJob(c *fiber.Ctx, id, text string) error {
 	return sendWritten(c, func(w *jobWriter) { w.job(&v) })
 }
 
-func (s *Server) pastJob(ctx context.Context, id string, at projections.Moment) (*projections.PastJob, error) {
+func (s *Server) pastJob(ctx context.Context, tenant, id string, at projections.Moment) (*projections.PastJob, error) {
 	select {
 	case s.lookingBack <- struct{}{}:
 		defer func() { <-s.lookingBack }()

@@ -56,6 +56,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	if err := s.waitForPosition(c, ""); err != nil {
 		return err
 	}
+	tenant := callerOf(c).tenant
 	var rows projections.Page[projections.Job]
 	var stages map[string][]*projections.Stage
 	err = s.read(c.UserContext(), func(ctx context.Context, q *projections.Queries) (err error) {
@@ -168,7 +169,7 @@ func (s *Server) getJob(c *fiber.Ctx) error {
 	if err := s.waitForPosition(c, id); err != nil {
 		return err
 	}
-	v, err := s.job(c.UserContext(), id)
+	v, err := s.job(c.UserContext(), callerOf(c).tenant, id)
 	if err != nil {
 		return err
 	}
@@ -189,12 +190,12 @@ func (s *Server) waitForPosition(c *fiber.Ctx, id string) error {
 	}
 	ctx, cancel := context.WithTimeout(c.UserContext(), s.positions)
 	defer cancel()
-	return s.cfg.Tables.WaitFor(ctx, tenant, job, n)
+	return s.cfg.Tables.WaitFor(ctx, callerOf(c).tenant, job, n)
 }
 
-// job is the whole Job object. A job that this process has accepted a moment ago
+// job is the whole Job object of the tenant. A job that this process has accepted a moment ago
 // is shown as planned until the tables have it.
-func (s *Server) job(ctx context.Context, id string) (jobView, error) {
+func (s *Server) job(ctx context.Context, tenant, id string) (jobView, error) {
 	var found projections.PastJob // as it is now
 	err := s.read(ctx, func(ctx context.Context, q *projections.Queries) (err error) {
 		if found.Job, err = q.Job(ctx, tenant, id); err != nil {
@@ -212,7 +213,7 @@ func (s *Server) job(ctx context.Context, id string) (jobView, error) {
 		return err
 	})
 	if errors.Is(err, projections.ErrNotFound) {
-		if known, ok := s.accepted.find(id); ok {
+		if known, ok := s.accepted.find(tenant, id); ok {
 			if v, ok := s.asPlanned(id, known); ok {
 				return v, nil
 			}
@@ -265,6 +266,7 @@ func (s *Server) getJobEvents(c *fiber.Ctx) error {
 	if err := s.waitForPosition(c, id); err != nil {
 		return err
 	}
+	tenant := callerOf(c).tenant
 	var rows []*projections.JobEvent
 	err = s.read(c.UserContext(), func(ctx context.Context, q *projections.Queries) (err error) {
 		if _, err = q.Job(ctx, tenant, id); err != nil {

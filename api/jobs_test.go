@@ -141,7 +141,7 @@ func TestARepeatWithTheSameKeyIsTheSameJob(t *testing.T) {
 		if p.Code != codeKeyConflict || !strings.Contains(p.Detail, first.ID) {
 			t.Errorf("another body under the key: %+v", p)
 		}
-		w.server.accepted.add(first.ID, submission{bodyDigest: "something else"})
+		w.server.accepted.add(first.ID, submission{tenant: tenant, bodyDigest: "something else"})
 	}
 	// Another route is another name space.
 	if other := w.want(http.StatusAccepted, w.post("/api/train", body, "Idempotency-Key", "order-17")); bytes.Contains(other.body, []byte(first.ID)) {

@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -27,7 +28,7 @@ type knowledge struct {
 	mu       sync.RWMutex
 	whole    bool                          // everything that lay on the log at the start has been read
 	profiles map[string]aggregates.Profile // by id
-	unread   map[string]error              // profiles that a newer program wrote to
+	unread   map[string]unreadable         // profiles that a newer program wrote to
 	workers  map[string]worker             // by id, also those that are gone
 	halted   map[string]bool               // lanes that are paused
 	tasks    aggregates.Workers            // as the job handler counts them
@@ -55,7 +56,7 @@ type worker struct {
 func newKnowledge(log *eventlog.Log, logger *slog.Logger) *knowledge {
 	return &knowledge{
 		log: log, logger: logger, now: time.Now,
-		profiles: map[string]aggregates.Profile{}, unread: map[string]error{}, workers: map[string]worker{}, halted: map[string]bool{},
+		profiles: map[string]aggregates.Profile{}, unread: map[string]unreadable{}, workers: map[string]worker{}, halted: map[string]bool{},
 	}
 }
 
@@ -85,11 +86,29 @@ func (k *knowledge) apply(b eventlog.Batch) error {
 			continue
 		}
 		if err := k.applyProfile(r); err != nil {
-			k.unread[r.Key] = err
+			k.unread[r.Key] = k.unreadable(r, err)
 			k.logger.Error("a profile cannot be read, so that jobs with it are refused", "profileId", r.Key, "partition", r.Partition, "offset", r.Offset, "error", err)
 		}
 	}
 	return nil
+}
+
+// unreadable is why a profile cannot be used, and whose it is.
+type unreadable struct {
+	tenant string
+	cause  error
+}
+
+// unreadable finds out whose profile a record that cannot be read is about, which any
+// version of it says in the same place.
+func (k *knowledge) unreadable(r eventlog.Record, err error) unreadable {
+	of := unreadable{k.profiles[r.Key].Tenant, err}
+	if of.tenant == "" {
+		var envelope struct{ Tenant string }
+		_ = json.Unmarshal(r.Value, &envelope) // nobody's profile is found by nobody
+		of.tenant = envelope.Tenant
+	}
+	return of
 }
 
 func (k *knowledge) applyProfile(r eventlog.Record) error {
@@ -146,8 +165,8 @@ func (k *knowledge) paused(lane string) bool {
 func (k *knowledge) profile(tenant, id string) (aggregates.Profile, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	if err := k.unread[id]; err != nil {
-		return aggregates.Profile{}, &refusal{code: codeProfileUnread, cause: err}
+	if bad := k.unread[id]; bad.cause != nil && bad.tenant == tenant {
+		return aggregates.Profile{}, &refusal{code: codeProfileUnread, cause: bad.cause}
 	}
 	p, ok := k.profiles[id]
 	switch {

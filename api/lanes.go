@@ -29,10 +29,10 @@ func (s *Server) listLanes(c *fiber.Ctx) error {
 	return c.JSON(out)
 }
 
-// queued counts the stages that wait, by lane; nil while the tables are away.
+// queued counts the stages of all tenants that wait, by lane; nil while the tables are away.
 func (s *Server) queued(ctx context.Context) (queued map[string]int, err error) {
 	err = s.read(ctx, func(ctx context.Context, q *projections.Queries) (err error) {
-		queued, err = q.Queued(ctx, tenant)
+		queued, err = q.Queued(ctx)
 		return err
 	})
 	if errors.Is(err, projections.ErrUnavailable) || asRefusal(err).code == codeTablesDown {
@@ -85,8 +85,9 @@ func (s *Server) setLane(c *fiber.Ctx, data events.Payload, paused bool) error {
 	if err != nil {
 		return err
 	}
+	who := callerOf(c)
 	m := events.Message{ID: id, AggregateType: events.AggregateLane, AggregateID: lane, OccurredAt: s.now().UTC(), CommandID: id, CausationID: id, CorrelationID: id,
-		Tenant: tenant, Actor: actor, Columns: events.Columns{Lane: lane}, Data: data}
+		Tenant: who.tenant, Actor: who.actor, Columns: events.Columns{Lane: lane}, Data: data}
 	if err := s.sendAs(ctx, events.TopicSettings, events.LaneKey(lane), m, traceID(c)); err != nil {
 		return err
 	}

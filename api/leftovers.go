@@ -50,7 +50,7 @@ func (l leftover) id() string { return path.Base(l.folder.Subject) }
 
 // requestKey makes the content key of a job or profile that is asked for. It refuses a request
 // that was given up so long ago that its files may be deleted at any time.
-func (s *Server) requestKey(ctx context.Context, profile, id string) (keyID string, key []byte, err error) {
+func (s *Server) requestKey(ctx context.Context, tenant, profile, id string) (keyID string, key []byte, err error) {
 	keyID, key, err = s.keyring.CreateWithin(ctx, repeatAge, tenant, profile, id)
 	if errors.Is(err, objects.ErrStale) {
 		return "", nil, &refusal{code: codeKeyConflict, cause: err,
@@ -62,7 +62,7 @@ func (s *Server) requestKey(ctx context.Context, profile, id string) (keyID stri
 // contentKey makes the job's content key. Where the tables could not say whether the job is
 // there, a key of long ago may well be that of a job.
 func (sub *submitting) contentKey(ctx context.Context) (keyID string, key []byte, err error) {
-	keyID, key, err = sub.server.requestKey(ctx, sub.profile, sub.jobID)
+	keyID, key, err = sub.server.requestKey(ctx, sub.who.tenant, sub.profile, sub.jobID)
 	if sub.unseen != nil && errors.Is(err, objects.ErrStale) {
 		err = sub.unseen
 	}

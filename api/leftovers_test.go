@@ -191,9 +191,9 @@ func TestWhatIsOnTheLogIsNoLeftover(t *testing.T) {
 	w.happen(job("a job behind the tables"), &version, 1, false)
 	profile("a profile behind the tables")
 	waiting := job("a command to a job")
-	w.produce(events.TopicJobCommands, commandMessage(waiting, uuid.NewString(), time.Now(), events.JobCancel{}))
+	w.produce(events.TopicJobCommands, commandMessage(&everybody, waiting, uuid.NewString(), time.Now(), events.JobCancel{}))
 	wished := job("a command to a profile")
-	w.produce(events.TopicProfileCommands, commandMessage(wished, uuid.NewString(), time.Now(), events.ProfileErase{}))
+	w.produce(events.TopicProfileCommands, commandMessage(&everybody, wished, uuid.NewString(), time.Now(), events.ProfileErase{}))
 	nobodys := uuid.NewString()
 	placed(nobodys, uuid.NewString())
 	before := map[string]int{}

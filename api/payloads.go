@@ -40,6 +40,7 @@ type hookMessage struct {
 
 type hookContent struct {
 	JobID    string        `json:"job_id"`
+	Tenant   string        `json:"tenant"` // an endpoint of the operator hears of the jobs of all
 	Event    *eventView    `json:"event,omitempty"`
 	Job      *jobView      `json:"job,omitempty"` // as it was right after the event, without request, graph and recent_events
 	Progress *progressView `json:"progress,omitempty"`
@@ -68,7 +69,7 @@ func (p *Payloads) Event(ctx context.Context, tenant, job string, first int64, d
 		return nil, fmt.Errorf("the texts of job %s cannot be opened now: %w", job, objects.ErrUnavailable)
 	}
 	v.Content = o.content
-	return json.Marshal(hookMessage{Type: event.Type, Timestamp: event.OccurredAt, Data: hookContent{JobID: job, Event: event, Job: &v}})
+	return json.Marshal(hookMessage{Type: event.Type, Timestamp: event.OccurredAt, Data: hookContent{JobID: job, Tenant: tenant, Event: event, Job: &v}})
 }
 
 // Progress implements webhooks.Payloads.
@@ -77,5 +78,5 @@ func (p *Payloads) Progress(m events.Message) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("a %s is no beat", m.Type())
 	}
-	return json.Marshal(hookMessage{Type: events.WebhookProgress, Timestamp: m.OccurredAt, Data: hookContent{JobID: m.JobID, Progress: &beat}})
+	return json.Marshal(hookMessage{Type: events.WebhookProgress, Timestamp: m.OccurredAt, Data: hookContent{JobID: m.JobID, Tenant: m.Tenant, Progress: &beat}})
 }

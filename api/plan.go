@@ -80,7 +80,7 @@ func (s *Server) engines(asked, mode string) string {
 func (sub *submitting) planned(request events.Request) (events.Graph, []events.Reason, error) {
 	in := aggregates.PlanInput{JobID: sub.jobID, Request: request, Limits: sub.server.cfg.Limits}
 	if request.ProfileID != "" {
-		profile, err := sub.server.known.profile(tenant, request.ProfileID)
+		profile, err := sub.server.known.profile(sub.who.tenant, request.ProfileID)
 		if err != nil {
 			return events.Graph{}, nil, err
 		}
@@ -104,7 +104,7 @@ func (s *Server) asPlanned(id string, known submission) (jobView, bool) {
 	}
 	in := aggregates.PlanInput{JobID: id, Request: request, Limits: s.cfg.Limits}
 	if request.Mode == aggregates.ModeGenerateFromProfile {
-		if profile, err := s.known.profile(tenant, request.ProfileID); err == nil {
+		if profile, err := s.known.profile(known.tenant, request.ProfileID); err == nil {
 			in.Profile = profile.Snapshot()
 		}
 	}
@@ -112,7 +112,7 @@ func (s *Server) asPlanned(id string, known submission) (jobView, bool) {
 	if len(reasons) > 0 { // its profile has been erased since: no stage will run
 		graph = events.Graph{Workflow: request.Workflow, Mode: request.Mode, Variant: request.Variant}
 	}
-	view := viewPlan(id, at, graph, &request)
+	view := viewPlan(known.tenant, id, at, graph, &request)
 	view.Status = cmp.Or(known.status, view.Status)
 	return view, true
 }
@@ -263,7 +263,7 @@ func (sub *submitting) usable(ctx context.Context, pointer string, use use, id s
 	file := sub.files[strings.ToLower(id)]
 	switch {
 	case file == nil:
-		return sub.server.usable(ctx, pointer, use, id)
+		return sub.server.usable(ctx, sub.who.tenant, pointer, use, id)
 	case file.refused != nil:
 		return upload{}, &fault{Pointer: pointer, Code: file.refused.code, Detail: spoken(pointer) + ": " + file.refused.detail}, nil
 	case file.clean.Type != use.kind:
@@ -272,8 +272,8 @@ func (sub *submitting) usable(ctx context.Context, pointer string, use use, id s
 	return file.clean, nil, nil
 }
 
-// usable is the upload, or what is wrong with naming it there.
-func (s *Server) usable(ctx context.Context, pointer string, use use, id string) (upload, *fault, error) {
+// usable is the tenant's upload, or what is wrong with naming it there.
+func (s *Server) usable(ctx context.Context, tenant, pointer string, use use, id string) (upload, *fault, error) {
 	u, err := s.findUpload(ctx, tenant, strings.ToLower(id))
 	switch {
 	case errors.Is(err, objects.ErrMissing):

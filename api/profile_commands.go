@@ -37,6 +37,7 @@ const (
 // profileAsking is one request about a profile on its way.
 type profileAsking struct {
 	server *Server
+	who    *caller
 	verb   string
 	id     string
 	key    string // Idempotency-Key
@@ -56,7 +57,7 @@ type profileAsking struct {
 
 func (s *Server) createProfile(c *fiber.Ctx) error {
 	return s.askProfile(c, profileCreate, func(p *profileAsking, c *fiber.Ctx) ([]fault, error) {
-		if p.id = events.JobID(tenant, "/api/profiles", p.key); !p.keyed {
+		if p.id = events.JobID(p.who.tenant, "/api/profiles", p.key); !p.keyed {
 			var err error
 			if p.id, err = newID(); err != nil {
 				return nil, err
@@ -97,7 +98,7 @@ func (s *Server) eraseProfile(c *fiber.Ctx) error {
 }
 
 func (s *Server) askProfile(c *fiber.Ctx, verb string, take func(*profileAsking, *fiber.Ctx) ([]fault, error)) error {
-	p := &profileAsking{server: s, verb: verb, trace: traceID(c)}
+	p := &profileAsking{server: s, who: callerOf(c), verb: verb, trace: traceID(c)}
 	err := p.handle(c, take)
 	s.countCommand("profile_"+verb, err, p.pending)
 	return err
@@ -150,7 +151,7 @@ func (p *profileAsking) read(c *fiber.Ctx, schema string, body any) ([]fault, er
 	if err != nil {
 		return nil, fmt.Errorf("cannot write the request's canonical form: %w", err)
 	}
-	p.digest = p.server.textDigest(string(canonical))
+	p.digest = p.server.textDigest(p.who.tenant, string(canonical))
 	given, named := object["consent"]
 	p.withdraws = named && given == nil
 	return p.server.contract.take(schema, object, body)
@@ -159,7 +160,7 @@ func (p *profileAsking) read(c *fiber.Ctx, schema string, body any) ([]fault, er
 // meet looks at the profile that there is. done is the reply to a request that was
 // heeded before.
 func (p *profileAsking) meet(ctx context.Context) (done *events.CommandReplied, err error) {
-	profile, err := p.server.known.profile(tenant, p.id)
+	profile, err := p.server.known.profile(p.who.tenant, p.id)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +191,7 @@ func (p *profileAsking) unknown(ctx context.Context) error {
 
 func (p *profileAsking) row(ctx context.Context) (row *projections.Profile, err error) {
 	err = p.server.read(ctx, func(ctx context.Context, q *projections.Queries) (err error) {
-		row, err = q.Profile(ctx, tenant, p.id)
+		row, err = q.Profile(ctx, p.who.tenant, p.id)
 		return err
 	})
 	if errors.Is(err, projections.ErrNotFound) {
@@ -224,7 +225,7 @@ func (p *profileAsking) send(c *fiber.Ctx, ctx context.Context) error { //nolint
 				return err
 			}
 		}
-		m := commandMessage(p.id, id, at, data)
+		m := commandMessage(p.who, p.id, id, at, data)
 		m.AggregateType, m.JobID = events.AggregateProfile, ""
 		messages[i] = m
 	}
@@ -243,7 +244,7 @@ func (p *profileAsking) send(c *fiber.Ctx, ctx context.Context) error { //nolint
 // commandID is the id of one of the commands of a request with a key: the same key and
 // body are the same commands.
 func (p *profileAsking) commandID(data events.Payload) string {
-	return events.NameID("profile", p.verb, p.id, p.key, p.digest, data.EventType())
+	return events.NameID("profile", p.verb, p.id, p.key, p.digest, data.EventType(), p.who.tenant)
 }
 
 // answer tells what the job handler said.
@@ -261,7 +262,7 @@ func (p *profileAsking) answer(c *fiber.Ctx, reply events.CommandReplied) error 
 	}
 	ctx, cancel := context.WithTimeout(c.UserContext(), p.server.cfg.ReplyTimeout)
 	defer cancel()
-	seen := p.server.cfg.Tables.WaitForProfile(ctx, tenant, p.id, reply.Version) == nil
+	seen := p.server.cfg.Tables.WaitForProfile(ctx, p.who.tenant, p.id, reply.Version) == nil
 	switch {
 	case p.verb == profileErase:
 		return p.told(c, events.OutcomeAccepted, reply, "the profile is erased: its status is erased once nothing of it is left")

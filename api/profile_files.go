@@ -57,7 +57,7 @@ func (p *profileAsking) check(ctx context.Context, faults []fault) ([]fault, err
 	more := p.blank()
 	err := inTime(ctx, objectTimeout, func(ctx context.Context) error {
 		for _, f := range p.files {
-			u, wrong, err := p.server.usable(ctx, "/"+f.input, f.use, f.ids[0])
+			u, wrong, err := p.server.usable(ctx, p.who.tenant, "/"+f.input, f.use, f.ids[0])
 			if err != nil {
 				return err
 			}
@@ -138,9 +138,9 @@ func (p *profileAsking) sealed(ctx context.Context) (label *events.Sealed, conse
 	var key []byte
 	err = inTime(ctx, objectTimeout, func(ctx context.Context) (err error) {
 		if p.verb == profileCreate {
-			keyID, key, err = p.server.requestKey(ctx, p.id, p.id)
+			keyID, key, err = p.server.requestKey(ctx, p.who.tenant, p.id, p.id)
 		} else {
-			keyID, key, err = p.server.keyring.Create(ctx, tenant, p.id, p.id)
+			keyID, key, err = p.server.keyring.Create(ctx, p.who.tenant, p.id, p.id)
 		}
 		return err
 	})
@@ -169,7 +169,7 @@ func (p *profileAsking) sealed(ctx context.Context) (label *events.Sealed, conse
 
 // copyFiles puts the uploads' bytes into the profile's folder.
 func (p *profileAsking) copyFiles(ctx context.Context) error {
-	subject, err := objects.Subject(tenant, p.id, p.id)
+	subject, err := objects.Subject(p.who.tenant, p.id, p.id)
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func (s *Server) listProfiles(c *fiber.Ctx) error {
 	}
 	var rows projections.Page[projections.Profile]
 	err = s.read(c.UserContext(), func(ctx context.Context, q *projections.Queries) (err error) {
-		rows, err = q.Profiles(ctx, tenant, statuses, after, limit)
+		rows, err = q.Profiles(ctx, callerOf(c).tenant, statuses, after, limit)
 		return err
 	})
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *Server) getProfile(c *fiber.Ctx) error {
 	}
 	var p *projections.Profile
 	err = s.read(c.UserContext(), func(ctx context.Context, q *projections.Queries) (err error) {
-		p, err = q.Profile(ctx, tenant, id)
+		p, err = q.Profile(ctx, callerOf(c).tenant, id)
 		return err
 	})
 	if errors.Is(err, projections.ErrNotFound) {

@@ -41,17 +41,56 @@ type queue struct {
 	shapes map[string]*shape
 }
 
-// lane is what waits and runs on one lane; interactive work goes before batch work.
+// lane is what waits and runs on one lane. All tenants share its workers, so that all that
+// waits counts for when a job will be done; its place in the queue is that among its
+// tenant's own jobs, which tells nothing of others.
 type lane struct {
-	interactive, batch lineup
-	running            int
+	all     places
+	own     map[string]*places // by tenant
+	running int
 }
 
-func (l *lane) of(batch bool) *lineup {
+// places are who waits; interactive work goes before batch work.
+type places struct{ interactive, batch lineup }
+
+func (p *places) of(batch bool) *lineup {
 	if batch {
-		return &l.batch
+		return &p.batch
 	}
-	return &l.interactive
+	return &p.interactive
+}
+
+// ahead is how many wait before w.
+func (p *places) ahead(w waiting, batch bool) int {
+	n := p.of(batch).ahead(w)
+	if batch {
+		n += len(p.interactive)
+	}
+	return n
+}
+
+// of are those of the tenant.
+func (l *lane) of(tenant string) *places {
+	p := l.own[tenant]
+	if p == nil {
+		p = &places{}
+		l.own[tenant] = p
+	}
+	return p
+}
+
+func (l *lane) join(tenant string, batch bool, w waiting) {
+	l.all.of(batch).join(w)
+	l.of(tenant).of(batch).join(w)
+}
+
+func (l *lane) leave(tenant string, batch bool, w waiting) {
+	l.all.of(batch).leave(w)
+	own := l.of(tenant)
+	own.of(batch).leave(w)
+	if len(own.interactive)+len(own.batch) == 0 {
+		delete(l.own, tenant)
+	}
 }
 
 // shape is the part of a graph that times depend on. Jobs of one kind share it.
@@ -64,6 +103,7 @@ type shape struct {
 
 // queuedJob is a job that has not ended.
 type queuedJob struct {
+	tenant    string
 	id        string
 	version   int64
 	shape     *shape
@@ -137,10 +177,10 @@ func (q *queue) load(ctx context.Context, tables *projections.Reader, begin map[
 		if at, err = r.Checkpoints(ctx, events.TopicJobEvents); err != nil {
 			return err
 		}
-		if runs, err = r.LastRuns(ctx, tenant, lastJobs); err != nil {
+		if runs, err = r.LastRuns(ctx, lastJobs); err != nil {
 			return err
 		}
-		open, err = r.Unfinished(ctx, tenant)
+		open, err = r.Unfinished(ctx)
 		return err
 	})
 	if err != nil {
@@ -165,7 +205,7 @@ func (q *queue) take(open []*projections.Unfinished, runs []projections.Run) {
 		q.pace.note(r.Task, r.Engine, r.Took)
 	}
 	for _, u := range open {
-		j := &queuedJob{id: u.ID, version: u.Version, asked: u.Status == projections.JobWaitingApproval}
+		j := &queuedJob{tenant: u.Tenant, id: u.ID, version: u.Version, asked: u.Status == projections.JobWaitingApproval}
 		j.shape = q.shapeOf(u.Graph.Nodes, u.Graph.Edges)
 		j.marks = make([]mark, len(u.Graph.Nodes))
 		q.jobs[u.ID] = j
@@ -207,9 +247,6 @@ func (q *queue) apply(e *eventView) {
 // fold is the state after an event. An event of a job whose plan was not seen says
 // nothing here: its end is in the tables.
 func (q *queue) fold(e *eventView) {
-	if e.tenant != tenant {
-		return
-	}
 	j := q.jobs[e.JobID]
 	if e.Type == "job.planned" && j == nil {
 		q.plan(e)
@@ -273,7 +310,7 @@ func (q *queue) plan(e *eventView) {
 		return
 	}
 	s := q.shapeOf(d.Graph.Nodes, d.Graph.Edges)
-	q.jobs[e.JobID] = &queuedJob{id: e.JobID, version: e.Version, shape: s, marks: make([]mark, len(s.ids))}
+	q.jobs[e.JobID] = &queuedJob{tenant: e.tenant, id: e.JobID, version: e.Version, shape: s, marks: make([]mark, len(s.ids))}
 }
 
 // shapeOf is the one shape of all graphs that are alike.
@@ -315,19 +352,19 @@ func (q *queue) move(j *queuedJob, i int, to mark) {
 	}
 	l := q.lanes[name]
 	if l == nil {
-		l = &lane{}
+		l = &lane{own: map[string]*places{}}
 		q.lanes[name] = l
 	}
 	switch key := j.key(i); was.state {
 	case stageQueued:
-		l.of(was.batch).leave(waiting{was.since, key})
+		l.leave(j.tenant, was.batch, waiting{was.since, key})
 	case stageRunning:
 		l.running--
 	case stagePending, stageDone:
 	}
 	switch to.state {
 	case stageQueued:
-		l.of(to.batch).join(waiting{to.since, j.key(i)})
+		l.join(j.tenant, to.batch, waiting{to.since, j.key(i)})
 	case stageRunning:
 		l.running++
 	case stagePending, stageDone:

@@ -105,6 +105,10 @@ func timed(now time.Time, slots map[string]int) *queue {
 }
 
 func (q *queue) tell(job, kind, stage string, version int64, at time.Time, data string) {
+	q.tellOf(tenant, job, kind, stage, version, at, data)
+}
+
+func (q *queue) tellOf(tenant, job, kind, stage string, version int64, at time.Time, data string) {
 	e := &eventView{JobID: job, Type: kind, Version: version, OccurredAt: at, tenant: tenant, Data: []byte(data)}
 	if stage != "" {
 		e.Stage = &stage
@@ -151,6 +155,46 @@ func TestAForecastCountsWhatIsLeftAndWhatIsAhead(t *testing.T) {
 	}
 	if n := len(q.jobs); n != 2 {
 		t.Errorf("%d jobs are kept", n)
+	}
+}
+
+// TestAPlaceIsAmongOnesOwn has two tenants wait on one lane: the time until a job is done
+// counts all of them, and its place tells of nobody else's jobs.
+func TestAPlaceIsAmongOnesOwn(t *testing.T) {
+	t.Parallel()
+	const plan = `{"graph":{"nodes":[{"id":"a","task":"tts","lane":"tts"}],"edges":[]}}`
+	now := time.Unix(1_700_000_000, 0)
+	q := timed(now, map[string]int{"tts": 1})
+	jobs := []string{"x0", "y0", "x1", "y1", "y2"} // in their order, each of the tenant that it begins with
+	for i, id := range jobs {
+		data := `{}`
+		if id == "y0" {
+			data = `{"batch":true}`
+		}
+		q.tellOf(id[:1], id, "job.planned", "", 2, now, plan)
+		q.tellOf(id[:1], id, "stage.scheduled", "a", 3, now.Add(time.Duration(i)), data)
+	}
+	check := func(places, seconds string) {
+		t.Helper()
+		var gotPlaces []int
+		var gotSeconds []int64
+		for _, id := range jobs {
+			f := q.of(id, time.Time{}, nil)
+			gotPlaces, gotSeconds = append(gotPlaces, valueOr(f.position, 0)), append(gotSeconds, valueOr(f.seconds, -1))
+		}
+		if fmt.Sprint(gotPlaces) != places || fmt.Sprint(gotSeconds) != seconds {
+			t.Errorf("places %v in %v s, want %s in %s", gotPlaces, gotSeconds, places, seconds)
+		}
+	}
+	check("[1 3 2 1 2]", "[10 50 20 30 40]") // batch work goes last, also among one's own
+	q.tellOf("x", "x0", "job.cancelled", "", 4, now, `{}`)
+	check("[0 3 1 1 2]", "[-1 40 10 20 30]")
+	for _, id := range []string{"x1", "y1"} {
+		q.tellOf(id[:1], id, "job.cancelled", "", 4, now, `{}`)
+	}
+	check("[0 2 0 0 1]", "[-1 20 -1 -1 10]")
+	if l := q.lanes["tts"]; len(l.own) != 1 {
+		t.Errorf("the lane keeps %d tenants, of which one waits", len(l.own))
 	}
 }
 

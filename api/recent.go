@@ -15,6 +15,7 @@ const recentSize = 4096
 
 // submission is a job whose command lies on the log.
 type submission struct {
+	tenant     string
 	command    string // its id
 	bodyDigest string
 	// record is the command as it lies on the log, which is small and holds no pointers: with
@@ -85,20 +86,26 @@ func (s submission) request() (r events.Request, at time.Time, ok bool) {
 	return d.Request, m.OccurredAt, err == nil && ok
 }
 
-func (r *recent) find(job string) (submission, bool) {
+// find is the tenant's submission of that job.
+func (r *recent) find(tenant, job string) (submission, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, ok := r.byJob[job]
-	return s, ok
+	if !ok || s.tenant != tenant {
+		return submission{}, false
+	}
+	return s, true
 }
 
 // open says whether the reply to the job's submission has not been seen yet.
 func (r *recent) open(job string) bool {
-	s, ok := r.find(job)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.byJob[job]
 	return ok && !s.confirmed
 }
 
-func (r *recent) has(job string) bool {
-	_, ok := r.find(job)
+func (r *recent) has(tenant, job string) bool {
+	_, ok := r.find(tenant, job)
 	return ok
 }

@@ -123,20 +123,20 @@ func TestALateReplyIsStillTaken(t *testing.T) {
 	w.decider.mute.Store(true)
 	job := w.submit(diagnostic)
 	w.planned(job.ID)
-	known, _ := w.server.accepted.find(job.ID)
-	m := commandMessage(job.ID, known.command, time.Now().UTC(), events.JobCancel{})
+	known, _ := w.server.accepted.find(tenant, job.ID)
+	m := commandMessage(&everybody, job.ID, known.command, time.Now().UTC(), events.JobCancel{})
 	w.produce(events.TopicJobReplies, replyTo(m, w.decider.state(job.ID), 1, nil))
 	eventually(t, "the submission is confirmed", func() bool { return !w.server.accepted.open(job.ID) })
-	if known, _ = w.server.accepted.find(job.ID); known.version != 3 {
+	if known, _ = w.server.accepted.find(tenant, job.ID); known.version != 3 {
 		t.Errorf("confirmed at version %d", known.version)
 	}
 
 	// A refused one is forgotten: this process knows of no such job.
 	job = w.submit(diagnostic)
-	known, _ = w.server.accepted.find(job.ID)
-	m = commandMessage(job.ID, known.command, time.Now().UTC(), events.JobCancel{})
+	known, _ = w.server.accepted.find(tenant, job.ID)
+	m = commandMessage(&everybody, job.ID, known.command, time.Now().UTC(), events.JobCancel{})
 	w.produce(events.TopicJobReplies, replyTo(m, aggregates.Job{}, 0, &events.Reason{Code: aggregates.CodeIdempotencyConflict}))
-	eventually(t, "the submission is forgotten", func() bool { return !w.server.accepted.has(job.ID) })
+	eventually(t, "the submission is forgotten", func() bool { return !w.server.accepted.has(tenant, job.ID) })
 }
 
 func TestRefusalsOfTheJobHandler(t *testing.T) {

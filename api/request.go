@@ -34,7 +34,7 @@ func (sub *submitting) read(c *fiber.Ctx) ([]fault, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot write the request's canonical form: %w", err)
 	}
-	sub.digest = sub.server.textDigest(sub.route + "\n" + string(canonical))
+	sub.digest = sub.server.textDigest(sub.who.tenant, sub.route+"\n"+string(canonical))
 	name, body := "JobRequest", any(&sub.body)
 	if sub.again != nil {
 		name, body = sub.again.schema, &sub.again.body

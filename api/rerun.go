@@ -48,7 +48,7 @@ func (s *Server) goOnFrom(c *fiber.Ctx, verb, schema string) error {
 	if err != nil {
 		return err
 	}
-	return s.answerSubmission(c, &submitting{server: s, route: "/api/jobs/" + id + "/" + verb, trace: traceID(c),
+	return s.answerSubmission(c, &submitting{server: s, who: callerOf(c), route: "/api/jobs/" + id + "/" + verb, trace: traceID(c),
 		again: &again{schema: schema, pattern: "/api/jobs/:id/" + verb, job: id}})
 }
 
@@ -113,13 +113,13 @@ func (sub *submitting) readParent(ctx context.Context) error {
 	a := sub.again
 	var rows []*projections.JobEvent
 	err := sub.server.read(ctx, func(ctx context.Context, q *projections.Queries) (err error) {
-		rows, err = q.JobEvents(ctx, tenant, a.job, 0, streamBacklog)
+		rows, err = q.JobEvents(ctx, sub.who.tenant, a.job, 0, streamBacklog)
 		return err
 	})
 	switch {
 	case err != nil:
 		return err
-	case len(rows) == 0 && sub.server.accepted.has(a.job): // the tables do not show it yet
+	case len(rows) == 0 && sub.server.accepted.has(sub.who.tenant, a.job): // the tables do not show it yet
 		return &refusal{code: codeJobNotEnded, jobID: a.job}
 	case len(rows) == 0:
 		return refuse(codeNotFound, "there is no job %s", a.job)
@@ -239,10 +239,10 @@ func (sub *submitting) composeAgain(ctx context.Context) (events.JobSubmit, erro
 		if err != nil {
 			return events.JobSubmit{}, fmt.Errorf("cannot seal the script: %w", err)
 		}
-		r.Edit = &events.Value{Text: &sealed, Digest: s.textDigest(said)}
+		r.Edit = &events.Value{Text: &sealed, Digest: s.textDigest(sub.who.tenant, said)}
 	}
 	if sub.keyed {
-		r.KeyDigest = s.textDigest(sub.key)
+		r.KeyDigest = s.textDigest(sub.who.tenant, sub.key)
 	}
 	return events.JobSubmit{Request: r, Parent: &a.results}, nil
 }

@@ -73,6 +73,7 @@ type Config struct {
 	RequestBurst             int     // from one address, at once; default 100
 	ClientHeader             string  // names the client where a proxy stands in front, such as X-Forwarded-For; default: the connection's other end
 	MaxOpenJobs              int     // jobs that have not ended; default 0: no bound
+	MaxOpenJobsPerTenant     int     // of them of one tenant; default 0: no bound of its own
 
 	Uploads UploadLimits
 
@@ -160,6 +161,7 @@ type Server struct {
 	stopping    chan struct{} // closed when the server begins to stop
 	stopOnce    sync.Once
 	closeOnce   sync.Once
+	identifying func(*fiber.Ctx, access.Scopes) error // says who sends a request: identify
 	now         func() time.Time
 	positions   time.Duration // longest wait for tables to show what a client knows
 	longestWait time.Duration // that a client may prefer
@@ -193,7 +195,8 @@ func New(cfg Config) (*Server, error) {
 		decoding: newDecoding(), storing: make(chan struct{}, storingAtOnce), completing: make(chan struct{}, completingAtOnce), streams: make(chan struct{}, cfg.MaxStreams), catchingUp: make(chan struct{}, catchUpsAtOnce),
 		stopping: make(chan struct{}), now: time.Now, positions: waitForTables, longestWait: longestWait,
 	}
-	s.rate, s.open = newRate(cfg.RequestsPerSecond, cfg.RequestBurst), newBacklog(cfg.MaxOpenJobs, s.metrics.open)
+	s.identifying = s.identify
+	s.rate, s.open = newRate(cfg.RequestsPerSecond, cfg.RequestBurst), newBacklog(cfg.MaxOpenJobs, cfg.MaxOpenJobsPerTenant, s.metrics.open)
 	s.queue = newQueue(cfg.Logger, s.metrics.forecast, s.known.slots)
 	s.feed.seen = func(e *eventView) {
 		s.open.apply(e)

@@ -97,7 +97,7 @@ func (s *Server) serveSocket(conn net.Conn, key string, who *caller) {
 	defer cancel()
 	lasts, end := who.lasts()
 	defer end()
-	talk := newTalk(s, ws, lasts)
+	talk := newTalk(s, ws, lasts, who.tenant)
 	reading := make(chan struct{})
 	go func() {
 		defer close(reading)

@@ -22,6 +22,7 @@ import (
 // talk is one client's connection.
 type talk struct {
 	server *Server
+	tenant string
 	ws     *websocket.Conn
 	sub    *subscriber
 	heard  chan wish // from the client, for the writer
@@ -45,8 +46,8 @@ type wish struct {
 	fault   *socketFault          // it cannot be followed, or the message not be read
 }
 
-func newTalk(s *Server, ws *websocket.Conn, lasts context.Context) *talk { //nolint:revive // it is not this function's own
-	return &talk{server: s, ws: ws, lasts: lasts, sub: newSubscriber(socketQueue), heard: make(chan wish), gone: make(chan struct{}), jobs: map[string]*watched{}}
+func newTalk(s *Server, ws *websocket.Conn, lasts context.Context, tenant string) *talk { //nolint:revive // it is not this function's own
+	return &talk{server: s, tenant: tenant, ws: ws, lasts: lasts, sub: newSubscriber(socketQueue), heard: make(chan wish), gone: make(chan struct{}), jobs: map[string]*watched{}}
 }
 
 // listen takes the client's messages until it goes.
@@ -117,6 +118,7 @@ func (t *talk) lookUp(ctx context.Context, id string) (*projections.Followed, er
 	if err != nil {
 		return nil, err
 	}
+	held = ownedBy(t.tenant, held)
 	var row *projections.Job
 	var stages []*projections.Stage
 	var next int64
@@ -125,13 +127,13 @@ func (t *talk) lookUp(ctx context.Context, id string) (*projections.Followed, er
 		if next, err = q.Checkpoint(ctx, events.TopicJobEvents, partition); err != nil {
 			return err
 		}
-		if row, err = q.Job(ctx, tenant, id); errors.Is(err, projections.ErrNotFound) {
+		if row, err = q.Job(ctx, t.tenant, id); errors.Is(err, projections.ErrNotFound) {
 			row = nil
 			return nil
 		} else if err != nil {
 			return err
 		}
-		of, err := q.Stages(ctx, tenant, id)
+		of, err := q.Stages(ctx, t.tenant, id)
 		stages = of[id]
 		return err
 	})
@@ -139,7 +141,7 @@ func (t *talk) lookUp(ctx context.Context, id string) (*projections.Followed, er
 		return nil, err
 	}
 	if next < begin {
-		st := stream{server: s, job: id}
+		st := stream{server: s, tenant: t.tenant, job: id}
 		gap, err := st.fromLog(ctx, partition, next, begin)
 		if err != nil {
 			return nil, err
@@ -150,7 +152,7 @@ func (t *talk) lookUp(ctx context.Context, id string) (*projections.Followed, er
 	if err := fold(job, held); err != nil {
 		return nil, &refusal{code: codeJobUnread, cause: err}
 	}
-	if row, _ := job.Rows(); row == nil && !s.accepted.has(id) || row != nil && row.Tenant != tenant {
+	if row, _ := job.Rows(); row == nil && !s.accepted.has(t.tenant, id) {
 		return nil, refuse(codeNotFound, "there is no job %s", id)
 	}
 	return job, nil
@@ -265,7 +267,7 @@ func (t *talk) pass(ctx context.Context, x frame) error {
 	var changed []string
 	for {
 		id := x.job()
-		if at := t.jobs[id]; at != nil {
+		if at := t.jobs[id]; at != nil && x.tenant() == t.tenant {
 			told, err := at.take(x)
 			if err != nil {
 				if err := t.giveUp(ctx, id, err); err != nil {
@@ -301,9 +303,6 @@ func (at *watched) take(x frame) (tell bool, err error) {
 	if x.event == nil {
 		return at.job != nil, nil
 	}
-	if x.event.tenant != tenant {
-		return false, nil
-	}
 	if at.job == nil {
 		if len(at.early) >= socketQueue {
 			return false, errCut
@@ -324,7 +323,7 @@ func (t *talk) giveUp(ctx context.Context, id string, cause error) error {
 
 // update tells how the job stands, for the last time if it is over.
 func (t *talk) update(ctx context.Context, id string) error {
-	u := t.server.socketUpdate(id, t.jobs[id].job)
+	u := t.server.socketUpdate(t.tenant, id, t.jobs[id].job)
 	if u.Ended {
 		t.server.feed.part(t.sub, id)
 		delete(t.jobs, id)

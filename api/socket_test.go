@@ -30,6 +30,9 @@ func (w *world) openSocket() *socketClient {
 	defer cancel()
 	header := http.Header{}
 	w.showKey(header)
+	if w.tenant != "" {
+		header.Set(testTenant, w.tenant)
+	}
 	ws, res, err := websocket.Dial(ctx, "ws://"+w.server.Addr()+"/ws", &websocket.DialOptions{HTTPHeader: header})
 	ok(w.t, err)
 	if res.Body != nil {

@@ -115,12 +115,12 @@ var (
 )
 
 // socketUpdate is how the job stands. Sealed texts stay out, so that no update waits for keys.
-func (s *Server) socketUpdate(id string, job *projections.Followed) socketUpdate {
+func (s *Server) socketUpdate(tenant, id string, job *projections.Followed) socketUpdate {
 	var v jobView
 	row, stages := job.Rows()
 	if row != nil {
 		v = s.viewJob(&opener{answering: &answering{down: true}}, row, stages, s.feed.stages(id))
-	} else if known, ok := s.accepted.find(id); ok {
+	} else if known, ok := s.accepted.find(tenant, id); ok {
 		v, _ = s.asPlanned(id, known)
 	}
 	v.ID, v.Status = id, cmp.Or(v.Status, aggregates.JobQueued)

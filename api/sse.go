@@ -30,6 +30,7 @@ const (
 // stream is one client's place in one job's events.
 type stream struct {
 	server *Server
+	tenant string
 	job    string
 	conn   net.Conn
 	sub    *subscriber
@@ -62,10 +63,11 @@ func (s *Server) streamJob(c *fiber.Ctx, id string) error {
 		s.releaseStream()
 		return err
 	}
-	st, who := &stream{server: s, job: id, conn: c.Context().Conn(), sub: sub, last: after}, callerOf(c)
+	who := callerOf(c)
+	st := &stream{server: s, tenant: who.tenant, job: id, conn: c.Context().Conn(), sub: sub, last: after}
 	ctx, cancel := context.WithTimeout(c.UserContext(), backlogTimeout)
 	defer cancel()
-	backlog, ended, err := st.backlog(ctx, partition, held, begin)
+	backlog, ended, err := st.backlog(ctx, partition, ownedBy(st.tenant, held), begin)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = &refusal{code: codeLogUnavailable, cause: err}
 	}
@@ -112,13 +114,10 @@ func (st *stream) backlog(ctx context.Context, partition int32, held []*eventVie
 			rows = append(rows, e)
 		}
 	}
-	if len(rows) == 0 && st.last < 0 && !st.server.accepted.has(st.job) {
+	if len(rows) == 0 && st.last < 0 && !st.server.accepted.has(st.tenant, st.job) {
 		return nil, false, refuse(codeNotFound, "there is no job %s", st.job)
 	}
 	for _, e := range rows {
-		if e.tenant != tenant {
-			return nil, false, refuse(codeNotFound, "there is no job %s", st.job)
-		}
 		ended = ended || e.ends()
 	}
 	return behind(rows, st.last), ended, nil
@@ -133,12 +132,12 @@ func (st *stream) fromRing(ctx context.Context, held []*eventView) ([]*eventView
 		}
 	}
 	lives := func(e *eventView) bool { return e.Type != labelled }
-	if slices.ContainsFunc(held, lives) || len(held) == 0 && st.server.accepted.has(st.job) {
+	if slices.ContainsFunc(held, lives) || len(held) == 0 && st.server.accepted.has(st.tenant, st.job) {
 		return behind(held, st.last), false, nil
 	}
 	ended := false
 	err := st.server.read(ctx, func(ctx context.Context, q *projections.Queries) error {
-		row, err := q.Job(ctx, tenant, st.job)
+		row, err := q.Job(ctx, st.tenant, st.job)
 		if err != nil {
 			return err
 		}
@@ -171,7 +170,7 @@ func behind(list []*eventView, after int64) []*eventView {
 // fromTables is the job's trail, and the first offset that is not in the same snapshot.
 func (st *stream) fromTables(ctx context.Context, partition int32) (trail []*eventView, next int64, err error) {
 	err = st.server.read(ctx, func(ctx context.Context, q *projections.Queries) error {
-		rows, err := q.JobEvents(ctx, tenant, st.job, 0, streamBacklog)
+		rows, err := q.JobEvents(ctx, st.tenant, st.job, 0, streamBacklog)
 		if err != nil {
 			return err
 		}
@@ -187,7 +186,7 @@ func (st *stream) fromTables(ctx context.Context, partition int32) (trail []*eve
 
 var errEnough = errors.New("read far enough")
 
-// fromLog reads the job's events in [from, to).
+// fromLog reads the events of the tenant's job in [from, to).
 func (st *stream) fromLog(ctx context.Context, partition int32, from, to int64) ([]*eventView, error) {
 	var out []*eventView
 	at := eventlog.TopicPartition{Topic: events.TopicJobEvents, Partition: partition}
@@ -205,7 +204,9 @@ func (st *stream) fromLog(ctx context.Context, partition int32, from, to int64) 
 			if err != nil {
 				return err
 			}
-			out = append(out, e)
+			if e.tenant == st.tenant {
+				out = append(out, e)
+			}
 		}
 		return nil
 	})
@@ -279,7 +280,7 @@ func (st *stream) while(who *caller, w *bufio.Writer, run func() error) {
 
 // event sends one event, unless the client has it, and says whether it was the last.
 func (st *stream) event(w *bufio.Writer, e *eventView) (over bool, err error) {
-	if e.at.offset <= st.last || e.tenant != tenant {
+	if e.at.offset <= st.last || e.tenant != st.tenant {
 		return false, nil
 	}
 	body, err := json.Marshal(st.opener().event(e))
@@ -300,7 +301,7 @@ func (st *stream) opener() *opener {
 }
 
 func (st *stream) progress(w *bufio.Writer, p *progressView) error {
-	if p.tenant != tenant {
+	if p.tenant != st.tenant {
 		return nil
 	}
 	body, err := json.Marshal(p)

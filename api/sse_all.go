@@ -30,18 +30,19 @@ const (
 
 var errStopping = errors.New("the server stops")
 
-// eventFilter narrows a stream of all jobs; empty fields do not.
+// eventFilter narrows a stream of all jobs of a tenant; empty lists do not.
 type eventFilter struct {
+	tenant                string // whose events they are
 	types, jobs, variants []string
 }
 
 func (f eventFilter) event(e *eventView) bool {
-	return e.tenant == tenant && within(f.types, e.Type) && within(f.jobs, e.JobID) && (len(f.variants) == 0 || e.Variant != nil && within(f.variants, *e.Variant))
+	return e.tenant == f.tenant && within(f.types, e.Type) && within(f.jobs, e.JobID) && (len(f.variants) == 0 || e.Variant != nil && within(f.variants, *e.Variant))
 }
 
 // beat says whether a beat passes. It has no variant, so that a filter of variants stops all.
 func (f eventFilter) beat(p *progressView) bool {
-	return p.tenant == tenant && within(f.types, typeProgress) && within(f.jobs, p.JobID) && len(f.variants) == 0
+	return p.tenant == f.tenant && within(f.types, typeProgress) && within(f.jobs, p.JobID) && len(f.variants) == 0
 }
 
 func within(list []string, value string) bool { return len(list) == 0 || slices.Contains(list, value) }
@@ -77,7 +78,7 @@ func (s *Server) streamEvents(c *fiber.Ctx) error {
 		s.releaseStream()
 		return err
 	}
-	st := &allEvents{stream: stream{server: s, conn: c.Context().Conn()}, filter: filter, next: next}
+	st := &allEvents{stream: stream{server: s, tenant: filter.tenant, conn: c.Context().Conn()}, filter: filter, next: next}
 	who := callerOf(c)
 	if !s.answerStream(c, func(w *bufio.Writer) {
 		defer s.feed.leave(all)
@@ -92,6 +93,7 @@ func eventFilterOf(c *fiber.Ctx) (f eventFilter, err error) {
 	if err := checkQuery(c, "type", "job_id", "variant"); err != nil {
 		return f, err
 	}
+	f.tenant = callerOf(c).tenant
 	for name, list := range map[string]*[]string{"type": &f.types, "job_id": &f.jobs, "variant": &f.variants} {
 		text := copied(c, name)
 		if text == "" {

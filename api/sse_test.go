@@ -56,6 +56,9 @@ func (w *world) dialStream(path, lastID string) (*client, error) {
 	}
 	req.Header.Set("Accept", "text/event-stream")
 	w.showKey(req.Header)
+	if w.tenant != "" {
+		req.Header.Set(testTenant, w.tenant)
+	}
 	if lastID != "" {
 		req.Header.Set("Last-Event-ID", lastID)
 	}

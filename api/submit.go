@@ -36,13 +36,13 @@ func (sub *submitting) produce(ctx context.Context) (*sent, error) {
 			return nil, err
 		}
 	}
-	m := commandMessage(sub.jobID, commandID, at, data)
+	m := commandMessage(sub.who, sub.jobID, commandID, at, data)
 	m.Variant = data.Request.Variant
 	record, err := traced(events.TopicJobCommands, m.AggregateID, m, sub.trace)
 	if err != nil {
 		return nil, err
 	}
-	out := &sent{at: at, request: data.Request, entry: submission{command: commandID, bodyDigest: sub.digest, record: record.Value}}
+	out := &sent{at: at, request: data.Request, entry: submission{tenant: sub.who.tenant, command: commandID, bodyDigest: sub.digest, record: record.Value}}
 	if !sub.prefer.async {
 		out.waiter = s.replies.expect(sub.jobID, commandID)
 	}
@@ -68,10 +68,10 @@ func (sub *submitting) compose(ctx context.Context) (events.JobSubmit, error) {
 }
 
 // commandMessage is a command to a job as this process writes it.
-func commandMessage(job, command string, at time.Time, data events.Payload) events.Message {
+func commandMessage(who *caller, job, command string, at time.Time, data events.Payload) events.Message {
 	return events.Message{
 		ID: command, SchemaVersion: data.SchemaVersion(), AggregateType: events.AggregateJob, AggregateID: job, OccurredAt: at,
-		CommandID: command, CausationID: command, CorrelationID: command, Tenant: tenant, Actor: actor,
+		CommandID: command, CausationID: command, CorrelationID: command, Tenant: who.tenant, Actor: who.actor,
 		Columns: events.Columns{JobID: job}, Data: data,
 	}
 }
@@ -101,7 +101,7 @@ func (sub *submitting) settle(ctx context.Context, out *sent) (taken, error) {
 		ctx, cancel := context.WithTimeout(ctx, repeatTimeout)
 		defer cancel()
 		// Without tables this process' own plan stands in: the same body made the same one.
-		if view, err := s.job(ctx, sub.jobID); err == nil {
+		if view, err := s.job(ctx, sub.who.tenant, sub.jobID); err == nil {
 			return taken{view, reply.Version, true}, nil
 		}
 		return taken{sub.view(ctx, out), reply.Version, true}, nil
@@ -120,14 +120,14 @@ func (sub *submitting) view(ctx context.Context, out *sent) jobView {
 		}
 		return v
 	}
-	view := viewPlan(sub.jobID, out.at, sub.graph, request)
+	view := viewPlan(sub.who.tenant, sub.jobID, out.at, sub.graph, request)
 	view.Status = cmp.Or(out.entry.status, view.Status)
 	o := s.opener(ctx)
 	view.Request = viewRequest(o, request)
 	if view.Profile != nil {
 		label := request.ProfileName
 		if label == nil {
-			label = s.known.profileName(tenant, view.Profile.ID)
+			label = s.known.profileName(sub.who.tenant, view.Profile.ID)
 		}
 		view.Profile = &profileRef{ID: view.Profile.ID, Label: o.text(label)}
 	}

@@ -36,7 +36,7 @@ func (s *Server) takeTicket(c *fiber.Ctx) error {
 	}
 	t := Ticket{ID: id.String(), MaxSize: s.cfg.Uploads.TicketBytes, ExpiresAt: madeAt(id).Add(ticketTime).UTC(),
 		CompleteURL: "/api/uploads/tickets/" + id.String() + "/complete"}
-	if t.URL, t.Fields, err = s.cfg.Objects.PostPolicy(c.UserContext(), tenant, t.ID, t.MaxSize, t.ExpiresAt); err != nil {
+	if t.URL, t.Fields, err = s.cfg.Objects.PostPolicy(c.UserContext(), callerOf(c).tenant, t.ID, t.MaxSize, t.ExpiresAt); err != nil {
 		return fmt.Errorf("cannot make a ticket: %w", err)
 	}
 	c.Set(fiber.HeaderCacheControl, "no-store")
@@ -79,7 +79,7 @@ func (s *Server) completeTicket(c *fiber.Ctx) (err error) {
 	defer func() { s.metrics.uploads.WithLabelValues(outcome).Inc() }()
 	ctx, cancel := context.WithTimeout(c.UserContext(), uploadTimeout)
 	defer cancel()
-	u, err := s.complete(ctx, id)
+	u, err := s.complete(ctx, callerOf(c).tenant, id)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (s *Server) completeTicket(c *fiber.Ctx) (err error) {
 	return c.Status(fiber.StatusCreated).JSON(s.viewUpload(u))
 }
 
-func (s *Server) complete(ctx context.Context, id string) (u upload, err error) {
+func (s *Server) complete(ctx context.Context, tenant, id string) (u upload, err error) {
 	if err := begin(ctx, s.completing); err != nil {
 		return u, err
 	}
@@ -108,7 +108,7 @@ func (s *Server) complete(ctx context.Context, id string) (u upload, err error) 
 	}
 	u, err = s.takePosted(ctx, posted)
 	if err == nil || kinds[asRefusal(err).code].status < fiber.StatusInternalServerError {
-		s.dropPosted(ctx, id) // otherwise it was not the file's fault, and it can be completed again
+		s.dropPosted(ctx, tenant, id) // otherwise it was not the file's fault, and it can be completed again
 	}
 	return u, err
 }
@@ -127,7 +127,7 @@ func (s *Server) takePosted(ctx context.Context, posted objects.Incoming) (u upl
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	path := filepath.Join(dir, "upload")
 	err = inTime(ctx, objectTimeout+copyTime(posted.Size), func(ctx context.Context) error {
-		n, err := s.cfg.Objects.FetchIncoming(ctx, tenant, posted.ID, path, most)
+		n, err := s.cfg.Objects.FetchIncoming(ctx, posted.Tenant, posted.ID, path, most)
 		if err == nil && n == 0 {
 			return refuseFile("the file is empty; post one with a picture or a sound in it")
 		}
@@ -136,12 +136,12 @@ func (s *Server) takePosted(ctx context.Context, posted objects.Incoming) (u upl
 	if err != nil {
 		return u, err
 	}
-	return s.take(ctx, dir, path, posted.ID, posted.Modified)
+	return s.take(ctx, posted.Tenant, dir, path, posted.ID, posted.Modified)
 }
 
 // dropPosted deletes a posted file that is not needed any more, also when the
 // request's time is over. What stays is swept later.
-func (s *Server) dropPosted(ctx context.Context, id string) {
+func (s *Server) dropPosted(ctx context.Context, tenant, id string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), objectTimeout)
 	defer cancel()
 	if err := s.cfg.Objects.RemoveIncoming(ctx, tenant, id); err != nil {
@@ -151,14 +151,14 @@ func (s *Server) dropPosted(ctx context.Context, id string) {
 
 // sweepPosted deletes posted files whose ticket is over.
 func (s *Server) sweepPosted(ctx context.Context, now time.Time) error {
-	files, err := s.cfg.Objects.ListIncoming(ctx, tenant)
+	files, err := s.cfg.Objects.ListIncoming(ctx)
 	for _, f := range files {
 		over := f.Modified.Add(ticketTime + ticketGrace)
 		if id, bad := uuid.Parse(f.ID); bad == nil && id.Version() == 7 {
 			over = madeAt(id).Add(ticketTime + ticketGrace)
 		}
 		if now.After(over) {
-			err = errors.Join(err, s.cfg.Objects.RemoveIncoming(ctx, tenant, f.ID))
+			err = errors.Join(err, s.cfg.Objects.RemoveIncoming(ctx, f.Tenant, f.ID))
 		}
 	}
 	return err

@@ -47,7 +47,7 @@ func (w *world) postTo(t Ticket, file []byte) int {
 
 func (w *world) incoming() int {
 	w.t.Helper()
-	files, err := w.objects.ListIncoming(w.t.Context(), tenant)
+	files, err := w.objects.ListIncoming(w.t.Context())
 	ok(w.t, err)
 	return len(files)
 }
@@ -131,12 +131,16 @@ func TestPostedFilesThatNobodyCompletesAreSwept(t *testing.T) {
 	if status := w.postTo(ticket, pngFile(t, 80, 80)); status != http.StatusNoContent {
 		t.Fatalf("the store answers %d", status)
 	}
+	other := w.of("other")
+	if status := other.postTo(other.ticket(), pngFile(t, 80, 80)); status != http.StatusNoContent {
+		t.Fatalf("the store answers %d to another tenant", status)
+	}
 	// Until its ticket is over, and the time for completing it, it stays.
 	ok(t, w.server.sweepPosted(t.Context(), ticket.ExpiresAt.Add(ticketGrace)))
-	if w.incoming() != 1 {
+	if w.incoming() != 2 {
 		t.Error("a posted file was swept before its time")
 	}
-	ok(t, w.server.sweepPosted(t.Context(), ticket.ExpiresAt.Add(ticketGrace+time.Second)))
+	ok(t, w.server.sweepPosted(t.Context(), ticket.ExpiresAt.Add(ticketGrace+time.Minute)))
 	if w.incoming() != 0 {
 		t.Error("a posted file whose ticket is over was not swept")
 	}

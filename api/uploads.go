@@ -147,7 +147,7 @@ func (s *Server) upload(c *fiber.Ctx) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot make an upload id: %w", err)
 	}
-	u, err := s.take(ctx, dir, file, id.String(), s.now())
+	u, err := s.take(ctx, callerOf(c).tenant, dir, file, id.String(), s.now())
 	if err != nil {
 		return err
 	}
@@ -155,8 +155,8 @@ func (s *Server) upload(c *fiber.Ctx) (err error) {
 	return c.Status(fiber.StatusCreated).JSON(s.viewUpload(u))
 }
 
-// take cleans the file at path, within dir, and stores what came of it under the id.
-func (s *Server) take(ctx context.Context, dir, path, id string, created time.Time) (u upload, err error) {
+// take cleans the file at path, within dir, and stores what came of it for the tenant, under the id.
+func (s *Server) take(ctx context.Context, tenant, dir, path, id string, created time.Time) (u upload, err error) {
 	file, err := s.clean(ctx, dir, path)
 	if err != nil {
 		return upload{}, err
@@ -170,7 +170,7 @@ func (s *Server) take(ctx context.Context, dir, path, id string, created time.Ti
 	}
 	defer func() { <-s.storing }()
 	err = inTime(ctx, objectTimeout+copyTime(info.Size()), func(ctx context.Context) (err error) {
-		u, err = s.store(ctx, file, id, created)
+		u, err = s.store(ctx, tenant, file, id, created)
 		return err
 	})
 	return u, err
@@ -269,7 +269,7 @@ func firstBytes(path string) ([]byte, error) {
 }
 
 // store puts the file and then its record; a record therefore means that the file is there.
-func (s *Server) store(ctx context.Context, f cleaned, id string, created time.Time) (upload, error) {
+func (s *Server) store(ctx context.Context, tenant string, f cleaned, id string, created time.Time) (upload, error) {
 	subject, err := objects.Subject(tenant, objects.NoProfile, id)
 	if err != nil {
 		return upload{}, err

@@ -154,7 +154,7 @@ func viewGraph(g *events.Graph) *graphView {
 
 // viewPlan is a job whose command was written a moment ago and is in no table yet.
 // Texts are left out.
-func viewPlan(id string, at time.Time, g events.Graph, r *events.Request) jobView {
+func viewPlan(tenant, id string, at time.Time, g events.Graph, r *events.Request) jobView {
 	v := jobView{
 		ID: id, Status: firstStatus(r), Pipeline: g.Workflow, Variant: g.Variant, Mode: g.Mode, Tenant: tenant, ParentJobID: opt(r.ParentJobID), Labels: orEmpty(r.Labels),
 		Priority: cmp.Or(r.Priority, events.PriorityInteractive), CreatedAt: at, Stages: make([]stageView, len(g.Nodes)), Content: contentAvailable, Graph: viewGraph(&g),

@@ -44,7 +44,7 @@ func (sub *submitting) madeSecret() string {
 	if h := sub.body.Webhook; h == nil || h.Secret != "" {
 		return ""
 	}
-	return webhooks.NewSecret(sub.server.keyring.WebhookKey(tenant, sub.jobID))
+	return webhooks.NewSecret(sub.server.keyring.WebhookKey(sub.who.tenant, sub.jobID))
 }
 
 // sealedHook is the webhook as the command carries it. Its address was checked.
@@ -59,7 +59,7 @@ func (sub *submitting) sealedHook(seal func(string) *events.Sealed) *events.Webh
 		hook.Events = hookEvents
 	}
 	if u, err := sub.server.cfg.Webhooks.Check(h.URL); err == nil {
-		hook.Endpoint = sub.server.textDigest("webhook endpoint\n" + webhooks.Server(u))
+		hook.Endpoint = sub.server.textDigest(sub.who.tenant, "webhook endpoint\n"+webhooks.Server(u))
 	}
 	return hook
 }
@@ -91,7 +91,7 @@ func (s *Server) listDeliveries(c *fiber.Ctx) error {
 	if err := checkQuery(c); err != nil {
 		return err
 	}
-	trails, err := s.deliveries(c.UserContext(), id)
+	trails, err := s.deliveries(c.UserContext(), callerOf(c).tenant, id)
 	if err != nil {
 		return err
 	}
@@ -150,8 +150,8 @@ func viewDelivery(endpoint *string, d *webhooks.Attempts) Delivery {
 // clockSkew is by how much the clocks of two processes may differ.
 const clockSkew = 10 * time.Minute
 
-// deliveries are the trails of the job: of its own webhook, and of the operator's endpoints.
-func (s *Server) deliveries(ctx context.Context, id string) ([]*webhooks.Trail, error) {
+// deliveries are the trails of the tenant's job: of its own webhook, and of the operator's endpoints.
+func (s *Server) deliveries(ctx context.Context, tenant, id string) ([]*webhooks.Trail, error) {
 	ctx, cancel := context.WithTimeout(ctx, pastTimeout)
 	defer cancel()
 	var row *projections.Job
@@ -165,7 +165,7 @@ func (s *Server) deliveries(ctx context.Context, id string) ([]*webhooks.Trail, 
 		return nil, nil
 	case known == nil:
 		since = row.CreatedAt.Add(-clockSkew)
-	case errors.Is(known, projections.ErrNotFound) && !s.accepted.has(id):
+	case errors.Is(known, projections.ErrNotFound) && !s.accepted.has(tenant, id):
 		return nil, refuse(codeNotFound, "there is no job %s", id)
 	}
 	select {
@@ -180,7 +180,7 @@ func (s *Server) deliveries(ctx context.Context, id string) ([]*webhooks.Trail, 
 		return nil, &refusal{code: codeLogUnavailable, cause: err, detail: "the log did not give the deliveries in time; ask again, best when the tables answer"}
 	case err != nil:
 		return nil, err
-	case len(trails) == 0 && known != nil && !s.accepted.has(id):
+	case len(trails) == 0 && known != nil && !s.accepted.has(tenant, id):
 		return nil, refuse(codeNotFound, "no job %s has told a webhook of anything, as far as is known while the tables do not answer", id)
 	}
 	return trails, nil
@@ -207,7 +207,7 @@ func (s *Server) redeliver(c *fiber.Ctx) error {
 	case len(faults) > 0:
 		return invalid(faults...)
 	}
-	trails, err := s.deliveries(c.UserContext(), id)
+	trails, err := s.deliveries(c.UserContext(), callerOf(c).tenant, id)
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func (s *Server) redeliver(c *fiber.Ctx) error {
 	}
 	ids, found := []string{}, body.DeliveryID == ""
 	for _, trail := range trails {
-		again, err := webhooks.Redeliver(c.UserContext(), s.cfg.Log, trail, strings.ToLower(body.DeliveryID), actor, s.now())
+		again, err := webhooks.Redeliver(c.UserContext(), s.cfg.Log, trail, strings.ToLower(body.DeliveryID), callerOf(c).actor, s.now())
 		if err != nil && !errors.Is(err, webhooks.ErrNoDelivery) {
 			return err
 		}

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofiber/fiber/v2"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/myspinbot/myspinbot/aggregates"
@@ -33,6 +34,9 @@ import (
 	"github.com/myspinbot/myspinbot/migrations/migrationstest"
 	"github.com/myspinbot/myspinbot/projections"
 )
+
+// tenant and actor are those of requests where a test says nothing of callers.
+var tenant, actor = everybody.tenant, everybody.actor
 
 var (
 	postgres *devstacktest.Postgres
@@ -69,6 +73,7 @@ func startServers(ctx context.Context) (err error) {
 // world is a running server with everything around it.
 type world struct {
 	t       *testing.T
+	tenant  string // who asks; empty: everybody
 	server  *Server
 	log     *eventlog.Log // of the decider and the test; never cut
 	objects *objects.Store
@@ -144,6 +149,7 @@ func (w *world) start(o options, edge *eventlog.Log, store *objects.Store) {
 	var err error
 	w.server, err = New(cfg)
 	ok(t, err)
+	w.server.identifying = identifyByTest(w.server)
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop, w.stopped = cancel, make(chan error, 1)
 	var parts sync.WaitGroup
@@ -181,6 +187,7 @@ func (w *world) another(changes ...func(*Config)) *world {
 	}
 	server, err := New(cfg)
 	ok(w.t, err)
+	server.identifying = identifyByTest(server)
 	ctx, cancel := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Run(ctx) }()
@@ -195,6 +202,26 @@ func (w *world) another(changes ...func(*Config)) *world {
 		return server.known.capabilities().alive > 0 && other.hears()
 	})
 	return other
+}
+
+// of is the same world as a tenant asks it.
+func (w *world) of(tenant string) *world {
+	return &world{t: w.t, tenant: tenant, server: w.server, log: w.log, objects: w.objects, keyring: w.keyring, pool: w.pool, decider: w.decider}
+}
+
+// testTenant is the header by which tests say who asks.
+const testTenant = "Test-Tenant"
+
+// identifyByTest takes the test's word, where it gives one.
+func identifyByTest(s *Server) func(*fiber.Ctx, access.Scopes) error {
+	return func(c *fiber.Ctx, need access.Scopes) error {
+		tenant := strings.Clone(c.Get(testTenant))
+		if tenant == "" {
+			return s.identify(c, need)
+		}
+		c.Locals(localCaller, &caller{tenant: tenant, actor: "of " + tenant, scopes: access.All})
+		return nil
+	}
 }
 
 // hears says whether the server's replies and events come in.

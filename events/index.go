@@ -3,6 +3,8 @@
 package events
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 )
@@ -11,7 +13,7 @@ import (
 // jobs.events. FirstOffset is where a fold of the job may start, LastOffset that of its
 // last fact. Where the fact was written in the entry's own transaction it may lie a
 // little behind that offset, because the markers of transactions take offsets too. An
-// archived job has a status and nothing else: a deleted entry would let an old command
+// archived job has a status and an owner and nothing else: a deleted entry would let an old command
 // start the job again.
 type IndexEntry struct {
 	Status      string `json:"status"`
@@ -21,8 +23,20 @@ type IndexEntry struct {
 	FirstOffset int64  `json:"first_offset,omitempty"`
 	LastOffset  int64  `json:"last_offset,omitempty"`
 	EndedMS     int64  `json:"ended_ms,omitempty"` // Unix milliseconds
+	// Owner is of the job's tenant, as OwnerOf has it.
+	Owner string `json:"owner,omitempty"`
 	// Labelled are the ids of the commands that changed the labels: each is heeded once.
 	Labelled []string `json:"labelled,omitempty"`
+}
+
+// OwnerOf names a tenant in the index: the first eight bytes of its SHA-256, in hex. Empty
+// is DefaultTenant, whose all jobs were before entries had an owner.
+func OwnerOf(tenant string) string {
+	if tenant == DefaultTenant {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(tenant))
+	return hex.EncodeToString(sum[:8])
 }
 
 // Encode gives the record's value.
@@ -44,6 +58,6 @@ func DecodeIndexEntry(value []byte) (IndexEntry, error) {
 func scanIndexEntry(value []byte) (e IndexEntry, ok bool) {
 	s := scanner{b: value}
 	s.fields(member{"status", &e.Status}, member{"version", &e.Version}, member{"last_event_id", &e.LastEventID}, member{"body_digest", &e.BodyDigest},
-		member{"first_offset", &e.FirstOffset}, member{"last_offset", &e.LastOffset}, member{"ended_ms", &e.EndedMS}, member{"labelled", &e.Labelled})
+		member{"first_offset", &e.FirstOffset}, member{"last_offset", &e.LastOffset}, member{"ended_ms", &e.EndedMS}, member{"owner", &e.Owner}, member{"labelled", &e.Labelled})
 	return e, !s.bad && s.i == len(value)
 }

@@ -44,6 +44,9 @@ func (c *Core) decideJob(p *partition, m events.Message, input events.JobInput) 
 		return c.decidePast(p, m, input, k, e, archived)
 	}
 	job, last := c.job(p, k)
+	if refusal := job.Foreign(m); refusal != nil {
+		return c.nothing(p, m, input, aggregates.Job{}, refusal) // its client learns nothing of the job
+	}
 	// A record that a broker or a producer has doubled: most are ignored by the state,
 	// but what an approval led to looks like a refusal when it comes again.
 	if last != 0 && last == shortDigest(m.ID) {
@@ -137,6 +140,9 @@ func (c *Core) decidePast(p *partition, m events.Message, input events.JobInput,
 	if _, ok := input.(events.ClockArchiveDue); ok {
 		return c.decideArchive(p, m, k)
 	}
+	if answered(input) && ownerOf(events.OwnerOf(m.Tenant)) != e.owner {
+		return c.nothing(p, m, input, aggregates.Job{}, aggregates.RefuseForeign(input))
+	}
 	archived = archived || p.open.isArchived(k)
 	if _, ok := input.(events.JobLabel); ok && !archived && !e.partial {
 		return c.labelPast(p, m, k, e)
@@ -186,7 +192,9 @@ func (c *Core) decideProfile(p *partition, m events.Message) ([]eventlog.Record,
 		return out, nil // a job does not wait for what comes of its words
 	}
 	r := outcome(len(facts), refusal)
-	r.Version, r.Status = profile.Chain.Version, profile.Status
+	if profile.Foreign(m) == nil {
+		r.Version, r.Status = profile.Chain.Version, profile.Status
+	}
 	reply, err := replyRecord(p, m, r)
 	return append(out, reply), err
 }

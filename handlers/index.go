@@ -6,6 +6,7 @@ package handlers
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 
@@ -26,6 +27,7 @@ type ended struct {
 	first   int64    // offset of the first fact
 	digest  [32]byte // of the body; see bodyDigest
 	last    jobKey   // id of the last fact
+	owner   uint64   // as events.OwnerOf spells it
 	version int32
 	status  endStatus
 	clocked bool // the clock has asked to archive it
@@ -51,7 +53,7 @@ func endStatusOf(state string) endStatus {
 
 // short is what memory keeps of an entry.
 func short(e events.IndexEntry) ended {
-	out := ended{endedMS: e.EndedMS, first: e.FirstOffset, version: int32(e.Version), status: endStatusOf(e.Status), bare: e.BodyDigest == ""} //nolint:gosec // versions are small
+	out := ended{endedMS: e.EndedMS, first: e.FirstOffset, version: int32(e.Version), status: endStatusOf(e.Status), bare: e.BodyDigest == "", owner: ownerOf(e.Owner)} //nolint:gosec // versions are small
 	spelt := parseUUID(e.LastEventID, &out.last)
 	var whole bool
 	out.digest, whole = bodyDigest(e.BodyDigest)
@@ -69,11 +71,27 @@ func bodyDigest(text string) (digest [32]byte, whole bool) {
 
 // entry is what short was made of, but for the last offset.
 func (e ended) entry() events.IndexEntry {
-	out := events.IndexEntry{Status: e.status.String(), Version: int64(e.version), LastEventID: e.last.String(), FirstOffset: e.first, EndedMS: e.endedMS}
+	out := events.IndexEntry{Status: e.status.String(), Version: int64(e.version), LastEventID: e.last.String(), FirstOffset: e.first, EndedMS: e.endedMS, Owner: spellOwner(e.owner)}
 	if !e.bare {
 		out.BodyDigest = hex.EncodeToString(e.digest[:])
 	}
 	return out
+}
+
+// ownerOf reads what events.OwnerOf has spelt; 0 is events.DefaultTenant.
+func ownerOf(spelt string) uint64 {
+	b, err := hex.DecodeString(spelt)
+	if err != nil || len(b) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(b)
+}
+
+func spellOwner(owner uint64) string {
+	if owner == 0 {
+		return ""
+	}
+	return hex.EncodeToString(binary.BigEndian.AppendUint64(nil, owner))
 }
 
 // unindexed is an entry that is missing on the log.
@@ -86,7 +104,7 @@ type unindexed struct {
 // entryOf is the entry of a job that has ended.
 func entryOf(j aggregates.Job, last events.Message, first, lastOffset int64) events.IndexEntry {
 	return events.IndexEntry{Status: j.State, Version: j.Chain.Version, LastEventID: j.Chain.LastID, BodyDigest: j.Request.BodyDigest,
-		FirstOffset: first, LastOffset: lastOffset, EndedMS: last.OccurredAt.UnixMilli(), Labelled: j.Labelled}
+		FirstOffset: first, LastOffset: lastOffset, EndedMS: last.OccurredAt.UnixMilli(), Labelled: j.Labelled, Owner: events.OwnerOf(j.Tenant)}
 }
 
 func indexRecord(id string, e events.IndexEntry) (eventlog.Record, error) {
@@ -108,7 +126,7 @@ func (p *partition) foldIndex(records []eventlog.Record) error {
 			return fmt.Errorf("cannot read the index entry at %s offset %d: %w", r.At(), r.Offset, err)
 		}
 		if e.Status == statusArchived {
-			p.archive(k)
+			p.archive(k, ownerOf(e.Owner))
 			continue
 		}
 		p.remember(k, r.Key)
@@ -126,11 +144,11 @@ func (p *partition) close(k jobKey, e ended, labelled []string) {
 	}
 }
 
-func (p *partition) archive(k jobKey) {
+func (p *partition) archive(k jobKey, owner uint64) {
 	delete(p.ended, k)
 	delete(p.labelled, k)
 	delete(p.names, k)
-	p.archived[k.hash()] = struct{}{}
+	p.archived[k.hash()] = owner
 }
 
 // over says whether a job is known to have ended.
@@ -158,7 +176,7 @@ func (p *partition) past(k jobKey) (e ended, archived, ok bool) {
 	if e, ok = p.ended[k]; ok {
 		return e, false, true
 	}
-	_, archived = p.archived[k.hash()]
+	e.owner, archived = p.archived[k.hash()]
 	return e, archived, archived
 }
 
@@ -184,11 +202,12 @@ func (p *partition) flushIndex() ([]eventlog.Record, error) {
 
 // decideArchive forgets how a job ended.
 func (c *Core) decideArchive(p *partition, m events.Message, k jobKey) ([]eventlog.Record, error) {
-	if _, ok := p.ended[k]; !ok || p.open.isArchived(k) {
+	e, ok := p.ended[k]
+	if !ok || p.open.isArchived(k) {
 		c.metrics.ignored.Inc()
 		return nil, nil
 	}
-	r, err := indexRecord(m.AggregateID, events.IndexEntry{Status: statusArchived})
+	r, err := indexRecord(m.AggregateID, events.IndexEntry{Status: statusArchived, Owner: spellOwner(e.owner)})
 	if err != nil {
 		return nil, err
 	}

@@ -200,7 +200,7 @@ func (m *memory) pictureOf(n int32) []string {
 		past = append(past, fmt.Sprintf("ended %s %+v", p.id(k), e))
 	}
 	for h := range p.archived {
-		past = append(past, fmt.Sprintf("archived %x", h))
+		past = append(past, fmt.Sprintf("archived %x of %x", h, p.archived[h]))
 	}
 	slices.Sort(past)
 	for lane, q := range p.loads {

@@ -19,7 +19,7 @@ type partition struct {
 	jobs     map[jobKey]*liveJob
 	ended    map[jobKey]ended    // so that no old command starts a job again
 	labelled map[jobKey][]string // commands that have changed the labels of ended jobs
-	archived map[uint64]struct{} // as ended, by jobKey.hash
+	archived map[uint64]uint64   // as ended, by jobKey.hash: whose they were
 	names    map[jobKey]string   // of the keys above that do not spell a UUID
 	profiles map[string]aggregates.Profile
 
@@ -186,7 +186,7 @@ type openJob struct {
 
 func newPartition(at time.Time) *partition {
 	return &partition{
-		jobs: map[jobKey]*liveJob{}, ended: map[jobKey]ended{}, labelled: map[jobKey][]string{}, archived: map[uint64]struct{}{}, names: map[jobKey]string{},
+		jobs: map[jobKey]*liveJob{}, ended: map[jobKey]ended{}, labelled: map[jobKey][]string{}, archived: map[uint64]uint64{}, names: map[jobKey]string{},
 		profiles: map[string]aggregates.Profile{}, given: map[jobKey]map[deadlineKey]int64{}, loads: loads{}, recovered: at,
 	}
 }

@@ -293,7 +293,7 @@ func (c *Core) Committed(n int32, out []eventlog.Record) {
 		p.order.push(o.live)
 	}
 	for _, k := range p.open.archived {
-		p.archive(k)
+		p.archive(k, p.ended[k].owner)
 	}
 	maps.Copy(p.profiles, p.open.profiles)
 	p.lastAt = p.latest()

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/myspinbot/myspinbot/events"
 )
 
@@ -196,16 +194,6 @@ func sentences(reasons []events.Reason) string {
 // Job is one job of the tenant, whole, or ErrNotFound.
 func (q *Queries) Job(ctx context.Context, tenant, id string) (*Job, error) {
 	return first(jobs.collect(q.tx.Query(ctx, jobs.query(views, "WHERE id = $1 AND tenant = $2"), id, tenant)))
-}
-
-// OpenJobs are ids of the tenant's jobs that have not ended, up to a limit, in no order.
-func (q *Queries) OpenJobs(ctx context.Context, tenant string, limit int) ([]string, error) {
-	rows, err := q.tx.Query(ctx, "SELECT id FROM "+views+".jobs WHERE tenant = $1 AND status = ANY($2) LIMIT $3", tenant,
-		[]string{JobScheduled, JobQueued, JobRunning, JobWaitingApproval}, limit)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // JobFilter narrows a list; empty fields do not.

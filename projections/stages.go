@@ -8,8 +8,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/myspinbot/myspinbot/events"
 )
 
@@ -200,21 +198,4 @@ func (q *Queries) Stages(ctx context.Context, tenant string, jobIDs ...string) (
 		out[s.JobID] = append(out[s.JobID], s)
 	}
 	return out, nil
-}
-
-// Queued counts the tenant's stages that wait on a lane, by lane.
-func (q *Queries) Queued(ctx context.Context, tenant string) (map[string]int, error) {
-	rows, err := q.tx.Query(ctx, "SELECT s.lane, count(*) FROM "+views+".jobs j JOIN "+views+".stages s ON s.job_id = j.id "+
-		"WHERE j.tenant = $1 AND j.status = ANY($2) AND s.status = $3 AND s.lane IS NOT NULL GROUP BY s.lane", tenant, []string{JobQueued, JobRunning}, StageQueued)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]int{}
-	var lane string
-	var n int
-	_, err = pgx.ForEachRow(rows, []any{&lane, &n}, func() error {
-		out[lane] = n
-		return nil
-	})
-	return out, err
 }

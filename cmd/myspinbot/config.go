@@ -218,6 +218,8 @@ type LimitsConfig struct {
 	MaxResolution string `key:"max_resolution" default:"1080p" oneof:"576p 720p 1080p"`
 	// Jobs that may be open at once: scheduled, queued, running or waiting for somebody. One more is answered 429. Each API process counts for itself, so that several together may take a few more. 0: no limit.
 	MaxOpenJobs int `key:"max_open_jobs" default:"10000" min:"0" max:"10000000"`
+	// Jobs that may be open at once of one tenant, so that none takes all places. One more is answered 429. 0: no limit but the one of all.
+	MaxOpenJobsPerTenant int `key:"max_open_jobs_per_tenant" default:"0" min:"0" max:"10000000"`
 }
 
 // UploadsConfig bounds what clients upload; api reads it.

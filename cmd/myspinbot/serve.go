@@ -324,7 +324,7 @@ func (p *process) api(ready func(string)) (func(context.Context) error, error) {
 		FFmpeg: p.cfg.Engines.FFmpeg, FFprobe: p.cfg.Engines.FFprobe, TempDir: p.cfg.Work, Uploads: p.cfg.Uploads.limits(),
 		MaxConnections: p.cfg.HTTP.MaxConnections, MaxConnectionsPerAddress: p.cfg.HTTP.MaxConnectionsPerAddress,
 		RequestsPerSecond: p.cfg.HTTP.RequestsPerSecond, RequestBurst: p.cfg.HTTP.RequestBurst, ClientHeader: p.cfg.HTTP.ClientHeader,
-		MaxOpenJobs: p.cfg.Limits.MaxOpenJobs,
+		MaxOpenJobs: p.cfg.Limits.MaxOpenJobs, MaxOpenJobsPerTenant: p.cfg.Limits.MaxOpenJobsPerTenant,
 	})
 	if err != nil {
 		return nil, err

@@ -81,7 +81,7 @@ type Object struct {
 
 // Violation is one broken promise.
 type Violation struct {
-	Invariant string // L1 … A1; T1 is "one transaction"
+	Invariant string // L1 … W2; T1 is "one transaction"
 	Job       string // empty: not about one job
 	Detail    string
 }
@@ -107,7 +107,7 @@ func Check(h History) []Violation {
 var checks = []func(*reading){
 	(*reading).checkChains, (*reading).checkSources, (*reading).checkStories, (*reading).checkLanes, (*reading).checkReplies,
 	(*reading).checkSubmits, (*reading).checkCalls, (*reading).checkSettled, (*reading).checkFold, (*reading).checkCanaries,
-	(*reading).checkTables, (*reading).checkObjects,
+	(*reading).checkTables, (*reading).checkObjects, (*reading).checkTenants,
 }
 
 // L1 says: accepted means that the command is on the log and leads to exactly one job,
@@ -154,6 +154,10 @@ func P3(h History) []Violation { return one("P3", h) }
 
 // A1 says: every artifact that a fact names exists, with the size and digest it says.
 func A1(h History) []Violation { return one("A1", h) }
+
+// W2 says: jobs and profiles are of one tenant each, name nothing of another's, and for
+// clients of others they do not exist.
+func W2(h History) []Violation { return one("W2", h) }
 
 func one(invariant string, h History) []Violation {
 	var out []Violation

@@ -52,7 +52,7 @@ type broken struct {
 
 func TestEveryCheckerCanFail(t *testing.T) {
 	t.Parallel()
-	all := slices.Concat(brokenOrder(), brokenAttempts(), brokenEnds(), brokenLog(), brokenCalls(), brokenContent())
+	all := slices.Concat(brokenOrder(), brokenAttempts(), brokenEnds(), brokenLog(), brokenCalls(), brokenContent(), brokenTenants())
 	if len(all) < 60 {
 		t.Errorf("only %d broken histories", len(all))
 	}
@@ -78,7 +78,7 @@ func TestEveryCheckerCanFail(t *testing.T) {
 func named(name string, h invariants.History) []invariants.Violation {
 	return map[string]func(invariants.History) []invariants.Violation{
 		"L1": invariants.L1, "L2": invariants.L2, "L3": invariants.L3, "L4": invariants.L4, "L5": invariants.L5, "L6": invariants.L6, "L7": invariants.L7,
-		"L8": invariants.L8, "L9": invariants.L9, "L10": invariants.L10, "T1": invariants.T1, "P1": invariants.P1, "P3": invariants.P3, "A1": invariants.A1,
+		"L8": invariants.L8, "L9": invariants.L9, "L10": invariants.L10, "T1": invariants.T1, "P1": invariants.P1, "P3": invariants.P3, "A1": invariants.A1, "W2": invariants.W2,
 	}[name](h)
 }
 
@@ -90,6 +90,33 @@ func facts(name string, fs ...fact) func([]step) []step {
 // more adds facts at a step's end.
 func more(name string, fs ...fact) func([]step) []step {
 	return change(name, func(s *step) { s.facts = append(s.facts, fs...) })
+}
+
+func brokenTenants() []broken {
+	const facts, replies, lane = events.TopicJobEvents, events.TopicJobReplies, "gpu.script.commands"
+	foreign := func(_ *eventlog.Record, m *events.Message) { m.Tenant = "other" }
+	return []broken{
+		{name: "a fact of another tenant", want: "W2", history: edit(facts, "stage.started", 0, foreign)},
+		{name: "a lane's command of another tenant", want: "W2", history: edit(lane, "task.run", 0, foreign)},
+		{name: "another tenant cancels", want: "W2", history: edit(events.TopicJobCommands, "job.cancel", 0, foreign)},
+		{name: "another tenant is told how a job stands", want: "W2", history: edit(replies, "command.replied", 2, func(r *eventlog.Record, m *events.Message) {
+			foreign(r, m)
+			d := m.Data.(events.CommandReplied)
+			d.Version, d.Status = 3, "running"
+			m.Data = d
+		})},
+		{name: "another tenant is told that a job is there", want: "W2", history: edit(replies, "command.replied", 1, foreign)},
+		{name: "another tenant's file", want: "W2", history: edit(facts, "artifact.registered", 0, func(_ *eventlog.Record, m *events.Message) {
+			d := m.Data.(events.ArtifactRegistered)
+			d.Artifact.URI = "s3://b/other/-/job/1.mp4"
+			m.Data = d
+		})},
+		{name: "another tenant's text", want: "W2", history: edit(facts, "job.submitted", 0, func(_ *eventlog.Record, m *events.Message) {
+			d := m.Data.(events.JobSubmitted)
+			d.Request.ProfileName = &events.Sealed{Bytes: []byte("x"), Key: "keys/other/-/job"}
+			m.Data = d
+		})},
+	}
 }
 
 func brokenOrder() []broken {

@@ -25,6 +25,7 @@ var (
 	sockets = checker{pkg: "api", run: "TestABadIDDisturbs"}
 	doors   = checker{pkg: "internal/access", run: "."}
 	guards  = checker{pkg: "api", run: "TestStreamsEndWithTheirKey|TestEveryOperationAsks|TestAForeignPageChanges|TestTryingKeys"}
+	tenants = checker{pkg: "api", run: "TestAnothersThings|TestNothingOfOneTenant|TestTwoTenants|TestAPlaceIs|TestNoTenantTakes", args: []string{"-rapid.checks", "30"}}
 )
 
 func mutants() []mutant {
@@ -39,7 +40,7 @@ func mutants() []mutant {
 		{"labels-side-by-side", "two commands on labels in one transaction do not see each other", "handlers/index.go",
 			"	if o := p.open.jobs[k]; o != nil {\n		return o.end, false, o.job.Terminal()\n	}\n", "", seeds},
 		{"archived-forgotten", "an archived job can start again", "handlers/index.go",
-			"	p.archived[k.hash()] = struct{}{}", "	_ = p.archived", core},
+			"	p.archived[k.hash()] = owner", "	_ = p.archived", core},
 		// L3: legal facts, one chain, one end.
 		{"no-terminal-guard", "a job that has ended goes on", "aggregates/decide.go",
 			"	if j.Chain.Version == 0 || j.Terminal() {", "	if j.Chain.Version == 0 {", lives},
@@ -210,5 +211,26 @@ func mutants() []mutant {
 			"		case <-t.lasts.Done():\n			return websocket.StatusPolicyViolation, kinds[codeKeyUnknown].title\n", "", guards},
 		{"cookie-from-anywhere", "a page of another port changes things by the cookie", "api/caller.go",
 			"byCookie && fromElsewhere(c)", "false && fromElsewhere(c) && byCookie", guards},
+		// W2: what belongs to another tenant does not exist.
+		{"strangers-heeded", "a client may change a job of another tenant", "aggregates/tenants.go",
+			"	if !ok || j.Chain.Version == 0 || m.Tenant == j.Tenant {", "	if !ok || j.Chain.Version >= 0 {", seeds},
+		{"strangers-told", "a client is told how a job of another tenant has ended", "handlers/commands.go",
+			"	if answered(input) && ownerOf(events.OwnerOf(m.Tenant)) != e.owner {", "	if false {", core},
+		{"strangers-content", "a command may name another tenant's files and texts", "aggregates/tenants.go",
+			"	if !o.foreign {", "	if true {", lives},
+		{"keys-shared", "two tenants with one key have one job", "api/jobs.go",
+			"events.JobID(sub.who.tenant, sub.route, sub.key)", "events.JobID(\"\", sub.route, sub.key)", tenants},
+		{"answers-shared", "what one tenant was answered lately is known to others", "api/recent.go",
+			"	if !ok || s.tenant != tenant {", "	if !ok {", tenants},
+		{"ring-shared", "a live stream begins with what happened to another tenant's job", "api/feed_job.go",
+			"{ return e.tenant != tenant })", "{ return false && e.tenant != tenant })", tenants},
+		{"stream-shared", "the stream of all jobs is that of all tenants", "api/sse_all.go",
+			"	return e.tenant == f.tenant && within(f.types, e.Type)", "	return within(f.types, e.Type)", tenants},
+		{"files-shared", "a file is found whoever asks for it", "projections/artifacts.go",
+			"\"WHERE id = $1 AND tenant = $2 ORDER BY created_at, job_id LIMIT 1\"", "\"WHERE id = $1 AND tenant <> $2 || 'x' ORDER BY created_at, job_id LIMIT 1\"", tenants},
+		{"pages-shared", "a page of jobs is that of all tenants", "projections/jobs.go",
+			"	w := where{\"tenant = $1\", []any{tenant}}", "	w := where{\"tenant <> $1 || 'x'\", []any{tenant}}", tenants},
+		{"place-among-all", "a job's place in the queue counts the jobs of others", "api/forecast.go",
+			"l.own[j.tenant].ahead(", "l.all.ahead(", tenants},
 	}
 }

@@ -30,6 +30,7 @@ func incomingKey(tenant, id string) (string, error) {
 
 // Incoming is a file that was posted.
 type Incoming struct {
+	Tenant   string
 	ID       string
 	Size     int64 // bytes
 	Modified time.Time
@@ -66,7 +67,7 @@ func (s *Store) StatIncoming(ctx context.Context, tenant, id string) (Incoming, 
 	if err != nil {
 		return Incoming{}, fmt.Errorf("cannot look at incoming file %s: %w", id, err)
 	}
-	return Incoming{ID: id, Size: info.Size, Modified: info.Modified}, nil
+	return Incoming{Tenant: tenant, ID: id, Size: info.Size, Modified: info.Modified}, nil
 }
 
 // FetchIncoming copies the file into a new one at path: at most most bytes of it, and
@@ -105,21 +106,28 @@ func (s *Store) RemoveIncoming(ctx context.Context, tenant, id string) error {
 	return s.remove(ctx, key)
 }
 
-// ListIncoming gives every file that was posted and not removed, oldest id first.
-func (s *Store) ListIncoming(ctx context.Context, tenant string) ([]Incoming, error) {
-	prefix, err := incomingKey(tenant, "x")
-	if err != nil {
-		return nil, err
-	}
-	prefix = strings.TrimSuffix(prefix, "x")
-	var files []Incoming
+// ListIncoming gives every file of every tenant that was posted and not removed, the oldest
+// id of each tenant first.
+func (s *Store) ListIncoming(ctx context.Context) ([]Incoming, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for o := range s.s3.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
-		if o.Err != nil {
-			return nil, fmt.Errorf("cannot list incoming files: %w", classify(ctx, o.Err))
+	var files []Incoming
+	for folder := range s.s3.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{}) { // what lies at the top
+		if folder.Err != nil {
+			return nil, fmt.Errorf("cannot list the tenants: %w", classify(ctx, folder.Err))
 		}
-		files = append(files, Incoming{ID: strings.TrimPrefix(o.Key, prefix), Size: o.Size, Modified: o.LastModified})
+		tenant := strings.TrimSuffix(folder.Key, "/")
+		prefix, err := incomingKey(tenant, "x")
+		if err != nil {
+			continue // it is no tenant's
+		}
+		prefix = strings.TrimSuffix(prefix, "x")
+		for o := range s.s3.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
+			if o.Err != nil {
+				return nil, fmt.Errorf("cannot list incoming files: %w", classify(ctx, o.Err))
+			}
+			files = append(files, Incoming{Tenant: tenant, ID: strings.TrimPrefix(o.Key, prefix), Size: o.Size, Modified: o.LastModified})
+		}
 	}
 	return files, nil
 }

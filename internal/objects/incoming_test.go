@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/myspinbot/myspinbot/events"
 )
 
 // post sends a form to the store and gives the status.
@@ -82,11 +85,60 @@ func TestAPolicyTakesOneFileOfABoundedSize(t *testing.T) {
 			t.Errorf("%s: the store answers %d", name, status)
 		}
 	}
-	if files, err := s.ListIncoming(t.Context(), "default"); err != nil || len(files) != 0 {
+	if files, err := s.ListIncoming(t.Context()); err != nil || len(files) != 0 {
 		t.Fatalf("what was refused is there: %v, %v", files, err)
 	}
 	if status := post(t, url, fields, bytes.Repeat([]byte("x"), 1000)); status != http.StatusNoContent {
 		t.Fatalf("a file of the right size: the store answers %d", status)
+	}
+}
+
+func TestIncomingFilesOfAllTenantsAreListed(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	want := map[string]string{"acme": "01919b2e-6a2c-7c3e-9a44-6d6f1f0c7a11", "default": "01919b2e-6a2c-7c3e-9a44-6d6f1f0c7a12"}
+	for tenant, id := range want {
+		url, fields, err := s.PostPolicy(t.Context(), tenant, id, 1000, time.Now().Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status := post(t, url, fields, []byte("hello")); status != http.StatusNoContent {
+			t.Fatalf("the store answers %d", status)
+		}
+	}
+	// Beside them lie keys, and things of a tenant that has posted nothing.
+	if _, _, err := NewKeyring(s, [32]byte{1}).Create(t.Context(), "acme", NoProfile, "job"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Put(t.Context(), "quiet/-/job", "txt", "text/plain", strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	files, err := s.ListIncoming(t.Context())
+	got := map[string]string{}
+	for _, f := range files {
+		got[f.Tenant] = f.ID
+	}
+	if err != nil || !maps.Equal(got, want) || len(files) != 2 {
+		t.Errorf("listed %+v, %v", files, err)
+	}
+}
+
+// The log's records say whose a file and a text is by the places that this package makes.
+func TestPlacesTellTheirOwner(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	for _, profile := range []string{"", "prof"} {
+		subject, err := Subject("acme", profile, "job")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := s.Put(t.Context(), subject, "txt", "text/plain", strings.NewReader("x"))
+		if err != nil || a.Owner() != "acme" {
+			t.Errorf("%s is %q's, %v", a.URI, a.Owner(), err)
+		}
+		if text := (events.Sealed{Key: KeyID(subject)}); text.Owner() != "acme" {
+			t.Errorf("%s is %q's", text.Key, text.Owner())
+		}
 	}
 }
 

@@ -142,13 +142,20 @@ func (c *clients) submitAgain() bool {
 	return true
 }
 
-// some is a job that was submitted, or one that never was.
+// some is a job that was submitted, seldom as another tenant would name it, or one that never was.
 func (c *clients) some() *asked {
 	if len(c.asked) == 0 || c.w.chance(4) {
 		c.w.saw("a command to a job that there never was")
 		return &asked{tenant: "ten", job: events.NameID("nobody", fmt.Sprint(c.ids))}
 	}
-	return pick(c.w, c.asked)
+	a := pick(c.w, c.asked)
+	if c.w.chance(8) {
+		c.w.saw("a command to a job of another tenant")
+		stranger := *a
+		stranger.tenant = map[string]string{"ten": "default", "default": "ten"}[a.tenant]
+		return &stranger
+	}
+	return a
 }
 
 func (c *clients) cancel() bool {

@@ -128,5 +128,5 @@ func (w *world) text(tenant, content string) events.Value {
 	for i, c := range []byte(content) {
 		sealed = append(sealed, c^sealed[i%12]^0x80)
 	}
-	return events.Value{Text: &events.Sealed{Bytes: sealed, Key: "key"}, Digest: events.Digest([]byte(tenant), content)}
+	return events.Value{Text: &events.Sealed{Bytes: sealed, Key: "keys/" + tenant + "/-/job"}, Digest: events.Digest([]byte(tenant), content)}
 }

@@ -7,6 +7,7 @@ var situations = []string{
 	// clients
 	"a command of unknown outcome lands: false",
 	"a command of unknown outcome lands: true",
+	"a command to a job of another tenant",
 	"a command to a job that there never was",
 	"a job is cancelled when one stage has failed and another runs",
 	"a job is run again",

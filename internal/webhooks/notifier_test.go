@@ -205,6 +205,44 @@ func TestRedelivery(t *testing.T) {
 	}
 }
 
+// A tenant that writes a redelivery, a fact or a beat of another tenant's job to the log is
+// heard by nobody: neither by that job's webhook nor by one that it names itself.
+func TestNobodyIsToldOfAnotherTenantsJob(t *testing.T) {
+	t.Parallel()
+	w, r, own := newWorld(t), newReceiver(t), newReceiver(t)
+	w.notifier(nil, nil)
+	s := w.job(r.URL, "job.planned", "job.succeeded", events.WebhookProgress)
+	s.fact(events.JobPlanned{})
+	s.await("job.planned delivered: delivered")
+	hook := events.Webhook{URL: open(own.URL), Secret: open(exampleSecret), Endpoint: own.URL, Events: []string{"job.planned", "job.succeeded", events.WebhookProgress}}
+	forged := func(topic, job string, data events.Payload) {
+		t.Helper()
+		w.write(topic, message(job, "other", "them", uuid.NewString(), time.Now(), data))
+	}
+	forged(events.TopicWebhookCommands, s.id, events.WebhookRedeliver{Webhook: hook, Delivery: s.trail().Deliveries[0].Delivery})
+	forged(events.TopicTaskProgress, s.id, events.TaskProgress{Percent: 7})
+	// And of a job that tells nobody, so that the only webhook is the one that was written.
+	quiet := w.job("")
+	forged(events.TopicWebhookCommands, quiet.id, events.WebhookRedeliver{Webhook: hook, Delivery: events.Delivery{DeliveryID: uuid.NewString(), Event: "job.planned"}})
+	eventually(t, "the other has a trail of its own", func() bool {
+		all, err := Read(t.Context(), w.log, "other", quiet.id, time.Time{})
+		return err == nil && len(all) == 1
+	})
+	quiet.fact(events.JobPlanned{})
+	w.write(events.TopicTaskProgress, message(quiet.id, "default", "worker-1", uuid.NewString(), time.Now(), events.TaskProgress{Percent: 9}))
+	quiet.fact(events.JobSucceeded{})
+	s.fact(events.JobSucceeded{})
+	s.await("job.planned delivered: delivered", "job.succeeded delivered: delivered")
+	for _, m := range own.messages() {
+		if m.Type != "job.planned" || m.Percent != 0 {
+			t.Errorf("the other is told %+v", m)
+		}
+	}
+	if all := r.messages(); len(all) != 2 {
+		t.Errorf("the job's webhook is told %+v", all)
+	}
+}
+
 func TestOldEventsAreNotTold(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newReceiver(t)

@@ -43,7 +43,7 @@ func (n *Notifier) beatTo(own *part, t *Trail, r eventlog.Record) {
 		return
 	}
 	m, err := events.Decode(r.Value)
-	if _, ok := m.Data.(events.TaskProgress); err != nil || !ok {
+	if _, ok := m.Data.(events.TaskProgress); err != nil || !ok || m.Tenant != t.Tenant {
 		return // no fact, and the next one comes within seconds
 	}
 	t.beat, t.beating = now, true

@@ -228,7 +228,7 @@ func (d *decision) write(what string, data events.Payload) {
 // tell queues the event where the webhook asks for it.
 func (d *decision) tell(kind string, in eventlog.Record) {
 	t := d.trail
-	if t == nil {
+	if t == nil || t.Tenant != d.cause.Tenant { // nobody is told of another tenant's job
 		return
 	}
 	late := d.notifier.cfg.Now().Sub(d.cause.OccurredAt) > d.notifier.cfg.Schedule.Window()+grace
@@ -250,8 +250,12 @@ func (d *decision) queue(delivery events.Delivery) {
 	}
 }
 
-// redeliver queues a delivery again. One that is still tried is tried at its time.
+// redeliver queues a delivery again. One that is still tried is tried at its time. For a
+// client of another tenant there is nothing to deliver.
 func (d *decision) redeliver(c events.WebhookRedeliver) {
+	if d.trail != nil && d.trail.Tenant != d.cause.Tenant {
+		return
+	}
 	if d.trail == nil {
 		d.write("registered", events.WebhookRegistered{Webhook: c.Webhook, FirstOffset: c.FirstOffset})
 		if c.Ended {

@@ -36,6 +36,9 @@ func isLoopback(host string) bool {
 // web page may point a name of its own at 127.0.0.1.
 func (s *Server) ownName(c *fiber.Ctx) error {
 	host := string(c.Request().Host())
+	if lately := s.ownHost.Load(); lately != nil && *lately == host {
+		return c.Next()
+	}
 	if !s.isOwn(c, host) {
 		return refuse(codeHostForbidden, "this server is not called %q; use its address, or add the name to http.hosts", shortened(host))
 	}
@@ -63,7 +66,12 @@ func (s *Server) isOwn(c *fiber.Ctx, hostport string) bool {
 		host = h
 	}
 	host = strings.Trim(host, "[]")
-	return isLoopback(host) || isAddress(c.Context().LocalAddr(), host) || slices.ContainsFunc(s.cfg.Hosts, func(h string) bool { return strings.EqualFold(h, host) })
+	if isLoopback(host) || slices.ContainsFunc(s.cfg.Hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
+		own := strings.Clone(hostport) // it may lie in a buffer of this request
+		s.ownHost.Store(&own)          // whichever way it was reached, and most requests name the same
+		return true
+	}
+	return isAddress(c.Context().LocalAddr(), host)
 }
 
 // isAddress says whether a host is written as the address itself, which no foreign name is.

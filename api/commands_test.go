@@ -107,7 +107,7 @@ func TestApprovalWithAnEdit(t *testing.T) {
 		t.Errorf("job %s, approval %+v", got.Status, a)
 	}
 	words := w.decider.state(job).Values["approved_narration"]
-	if text, err := w.keyring.Open(t.Context(), *words.Text); err != nil || text != edit || words.Digest != events.Digest(w.keyring.DigestKey(tenant), edit) {
+	if text, err := w.keyring.Open(t.Context(), *words.Text); err != nil || text != edit || words.Digest != w.keyring.Digest(tenant, edit) {
 		t.Errorf("the narration is %q with digest %s, %v", text, words.Digest, err)
 	}
 	// The same key and body are the same command; anything else comes too late.

@@ -176,7 +176,7 @@ func (d *decider) result(f events.Message) events.TaskSucceeded {
 			if err != nil {
 				d.world.t.Error(err)
 			}
-			r.Outputs[name] = events.Value{Text: &sealed, Digest: events.Digest(d.world.keyring.DigestKey(j.Tenant), canaryNarration)}
+			r.Outputs[name] = events.Value{Text: &sealed, Digest: d.world.keyring.Digest(j.Tenant, canaryNarration)}
 			continue
 		}
 		a, err := d.world.objects.Put(context.Background(), j.Folder(), "mp4", "video/mp4", strings.NewReader(f.Stage+name+j.ID+strings.Repeat("0123456789", 2000)))

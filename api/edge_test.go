@@ -5,6 +5,7 @@ package api
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -328,5 +329,43 @@ func TestTheBacklogHoldsTheTablesAgainstWhatWasSeen(t *testing.T) {
 	b.most = b.open
 	if _, full := b.admit("third", "j"); full == nil || strings.ContainsAny(full.detail, "0123456789") {
 		t.Errorf("the refusal is %v: it must tell no number, which would be others'", full)
+	}
+}
+
+// A name that was this server's is kept as it was, whatever the next requests on the same
+// connection hold, and helps no other one.
+func TestANameOfOursIsNoOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{noProjector: true, noWorker: true})
+	conn, err := net.Dial("tcp", w.server.Addr())
+	ok(t, err)
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	send := func(host, origin string) int {
+		_, err := fmt.Fprintf(conn, "POST /api/jobs HTTP/1.1\r\nHost: %s\r\nOrigin: %s\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\n.", host, origin)
+		ok(t, err)
+		res, err := http.ReadResponse(in, nil)
+		ok(t, err)
+		_, err = io.Copy(io.Discard, res.Body)
+		ok(t, errors.Join(err, res.Body.Close()))
+		return res.StatusCode
+	}
+	for range 20 {
+		for _, c := range []struct {
+			host, origin string
+			want         int
+		}{
+			{"localhost:1", "http://localhost:2", http.StatusUnsupportedMediaType},
+			{"evilhost.:2", "http://evilhost.:2", http.StatusForbidden},
+			{"localhost:3", "http://evilhost.:2", http.StatusForbidden},
+			{"evilhost.:1", "http://localhost:2", http.StatusForbidden},
+		} {
+			if got := send(c.host, c.origin); got != c.want {
+				t.Fatalf("to %s from %s: %d, want %d", c.host, c.origin, got, c.want)
+			}
+			if kept := *w.server.ownHost.Load(); !strings.HasPrefix(kept, "localhost:") {
+				t.Fatalf("%q is kept as a name of this server", kept)
+			}
+		}
 	}
 }

@@ -58,7 +58,7 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 		r.Consent = &events.Consent{By: *seal(b.Consent.By), Statement: *seal(b.Consent.Statement)}
 	}
 	if sub.keyed {
-		r.KeyDigest = events.Digest(s.keyring.DigestKey(sub.who.tenant), sub.key)
+		r.KeyDigest = s.textDigest(sub.who.tenant, sub.key)
 	}
 	if b.Webhook != nil {
 		r.Webhook = sub.sealedHook(seal)
@@ -74,7 +74,7 @@ func (sub *submitting) sealed(ctx context.Context) (events.Request, error) {
 
 // textDigest lets equal texts of the tenant compare equal, sealed as they are.
 func (s *Server) textDigest(tenant, text string) string {
-	return events.Digest(s.keyring.DigestKey(tenant), text)
+	return s.keyring.Digest(tenant, text)
 }
 
 // profileLabel is the new profile's name.

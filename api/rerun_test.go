@@ -173,7 +173,7 @@ func TestAnEditedScriptIsTheNextRunsWords(t *testing.T) {
 	const edit = "canary of an edit"
 	got := w.goOn(parent.ID, "rerun", `{"script":" `+edit+`\n"}`)
 	words := w.decider.state(got.ID).Values["approved_narration"]
-	if text, err := w.keyring.Open(t.Context(), *words.Text); err != nil || text != edit || words.Digest != events.Digest(w.keyring.DigestKey(tenant), edit) ||
+	if text, err := w.keyring.Open(t.Context(), *words.Text); err != nil || text != edit || words.Digest != w.keyring.Digest(tenant, edit) ||
 		!strings.Contains(words.Text.Key, got.ID) || got.Request.EditedScript == nil || *got.Request.EditedScript != edit || *got.Request.Prompt != "a shop" {
 		t.Errorf("words %q under %s with digest %s, %v; request %+v", text, words.Text.Key, words.Digest, err, got.Request)
 	}
@@ -269,7 +269,7 @@ func TestTheWordsOfARequestHaveDigests(t *testing.T) {
 	job := w.submit(`{"variant":"sadtalker","script":" said ","prompt":"about","voice_transcript":"heard","portrait":"` + w.portrait() + `","voice":["` + w.uploaded(wavFile(2)) + `"]}`)
 	w.planned(job.ID)
 	for name, text := range map[string]string{"script": "said", "prompt": "about", "voice_transcript": "heard"} {
-		if got := w.request(job.ID).Inputs[name].Digest; got != events.Digest(w.keyring.DigestKey(tenant), text) {
+		if got := w.request(job.ID).Inputs[name].Digest; got != w.keyring.Digest(tenant, text) {
 			t.Errorf("%s has digest %q", name, got)
 		}
 	}

@@ -127,6 +127,9 @@ func (s *Server) around(c *fiber.Ctx, handle fiber.Handler) (err error) {
 		status := c.Response().StatusCode()
 		took := time.Since(begin)
 		s.metrics.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+		if !s.log.Enabled(c.Context(), slog.LevelInfo) {
+			return
+		}
 		attrs := append(make([]slog.Attr, 0, 7), slog.String("method", method), slog.String("route", route),
 			slog.Int("status", status), slog.Duration("took", took), slog.String("trace_id", trace), slog.String("id", id))
 		if who := callerOf(c); who != nil && s.access != nil {
@@ -193,6 +196,9 @@ func isID(s string) bool {
 // checkQuery refuses query parameters that a route does not have, that come twice, or
 // that say nothing.
 func checkQuery(c *fiber.Ctx, allowed ...string) error {
+	if len(c.Request().URI().QueryString()) == 0 {
+		return nil
+	}
 	seen := map[string]bool{}
 	for k, v := range c.Context().QueryArgs().All() {
 		name := string(k)

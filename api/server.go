@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -150,6 +151,7 @@ type Server struct {
 	accepted    *recent
 	open        *backlog
 	rate        *rate
+	ownHost     atomic.Pointer[string] // a name of this server's that was asked for lately
 	replies     *replies
 	history     *projections.History
 	lookingBack chan struct{} // bounds looks into the history at once

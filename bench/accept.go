@@ -58,6 +58,12 @@ func measureAccept(ctx context.Context, s setting) (_ []Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, bare.stop()) }()
+	// A broker that has just started takes a minute to become as fast as it will be: neither side has that.
+	for _, url := range []string{server.url("/api/jobs"), bare.url("/")} {
+		if _, err := submitAll(ctx, url, briefly, size("ACCEPT_FIRST", 60_000)); err != nil {
+			return nil, err
+		}
+	}
 	var rate, late, whole, bareRate, bareLate []float64
 	for i := range s.rounds {
 		ours, err := submitAll(ctx, server.url("/api/jobs"), briefly, size("ACCEPT_JOBS", 20_000))

@@ -110,7 +110,7 @@ func TestACommandBecomesAResult(t *testing.T) {
 	if r.Fidelity != events.FidelityPreview || r.Engine != "test" || r.Version != "7" || len(r.Notes) != 1 || r.Verdict == nil || r.Verdict.Allowed || done.Model != "m1" || done.DurationMS < 1 {
 		t.Errorf("result = %+v, model %q, %d ms", r, done.Model, done.DurationMS)
 	}
-	if d := r.Outputs["caption"].Digest; d != events.Digest(b.ring.DigestKey("default"), "about a garden") {
+	if d := r.Outputs["caption"].Digest; d != b.ring.Digest("default", "about a garden") {
 		t.Errorf("the caption has the digest %q", d)
 	}
 	if text := b.unseal(r.Outputs["caption"].Text); text != "about a garden" {

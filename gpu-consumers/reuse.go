@@ -136,7 +136,7 @@ func (r *run) sealed(ctx context.Context, text string) (events.Value, error) {
 	if err != nil {
 		return events.Value{}, err
 	}
-	return events.Value{Text: &s, Digest: events.Digest(r.worker.cfg.Keyring.DigestKey(r.tenant()), text)}, nil
+	return events.Value{Text: &s, Digest: r.worker.cfg.Keyring.Digest(r.tenant(), text)}, nil
 }
 
 // manifestTime bounds writing a manifest, which is worth no more.

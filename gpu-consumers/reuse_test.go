@@ -103,7 +103,7 @@ func TestAResultStandsInForTheSameWork(t *testing.T) {
 		clip.SHA256 != made.Outputs["clip"].Artifacts[0].SHA256 || clip.Width != 720 || m.ArtifactURI != clip.URI {
 		t.Errorf("the clip is %+v", clip)
 	}
-	if caption.Text.Key != s.bench.key || caption.Digest != made.Outputs["caption"].Digest || caption.Digest != events.Digest(s.ring.DigestKey("default"), "about a garden") {
+	if caption.Text.Key != s.bench.key || caption.Digest != made.Outputs["caption"].Digest || caption.Digest != s.ring.Digest("default", "about a garden") {
 		t.Errorf("the caption is under %s with digest %q", caption.Text.Key, caption.Digest)
 	}
 	// Nothing is shared: with the first job erased, the second keeps everything.

@@ -9,8 +9,10 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"sync"
 	"time"
@@ -43,7 +45,7 @@ type Keyring struct {
 	hooks  []byte // roots the secrets of webhooks
 	now    func() time.Time
 
-	digests sync.Map // digest keys by tenant
+	digests sync.Map // *digester by tenant
 
 	mu    sync.Mutex
 	cache map[string]cachedKey
@@ -70,13 +72,30 @@ func derive(secret []byte, purpose string) []byte {
 	return h.Sum(nil)
 }
 
-// DigestKey is the tenant's key for events.Digest, the same in every process.
-func (k *Keyring) DigestKey(tenant string) []byte {
-	if key, ok := k.digests.Load(tenant); ok {
-		return key.([]byte)
+// digester makes digests with a tenant's key.
+type digester struct {
+	key    []byte
+	hashes sync.Pool // of hash.Hash, so that the key is taken in once
+}
+
+func (k *Keyring) digester(tenant string) *digester {
+	if d, ok := k.digests.Load(tenant); ok {
+		return d.(*digester)
 	}
-	key, _ := k.digests.LoadOrStore(tenant, derive(k.digest, tenant))
-	return key.([]byte)
+	key := derive(k.digest, tenant)
+	d, _ := k.digests.LoadOrStore(tenant, &digester{key: key, hashes: sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}})
+	return d.(*digester)
+}
+
+// Digest is events.Digest with the tenant's key, which is the same in every process.
+func (k *Keyring) Digest(tenant, text string) string {
+	d := k.digester(tenant)
+	h := d.hashes.Get().(hash.Hash)
+	defer d.hashes.Put(h)
+	h.Reset()
+	h.Write([]byte(text))
+	var sum [sha256.Size]byte
+	return hex.EncodeToString(h.Sum(sum[:0]))
 }
 
 // WebhookKey is the key that signs what is told of the job, 32 bytes, the same in every

@@ -11,14 +11,13 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/myspinbot/myspinbot/events"
-	"github.com/myspinbot/myspinbot/internal/jsonwrite"
 )
 
 // jobWriter writes the members of Job objects.
-type jobWriter struct{ jsonwrite.Writer }
+type jobWriter struct{ events.JSONWriter }
 
 // answers are what answers are written in before they are sent.
-var answers = sync.Pool{New: func() any { return &jobWriter{jsonwrite.Writer{B: make([]byte, 0, 8<<10)}} }}
+var answers = sync.Pool{New: func() any { return &jobWriter{events.JSONWriter{B: make([]byte, 0, 8<<10)}} }}
 
 // answerKept bounds what an answer in the pool may hold on to.
 const answerKept = 64 << 10

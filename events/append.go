@@ -5,13 +5,11 @@ package events
 
 import (
 	"encoding/base64"
-
-	"github.com/myspinbot/myspinbot/internal/jsonwrite"
 )
 
 // appendData appends the payload, or says that it leaves it to encoding/json.
 func appendData(b []byte, p Payload) ([]byte, bool) { //nolint:gochecksumtype // the frequent ones alone
-	w := dataWriter{jsonwrite.Writer{B: append(b, '{')}}
+	w := dataWriter{JSONWriter{B: append(b, '{')}}
 	switch d := p.(type) {
 	case JobSubmit:
 		w.submitted(d.Request, d.Parent)
@@ -61,7 +59,7 @@ func appendData(b []byte, p Payload) ([]byte, bool) { //nolint:gochecksumtype //
 }
 
 // dataWriter writes the payloads' members.
-type dataWriter struct{ jsonwrite.Writer }
+type dataWriter struct{ JSONWriter }
 
 func (w *dataWriter) submitted(r Request, parent *Parent) {
 	if parent != nil || r.Edit != nil || r.Webhook != nil || len(r.Labels) > 0 {
@@ -193,7 +191,7 @@ func (w *dataWriter) values(m map[string]Value) {
 	}
 	w.B = append(w.B, '{')
 	var few [8]string
-	for _, name := range jsonwrite.Sorted(m, few[:0]) {
+	for _, name := range sorted(m, few[:0]) {
 		v := m[name]
 		w.Name(name)
 		w.B = append(w.B, '{')

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
-
-	"github.com/myspinbot/myspinbot/internal/jsonwrite"
 )
 
 // ErrMalformed says that a record is no valid envelope of its type.
@@ -25,7 +23,7 @@ func Encode(m Message) ([]byte, error) {
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	w := dataWriter{jsonwrite.Writer{B: append((*buf)[:0], '{')}}
+	w := dataWriter{JSONWriter{B: append((*buf)[:0], '{')}}
 	w.plain("event_id", m.ID)
 	w.plain("event_type", m.Type())
 	w.Int("schema_version", int64(m.Data.SchemaVersion()))

@@ -1,10 +1,8 @@
-// Package jsonwrite writes JSON objects member by member, for the few that are written
-// so often that reflection shows: each member becomes what encoding/json would make of it,
-// byte for byte, which the tests of those who use it compare.
-//
-// What belongs here: members of the types that records and answers are made of. What does
-// not: which members an object has.
-package jsonwrite
+// Writing JSON objects member by member, for the few that are written so often that
+// reflection shows. Each member becomes what encoding/json would make of it, byte for
+// byte, which the tests of those who use it compare.
+
+package events
 
 import (
 	"encoding/json"
@@ -15,15 +13,15 @@ import (
 	"unicode/utf8"
 )
 
-// Writer appends members to the object it is in. Bad says that something was met that it
+// JSONWriter appends members to the object it is in. Bad says that something was met that it
 // cannot write.
-type Writer struct {
+type JSONWriter struct {
 	B   []byte
 	Bad bool
 }
 
 // Key begins a member whose name is plain ASCII.
-func (w *Writer) Key(k string) {
+func (w *JSONWriter) Key(k string) {
 	w.Comma()
 	w.B = append(w.B, '"')
 	w.B = append(w.B, k...)
@@ -31,33 +29,33 @@ func (w *Writer) Key(k string) {
 }
 
 // Name begins a member whose name may be anything.
-func (w *Writer) Name(k string) {
+func (w *JSONWriter) Name(k string) {
 	w.Comma()
-	w.B = append(AppendText(w.B, k), ':')
+	w.B = append(appendText(w.B, k), ':')
 }
 
 // Comma parts a member or an element from the one before, if there is one.
-func (w *Writer) Comma() {
+func (w *JSONWriter) Comma() {
 	if last := w.B[len(w.B)-1]; last != '{' && last != '[' {
 		w.B = append(w.B, ',')
 	}
 }
 
 // Must writes a string, also an empty one.
-func (w *Writer) Must(k, v string) {
+func (w *JSONWriter) Must(k, v string) {
 	w.Key(k)
-	w.B = AppendText(w.B, v)
+	w.B = appendText(w.B, v)
 }
 
 // Text writes a string that is left out when empty.
-func (w *Writer) Text(k, v string) {
+func (w *JSONWriter) Text(k, v string) {
 	if v != "" {
 		w.Must(k, v)
 	}
 }
 
 // Pointed writes what a pointer points at, or null.
-func (w *Writer) Pointed(k string, v *string) {
+func (w *JSONWriter) Pointed(k string, v *string) {
 	if v == nil {
 		w.Null(k)
 		return
@@ -66,45 +64,45 @@ func (w *Writer) Pointed(k string, v *string) {
 }
 
 // Null writes null.
-func (w *Writer) Null(k string) {
+func (w *JSONWriter) Null(k string) {
 	w.Key(k)
 	w.B = append(w.B, "null"...)
 }
 
 // Int writes a whole number.
-func (w *Writer) Int(k string, v int64) {
+func (w *JSONWriter) Int(k string, v int64) {
 	w.Key(k)
 	w.B = strconv.AppendInt(w.B, v, 10)
 }
 
 // OptInt writes a whole number that is left out when 0.
-func (w *Writer) OptInt(k string, v int64) {
+func (w *JSONWriter) OptInt(k string, v int64) {
 	if v != 0 {
 		w.Int(k, v)
 	}
 }
 
 // Truth writes true or false.
-func (w *Writer) Truth(k string, v bool) {
+func (w *JSONWriter) Truth(k string, v bool) {
 	w.Key(k)
 	w.B = strconv.AppendBool(w.B, v)
 }
 
 // Bool writes a truth that is left out when false.
-func (w *Writer) Bool(k string, v bool) {
+func (w *JSONWriter) Bool(k string, v bool) {
 	if v {
 		w.Truth(k, v)
 	}
 }
 
 // Float writes a number.
-func (w *Writer) Float(k string, v float64) {
+func (w *JSONWriter) Float(k string, v float64) {
 	w.Key(k)
 	w.number(v)
 }
 
 // number writes whole numbers itself.
-func (w *Writer) number(f float64) {
+func (w *JSONWriter) number(f float64) {
 	if f == math.Trunc(f) && math.Abs(f) < 1e15 && (f != 0 || !math.Signbit(f)) {
 		w.B = strconv.AppendInt(w.B, int64(f), 10)
 		return
@@ -113,7 +111,7 @@ func (w *Writer) number(f float64) {
 }
 
 // Time writes a time.
-func (w *Writer) Time(k string, t time.Time) {
+func (w *JSONWriter) Time(k string, t time.Time) {
 	w.Key(k)
 	if y := t.Year(); y < 0 || y > 9999 { // which encoding/json refuses
 		w.Bad = true
@@ -123,7 +121,7 @@ func (w *Writer) Time(k string, t time.Time) {
 }
 
 // Texts writes a list of strings; nil is null.
-func (w *Writer) Texts(k string, vs []string) {
+func (w *JSONWriter) Texts(k string, vs []string) {
 	if vs == nil {
 		w.Null(k)
 		return
@@ -132,28 +130,28 @@ func (w *Writer) Texts(k string, vs []string) {
 	w.B = append(w.B, '[')
 	for _, v := range vs {
 		w.Comma()
-		w.B = AppendText(w.B, v)
+		w.B = appendText(w.B, v)
 	}
 	w.B = append(w.B, ']')
 }
 
 // OptNames writes strings by name, which are left out when there are none.
-func (w *Writer) OptNames(k string, m map[string]string) {
+func (w *JSONWriter) OptNames(k string, m map[string]string) {
 	if len(m) == 0 {
 		return
 	}
 	w.Key(k)
 	w.B = append(w.B, '{')
 	var few [8]string
-	for _, name := range Sorted(m, few[:0]) {
+	for _, name := range sorted(m, few[:0]) {
 		w.Name(name)
-		w.B = AppendText(w.B, m[name])
+		w.B = appendText(w.B, m[name])
 	}
 	w.B = append(w.B, '}')
 }
 
 // Params writes values by name; nil is null.
-func (w *Writer) Params(k string, m map[string]any) {
+func (w *JSONWriter) Params(k string, m map[string]any) {
 	if m == nil {
 		w.Null(k)
 		return
@@ -161,11 +159,11 @@ func (w *Writer) Params(k string, m map[string]any) {
 	w.Key(k)
 	w.B = append(w.B, '{')
 	var few [8]string
-	for _, name := range Sorted(m, few[:0]) {
+	for _, name := range sorted(m, few[:0]) {
 		w.Name(name)
 		switch v := m[name].(type) {
 		case string:
-			w.B = AppendText(w.B, v)
+			w.B = appendText(w.B, v)
 		case float64:
 			w.number(v)
 		case bool:
@@ -178,19 +176,19 @@ func (w *Writer) Params(k string, m map[string]any) {
 }
 
 // Other writes what encoding/json makes of it.
-func (w *Writer) Other(k string, v any) {
+func (w *JSONWriter) Other(k string, v any) {
 	w.Key(k)
 	w.value(v)
 }
 
-func (w *Writer) value(v any) {
+func (w *JSONWriter) value(v any) {
 	text, err := json.Marshal(v)
 	w.Bad = w.Bad || err != nil
 	w.B = append(w.B, text...)
 }
 
-// Sorted are a map's keys in order, appended to keys; few need no memory of their own.
-func Sorted[V any](m map[string]V, keys []string) []string {
+// sorted are a map's keys in order, appended to keys; few need no memory of their own.
+func sorted[V any](m map[string]V, keys []string) []string {
 	for k := range m {
 		keys = append(keys, k)
 	}
@@ -198,8 +196,8 @@ func Sorted[V any](m map[string]V, keys []string) []string {
 	return keys
 }
 
-// AppendText is a string as encoding/json writes it, which escapes HTML as well.
-func AppendText(b []byte, s string) []byte {
+// appendText is a string as encoding/json writes it, which escapes HTML as well.
+func appendText(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' || c >= utf8.RuneSelf {
 			quoted, _ := json.Marshal(s) // a string always encodes; invalid UTF-8 becomes U+FFFD

@@ -1,4 +1,4 @@
-package jsonwrite_test
+package events_test
 
 import (
 	"encoding/json"
@@ -7,7 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/myspinbot/myspinbot/internal/jsonwrite"
+	"github.com/myspinbot/myspinbot/events"
 )
 
 // Every member is what encoding/json would make of it.
@@ -18,7 +18,7 @@ func TestMembersAreAsEncodingJSONWritesThem(t *testing.T) {
 		at := time.Unix(rapid.Int64Range(-6e10, 2e11).Draw(rt, "seconds"), rapid.Int64Range(0, 999_999_999).Draw(rt, "ns")).UTC()
 		texts := rapid.SliceOfN(rapid.String(), 0, 3).Draw(rt, "texts")
 		params := map[string]any{text: number, "x": text, "y": true, "z": []any{nil, text}}
-		w := jsonwrite.Writer{B: []byte("{")}
+		w := events.JSONWriter{B: []byte("{")}
 		w.Must("a", text)
 		w.Pointed("b", &text)
 		w.Pointed("c", nil)
@@ -57,7 +57,7 @@ func TestMembersAreAsEncodingJSONWritesThem(t *testing.T) {
 // What is left out when empty is.
 func TestEmptyMembersAreLeftOut(t *testing.T) {
 	t.Parallel()
-	w := jsonwrite.Writer{B: []byte("{")}
+	w := events.JSONWriter{B: []byte("{")}
 	w.Text("a", "")
 	w.OptInt("b", 0)
 	w.Bool("c", false)

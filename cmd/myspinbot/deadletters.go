@@ -7,11 +7,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 	"time"
 
@@ -32,23 +30,15 @@ type deadLettersFlags struct {
 
 // runDeadLetters is `myspinbot deadletters`: 0 fine, 1 failed, 2 wrong usage.
 func runDeadLetters(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	d := deadLettersFlags{verb: "list"}
+	var d deadLettersFlags
 	f := flag.NewFlagSet("deadletters", flag.ContinueOnError)
 	f.BoolVar(&d.all, "all", false, "list those that are resolved, too")
 	f.BoolVar(&d.asJSON, "json", false, "print JSON")
-	cfg, words, err := loadConfig(args, os.Environ(), f)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintln(stdout, deadLettersUsage)
-		f.SetOutput(stdout)
-		f.PrintDefaults()
-		return 0
-	case err != nil:
-		return failed(stderr, err)
+	cfg, verb, words, status, ok := verbConfig(deadLettersUsage, f, args, stdout, stderr)
+	if !ok {
+		return status
 	}
-	if len(words) > 0 {
-		d.verb, d.ids = words[0], words[1:]
-	}
+	d.verb, d.ids = verb, words
 	if !d.wellFormed() {
 		fmt.Fprintln(stderr, deadLettersUsage)
 		return 2
@@ -73,14 +63,11 @@ func (d deadLettersFlags) wellFormed() bool {
 }
 
 func (d deadLettersFlags) run(ctx context.Context, cfg Config, stdout, stderr io.Writer) error {
-	log, err := openLog(cfg, newLogger(cfg, stderr))
+	log, err := openChecked(ctx, cfg, stderr)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	if err := log.CheckTopics(ctx); err != nil {
-		return err
-	}
 	switch d.verb {
 	case "list":
 		return d.list(ctx, log, stdout)

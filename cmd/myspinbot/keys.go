@@ -5,11 +5,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,7 +33,7 @@ type keysFlags struct {
 
 // runKeys is `myspinbot keys`: 0 fine, 1 failed, 2 wrong usage.
 func runKeys(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	k := keysFlags{verb: "list"}
+	var k keysFlags
 	f := flag.NewFlagSet("keys", flag.ContinueOnError)
 	f.StringVar(&k.tenant, "tenant", "default", "whose things the key is about")
 	f.StringVar(&k.scope, "scope", "read,write", "what it may do: read, write, operate (lanes, workers, metrics)")
@@ -44,19 +42,11 @@ func runKeys(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	f.StringVar(&k.expiry, "expires", "", "how long it holds, such as 90d or 12h; default: until it is revoked")
 	f.BoolVar(&k.all, "all", false, "list those that were revoked or have expired, too")
 	f.BoolVar(&k.asJSON, "json", false, "print JSON")
-	cfg, words, err := loadConfig(args, os.Environ(), f)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintln(stdout, keysUsage)
-		f.SetOutput(stdout)
-		f.PrintDefaults()
-		return 0
-	case err != nil:
-		return failed(stderr, err)
+	cfg, verb, words, status, ok := verbConfig(keysUsage, f, args, stdout, stderr)
+	if !ok {
+		return status
 	}
-	if len(words) > 0 {
-		k.verb, words = words[0], words[1:]
-	}
+	k.verb = verb
 	if !slices.Contains([]string{"list", "issue", "revoke"}, k.verb) || len(words) != map[string]int{"issue": 1, "revoke": 1}[k.verb] {
 		fmt.Fprintln(stderr, keysUsage)
 		return 2
@@ -76,14 +66,11 @@ func (k keysFlags) run(ctx context.Context, cfg Config, stdout, stderr io.Writer
 	if err != nil {
 		return err
 	}
-	log, err := openLog(cfg, newLogger(cfg, stderr))
+	log, err := openChecked(ctx, cfg, stderr)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	if err := log.CheckTopics(ctx); err != nil {
-		return err
-	}
 	now := time.Now()
 	if k.verb == "issue" {
 		return k.issue(ctx, log, order, now, stdout, stderr)
